@@ -1,0 +1,384 @@
+"""
+The policy: what a delete means, how long it can be undone, and what a prune may remove.
+
+`Cache` is the seam between the middleware and whatever holds models: any object with its two
+methods serves. `ModelCache` is the one that ships, over any `registry_wsgi.stores.base.Store`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Protocol
+
+from .durations import Duration, to_seconds
+from .errors import (
+    InvalidManifestError,
+    InvalidNameError,
+    ModelExistsError,
+    ModelIncompleteError,
+    ModelNotFoundError,
+)
+from .manifest import mentioned_blobs, parse_manifest
+from .names import Name
+from .stores.base import Blob, Deleted, Store
+
+__all__ = ["Cache", "DeletedModel", "Model", "ModelCache", "PruneReport"]
+
+_log = logging.getLogger("registry_wsgi")
+
+
+class Cache(Protocol):
+    """
+    What `registry_wsgi.LocalRegistry` asks of the thing that holds the models.
+
+    Any object with these two methods serves; nothing is to be inherited. Both may be called from
+    several threads at once. An exception from either is a 500 to the client and goes to the log.
+    """
+
+    def unlink(self, name: str) -> bool:
+        """
+        Delete the model *name*.
+
+        Args:
+            name: The name as the client sent it; its grammar has been checked
+                (`registry_wsgi.names.Name.parse` fills in what it leaves out).
+
+        Returns:
+            True if this call deleted it, False if there is no such model.
+
+        Raises:
+            registry_wsgi.errors.InvalidNameError: The name is none that this cache takes; the
+                client is answered 400.
+        """
+
+    def prune(self) -> object:
+        """Remove what is no longer needed. Called after each delete; the result is not used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """
+    A model in the store.
+
+    Attributes:
+        name: Its full name, ``host/namespace/model:tag``.
+        size: The bytes of all its blobs, as its manifest has them.
+        shared: How many of those bytes other models use too, so that deleting it does not free
+            them.
+        modified: When its manifest was last changed (UTC).
+    """
+
+    name: str
+    size: int
+    shared: int
+    modified: datetime
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedModel:
+    """
+    A model in the trash.
+
+    Attributes:
+        name: Its full name, ``host/namespace/model:tag``.
+        size: The bytes of all its blobs, as its manifest has them.
+        deleted: When it was deleted (UTC).
+        expires: From when on a prune may remove it for good (UTC).
+        restorable: Whether its manifest can be read and all its blobs are there.
+        missing: The digests of blobs that are gone, ``sha256:<hex>``.
+    """
+
+    name: str
+    size: int
+    deleted: datetime
+    expires: datetime
+    restorable: bool
+    missing: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """
+    What a prune removed, or would have removed.
+
+    Attributes:
+        models: How many models are gone for good.
+        blobs: How many blobs were removed.
+        bytes: How many bytes these blobs had.
+        dry_run: True if nothing was touched.
+    """
+
+    models: int = 0
+    blobs: int = 0
+    bytes: int = 0
+    dry_run: bool = False
+
+
+class ModelCache:
+    """
+    Models in a store: deleted with a way back, and removed only when nothing needs them.
+
+    Args:
+        store: Where the models are.
+        retention: How long a deleted model can be restored. 0: a delete is final, and what it
+            leaves unreferenced goes with the prune that follows it.
+        in_flight: How recent a change among unfinished or unreferenced blobs must be to be taken
+            for a pull under way.
+        hold: How long at most what is to be removed waits for pulls under way.
+        clock: The time in seconds since the epoch.
+
+    Durations are `datetime.timedelta`, seconds, or written (``"7d"``).
+
+    Raises:
+        InvalidDurationError: One of the durations is none.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        retention: Duration = timedelta(days=7),
+        in_flight: Duration = timedelta(hours=1),
+        hold: Duration = timedelta(days=1),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self.retention = to_seconds(retention)
+        self.in_flight = to_seconds(in_flight)
+        self.hold = to_seconds(hold)
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"ModelCache({self.store!r})"
+
+    def unlink(self, name: str) -> bool:
+        """
+        Move the model *name* into the trash.
+
+        On success it is no longer listed, its blobs stay, and `restore` brings it back for as long
+        as the retention lasts. On failure it is in its place. What it costs does not depend on how
+        many models there are, unless the name differs from the stored one in case.
+
+        Returns:
+            True if this call deleted it; of several at once, one gets True. False if there is no
+            such model.
+
+        Raises:
+            InvalidNameError: *name* is no valid name.
+            StoreError: The storage failed.
+        """
+        key = self.store.find(Name.parse(name))
+        if key is None:
+            return False
+        manifest = self.store.read(key)
+        # A manifest that cannot be read can still be deleted: that is the way out when one stops
+        # the sweep. So every digest that stands in it counts, well-formed or not.
+        blobs = mentioned_blobs(manifest.data) if manifest else ()
+        return self.store.discard(key, blobs, self._clock())
+
+    def models(self) -> list[Model]:
+        """
+        List the models, by name.
+
+        A manifest that cannot be read is left out, with a warning in the log that names it.
+
+        Raises:
+            StoreError: The storage failed.
+        """
+        found = []
+        for key in self.store.manifests():
+            try:
+                name = Name.from_key(key)
+                manifest = self.store.read(key)
+                if manifest is not None:
+                    found.append((name, manifest.modified, parse_manifest(manifest.data)))
+            except (InvalidNameError, InvalidManifestError) as error:
+                _log.warning("%s: %s", key, error)
+        users = Counter(blob for _, _, blobs in found for blob in blobs)
+        return sorted(
+            (
+                Model(
+                    str(name),
+                    _total(blobs.values()),
+                    _total(size for blob, size in blobs.items() if users[blob] > 1),
+                    _utc(modified),
+                )
+                for name, modified, blobs in found
+            ),
+            key=lambda model: model.name,
+        )
+
+    def deleted(self) -> list[DeletedModel]:
+        """
+        List the models in the trash, the latest delete first.
+
+        Raises:
+            StoreError: The storage failed.
+        """
+        found = []
+        for entry, name in self._deleted():
+            blobs: dict[str, int | None] | None = {}
+            try:
+                blobs = self._deleted_blobs(entry)
+                readable = True
+            except InvalidManifestError as error:
+                _log.warning("%s", error)
+                readable = False
+            if blobs is not None:
+                missing = self._missing(entry, blobs)[1]
+                found.append(
+                    DeletedModel(
+                        str(name),
+                        _total(blobs.values()),
+                        _utc(entry.when),
+                        _utc(entry.when + self.retention),
+                        readable and not missing,
+                        missing,
+                    )
+                )
+        return found
+
+    def restore(self, name: str) -> str:
+        """
+        Bring a deleted model back: the latest of that name, if it was deleted more than once.
+
+        On success it is listed again, with all its blobs, and no longer in the trash. On failure
+        nothing has changed, but for blobs that may be back in their place.
+
+        Returns:
+            Its full name, as it was deleted.
+
+        Raises:
+            InvalidNameError: *name* is no valid name.
+            ModelNotFoundError: No deleted model has that name.
+            ModelExistsError: A model of that name is in place.
+            ModelIncompleteError: Some of its blobs are gone; the error has their digests.
+            InvalidManifestError: Its manifest cannot be read.
+            StoreError: The storage failed.
+        """
+        wanted = Name.parse(name)
+        unreadable = None
+        for entry, found in self._deleted(wanted):
+            try:
+                blobs = self._deleted_blobs(entry)
+            except InvalidManifestError as error:
+                unreadable = error
+                continue
+            if blobs is not None and self._restore(entry, found, blobs):
+                return str(found)
+        raise unreadable or ModelNotFoundError(f"{wanted}: no deleted model has this name")
+
+    def _restore(self, entry: Deleted, name: Name, blobs: dict[str, int | None]) -> bool:
+        place = self.store.find(name)
+        if place is not None and place != entry.key:  # the same name in another case
+            raise ModelExistsError(Name.from_key(place))
+        held, missing = self._missing(entry, blobs)
+        if missing:
+            raise ModelIncompleteError(
+                f"{name}: cannot be restored, these blobs are gone: {', '.join(missing)}", missing
+            )
+        if place is None:
+            for blob in held:
+                self.store.recover_blob(entry, blob)
+        # The manifest comes last: whoever sees the model finds it whole.
+        return self.store.recover(entry)
+
+    def prune(self, *, deleted_only: bool = False) -> PruneReport:
+        """
+        Remove for good what was deleted longer than the retention ago.
+
+        Each such model leaves the trash, and those of its blobs go that neither a model nor a
+        deleted model needs. When nothing has expired, this only lists the trash.
+
+        Raises:
+            InvalidManifestError: A manifest cannot be read, so nobody knows which blobs it needs.
+                No blob is removed.
+            StoreError: The storage failed.
+        """
+        expired = self.store.deleted(self._clock() - self.retention)
+        if not expired:
+            return PruneReport()
+        candidates: set[str] = set()
+        for entry in expired:
+            manifest = self.store.read_deleted(entry)
+            candidates |= mentioned_blobs(manifest.data) if manifest else set()
+        # Once these are out of the trash nobody restores them, so what is read from now on is all
+        # there is.
+        models = sum([self.store.forget(entry) for entry in expired])
+        candidates -= self._referenced()
+        sizes = [
+            blob.size
+            for name in candidates
+            if (blob := self.store.blob(name)) and self.store.remove_blob(name)
+        ]
+        return PruneReport(models, len(sizes), sum(sizes))
+
+    def _referenced(self) -> set[str]:
+        """Name all blobs that a model or a deleted model needs."""
+        # The trash twice, as a model that is deleted or restored meanwhile changes sides.
+        blobs = self._referenced_by_deleted()
+        for key in self.store.manifests():
+            manifest = self.store.read(key)
+            if manifest is not None:
+                try:
+                    blobs.update(parse_manifest(manifest.data))
+                except InvalidManifestError as error:
+                    raise InvalidManifestError(f"{key}: {error}") from error
+        return blobs | self._referenced_by_deleted()
+
+    def _referenced_by_deleted(self) -> set[str]:
+        manifests = map(self.store.read_deleted, self.store.deleted())
+        return {blob for manifest in manifests if manifest for blob in mentioned_blobs(manifest.data)}
+
+    def _deleted(self, wanted: Name | None = None) -> Iterator[tuple[Deleted, Name]]:
+        for entry in reversed(self.store.deleted()):
+            try:
+                name = Name.from_key(entry.key)
+            except InvalidNameError:
+                continue
+            if wanted is None or name.key.lower() == wanted.key.lower():
+                yield entry, name
+
+    def _deleted_blobs(self, entry: Deleted) -> dict[str, int | None] | None:
+        manifest = self.store.read_deleted(entry)
+        try:
+            return None if manifest is None else parse_manifest(manifest.data)
+        except InvalidManifestError as error:
+            raise InvalidManifestError(f"{entry.id}/{entry.key}: {error}") from error
+
+    def _missing(
+        self, entry: Deleted, blobs: dict[str, int | None]
+    ) -> tuple[list[str], tuple[str, ...]]:
+        """Tell which blobs only the trash still has, and the digests of those that are gone."""
+        held, missing = [], []
+        for name, size in blobs.items():
+            if _is_whole(self.store.blob(name), size):
+                continue
+            if _is_whole(self.store.held_blob(entry, name), size):
+                held.append(name)
+            else:
+                missing.append(name.replace("-", ":"))
+        return held, tuple(missing)
+
+
+def _is_whole(blob: Blob | None, size: int | None) -> bool:
+    return blob is not None and size in (None, blob.size)
+
+
+def _total(sizes: Iterable[int | None]) -> int:
+    return sum(size or 0 for size in sizes)
+
+
+def _utc(when: float) -> datetime:
+    return datetime.fromtimestamp(when, timezone.utc)

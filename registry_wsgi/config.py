@@ -1,0 +1,102 @@
+"""
+Where the models are, and the settings, from arguments or the environment.
+
+=========================== ========================= ==========================================
+variable                    default                   meaning
+=========================== ========================= ==========================================
+``OLLAMA_MODELS``           ``~/.ollama/models``      the models directory, or ``memory:``
+``REGISTRY_WSGI_RETENTION`` ``7d``                    how long a deleted model can be restored
+``REGISTRY_WSGI_IN_FLIGHT`` ``1h``                    how recent a change means a pull under way
+``REGISTRY_WSGI_HOLD``      ``1d``                    how long at most pulls hold a removal back
+``REGISTRY_WSGI_PRUNE``     ``1``                     ``0``: no prune after a delete, under
+                                                      `registry_wsgi.create_app`
+=========================== ========================= ==========================================
+
+Durations are written ``0``, ``90s``, ``15m``, ``12h``, ``7d`` or ``2w``. An empty variable counts as
+unset.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from .cache import ModelCache
+from .errors import ConfigurationError, InvalidDurationError, StoreError, quote
+from .stores.base import Store
+from .stores.disk import DiskStore
+from .stores.memory import MemoryStore
+
+__all__ = ["open_cache", "prune_after_delete"]
+
+_DURATIONS = ("retention", "in_flight", "hold")
+_SWITCH = {"1": True, "true": True, "yes": True, "on": True}
+_SWITCH |= {"0": False, "false": False, "no": False, "off": False}
+
+
+def open_cache(location: str | os.PathLike[str] | None = None, **options: Any) -> ModelCache:
+    """
+    Open the store at *location*.
+
+    Args:
+        location: A directory, or a URL: ``file:///path``, or ``memory:`` for an empty store in
+            memory. None: the environment variable ``OLLAMA_MODELS``, else ``~/.ollama/models``,
+            which is the rule of the Go code.
+        options: Those of `registry_wsgi.ModelCache`. What is not given is taken from the
+            environment (see `registry_wsgi.config`).
+
+    Raises:
+        ConfigurationError: The location or an option cannot be used; the message names it.
+    """
+    source = "location"
+    if location is None:
+        source = "OLLAMA_MODELS"
+        location = os.environ.get(source) or os.path.join("~", ".ollama", "models")
+    for option in _DURATIONS:
+        variable = f"REGISTRY_WSGI_{option.upper()}"
+        if option not in options and os.environ.get(variable):
+            options[option] = os.environ[variable]
+            try:
+                ModelCache(MemoryStore(), **{option: options[option]})
+            except InvalidDurationError as error:
+                raise ConfigurationError(f"{variable}: {error}") from error
+    try:
+        return ModelCache(_open_store(os.fspath(location)), **options)
+    except StoreError as error:
+        raise ConfigurationError(f"{source}: {error}") from error
+    except (TypeError, InvalidDurationError) as error:
+        raise ConfigurationError(f"invalid option: {error}") from error
+
+
+def prune_after_delete() -> bool:
+    """
+    Tell whether the environment (``REGISTRY_WSGI_PRUNE``) wants a prune after each delete.
+
+    Raises:
+        ConfigurationError: The variable is neither 1 nor 0.
+    """
+    return _switch("REGISTRY_WSGI_PRUNE", default=True)
+
+
+def _open_store(location: str) -> Store:
+    # One letter before a colon is a drive, not a scheme.
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", location)
+    if scheme is None:
+        return DiskStore(os.path.expanduser(location))
+    url = urlsplit(location)
+    if url.scheme == "memory" and not (url.netloc or url.path):
+        return MemoryStore()
+    if url.scheme == "file" and url.netloc in ("", "localhost") and url.path:
+        return DiskStore(unquote(url.path))
+    raise StoreError(f"{quote(location)}: not a directory, file:///path or memory:")
+
+
+def _switch(variable: str, *, default: bool) -> bool:
+    value = os.environ.get(variable)
+    if not value:
+        return default
+    if value.lower() not in _SWITCH:
+        raise ConfigurationError(f"{variable}: {quote(value)} is neither 1 nor 0")
+    return _SWITCH[value.lower()]

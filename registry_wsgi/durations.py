@@ -1,0 +1,42 @@
+"""
+Durations as people write them: ``0``, ``90s``, ``15m``, ``12h``, ``7d``, ``2w``.
+
+Python code passes `datetime.timedelta`, or a number of seconds; the command line, the environment
+and JSON use the written form.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+
+from .errors import InvalidDurationError, quote
+
+__all__ = ["Duration", "to_seconds"]
+
+#: What is taken for a duration: a `datetime.timedelta`, seconds, or the written form.
+Duration = timedelta | float | str
+
+_WRITTEN = re.compile(r"([0-9]{1,9})([smhdw])|0", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+def to_seconds(duration: Duration) -> float:
+    """
+    Turn *duration* into seconds.
+
+    Raises:
+        InvalidDurationError: It is negative, no number, or not of the written form.
+    """
+    if isinstance(duration, str):
+        match = _WRITTEN.fullmatch(duration)
+        if match is None:
+            raise InvalidDurationError(
+                f"invalid duration {quote(duration)}: write 0, 90s, 15m, 12h, 7d or 2w"
+            )
+        return float(match[1] or 0) * _SECONDS[match[2] or "s"]
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise InvalidDurationError(f"invalid duration {duration}: neither negative nor endless")
+    return seconds

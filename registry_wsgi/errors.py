@@ -1,0 +1,109 @@
+"""
+What this library raises.
+
+Every exception of ours is a `RegistryError`, so one ``except`` clause is enough. Messages name the
+thing that is at fault (the name, the file, the setting) and are meant for the operator: the
+middleware logs them and never sends the ones about storage to an HTTP client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = [
+    "ConfigurationError",
+    "InvalidDurationError",
+    "InvalidManifestError",
+    "InvalidNameError",
+    "ModelExistsError",
+    "ModelIncompleteError",
+    "ModelNotFoundError",
+    "RegistryError",
+    "StoreError",
+    "escape",
+    "quote",
+]
+
+_LONGEST = 600  # a little over the longest valid name
+
+
+def escape(text: str) -> str:
+    """
+    Make *text* fit for a message or a log line.
+
+    Backslashes and whatever does not print (line ends, terminal escapes, marks of direction) are
+    escaped, and a very long text is cut, so that nobody can forge a line or flood a log.
+    """
+    cut = "".join(
+        c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode()
+        for c in text[:_LONGEST]
+    )
+    return cut if len(text) <= _LONGEST else f"{cut}…"
+
+
+def quote(text: str) -> str:
+    """`escape` *text* and put it in double quotes."""
+    return '"' + escape(text).replace('"', '\\"') + '"'
+
+
+class RegistryError(Exception):
+    """The root of all exceptions that this library raises."""
+
+
+class InvalidNameError(RegistryError, ValueError):
+    """
+    A model name does not follow the grammar of `registry_wsgi.names`.
+
+    Attributes:
+        name: The name as it was given.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"invalid or missing name: {quote(name)}")
+        self.name = name
+
+
+class InvalidDurationError(RegistryError, ValueError):
+    """A duration is not of the form ``0``, ``90s``, ``15m``, ``12h``, ``7d`` or ``2w``."""
+
+
+class ConfigurationError(RegistryError):
+    """A setting (an environment variable, a location, an option) cannot be used."""
+
+
+class StoreError(RegistryError):
+    """The storage failed: the message names the path, the cause is chained."""
+
+
+class InvalidManifestError(StoreError):
+    """A file under ``manifests/`` cannot be read as a manifest: the message names it."""
+
+
+class ModelNotFoundError(RegistryError, LookupError):
+    """There is no model (or no deleted model) of this name."""
+
+
+class ModelExistsError(RegistryError):
+    """
+    A model of this name is in place, and a restore never overwrites one.
+
+    Attributes:
+        name: The model that is in place.
+    """
+
+    def __init__(self, name: object) -> None:
+        super().__init__(f"{name}: there is a model of this name; delete or rename it first")
+        self.name = str(name)
+
+
+class ModelIncompleteError(RegistryError):
+    """
+    A deleted model cannot be restored: some of its blobs are gone.
+
+    Attributes:
+        missing: The digests of the blobs that are gone or have another size, ``sha256:<hex>``.
+    """
+
+    def __init__(self, message: str, missing: Iterable[str]) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)

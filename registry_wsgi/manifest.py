@@ -1,0 +1,79 @@
+"""
+Manifests: which blobs a model needs.
+
+A manifest is a small JSON document, ``{"config": {"digest": …, "size": …}, "layers": [{…}, …]}``, as
+Docker's image manifest version 2. Digests are written ``sha256:<hex>`` or ``sha256-<hex>`` in any
+case; here they have one form, ``sha256-<lower-case hex>``, which is also the name of the blob's file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from .errors import InvalidManifestError
+
+__all__ = ["blob_name", "mentioned_blobs", "parse_manifest"]
+
+_DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})", re.IGNORECASE | re.ASCII)
+_NO_DIGEST = (None, "", f"sha256:{'0' * 64}")
+_MENTIONED = re.compile(rb"sha256[:-]([0-9a-f]{64})", re.IGNORECASE)
+
+
+def blob_name(digest: object) -> str | None:
+    """Bring *digest* into its one form, ``sha256-<hex>``; None if it is no SHA-256 digest."""
+    match = _DIGEST.fullmatch(digest) if isinstance(digest, str) else None
+    return f"sha256-{match[1].lower()}" if match else None
+
+
+def parse_manifest(data: bytes) -> dict[str, int | None]:
+    """
+    Read a manifest.
+
+    Returns:
+        The name of each blob that the model needs, with its size in bytes (None if not stated).
+
+    Raises:
+        InvalidManifestError: *data* is no manifest, or names a blob in a way that is not
+            understood. Nobody may remove blobs on the strength of such a manifest.
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidManifestError(f"not a manifest: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidManifestError("not a manifest: not a JSON object")
+    layers, config = document.get("layers"), document.get("config")
+    # Ollama writes an absent list as null; a list of manifests ("manifests") names more blobs
+    # than stand in it, so it must not be taken for a model without layers.
+    if not isinstance(layers, list) and not (layers is None and config) or "manifests" in document:
+        raise InvalidManifestError("not a manifest: no layers")
+    blobs: dict[str, int | None] = {}
+    for layer in layers or ():
+        _add(layer, blobs)
+    # A model without a config has an empty one, or one whose digest is empty or all zeros.
+    if config and not (isinstance(config, dict) and config.get("digest") in _NO_DIGEST):
+        _add(config, blobs)
+    return blobs
+
+
+def _add(layer: object, blobs: dict[str, int | None]) -> None:
+    if not isinstance(layer, dict):
+        raise InvalidManifestError("not a manifest: a layer is not a JSON object")
+    digest, size = layer.get("digest"), layer.get("size")
+    name = blob_name(digest)
+    if name is None:
+        raise InvalidManifestError(f"not a manifest: invalid digest {digest!r:.100}")
+    if size is not None and (type(size) is not int or size < 0):
+        raise InvalidManifestError(f"not a manifest: invalid size {size!r:.100} of {name}")
+    blobs[name] = size
+
+
+def mentioned_blobs(data: bytes) -> set[str]:
+    """
+    Name every blob whose digest stands anywhere in *data*, be it a manifest or not.
+
+    This errs on the side of keeping: it finds at least the blobs that `parse_manifest` does, and
+    still finds some where that fails.
+    """
+    return {f"sha256-{match[1].decode().lower()}" for match in _MENTIONED.finditer(data)}

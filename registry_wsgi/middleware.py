@@ -1,0 +1,205 @@
+"""
+The HTTP side: a WSGI callable that takes ``/api/delete`` and leaves all else to the app it wraps.
+
+It follows the handler ``Local`` of Ollama's ``server/internal/registry``: a ``DELETE`` whose body is
+``{"model": "<name>"}`` removes that model from the cache and prunes. Success is 200 with an empty
+body; an error is ``{"code": …, "error": …}``:
+
+=== ===================== ===============================================================
+400 bad_request           the body or the name is wrong
+403 forbidden             ``authorize`` said no (or what it raised)
+404 not_found             no such model; without an app: no such path
+405 method_not_allowed    not a ``DELETE``; ``Allow`` names it
+413 content_too_large     the body is over ``max_content_length``
+500 internal_error        anything else; the cause is in the log and never in the answer
+=== ===================== ===============================================================
+
+Any other request reaches the app with the same ``environ`` and ``start_response``, and what the app
+returns goes back as it is: streaming, ``close()``, ``write()`` and ``wsgi.file_wrapper`` work as if
+the middleware were not there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    HTTPException,
+    InternalServerError,
+    MethodNotAllowed,
+    NotFound,
+)
+from werkzeug.wsgi import get_content_length
+
+from .body import read_body, read_model
+from .cache import Cache, ModelCache
+from .config import open_cache, prune_after_delete
+from .errors import InvalidNameError, escape
+from .names import Name
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["LocalRegistry", "create_app"]
+
+#: May raise a `werkzeug.exceptions.HTTPException` instead of returning False.
+Authorize = Callable[["WSGIEnvironment", str, str], bool]
+
+_PATH = "/api/delete"
+_EMPTY = "text/plain; charset=utf-8"
+
+# Where the code is not the name of the status.
+_CODES = {413: "content_too_large", 500: "internal_error"}
+
+
+class LocalRegistry:
+    """
+    WSGI middleware that deletes models.
+
+    Args:
+        app: The WSGI app to wrap. None: other paths are answered 404.
+        cache: Where the models are: any object with the two methods of `registry_wsgi.cache.Cache`.
+            None: `registry_wsgi.open_cache`.
+        prune: Whether to prune after a delete. With a `registry_wsgi.ModelCache` this only looks at
+            what has expired in the trash, so that it takes no longer in a larger store; another
+            cache's ``prune()`` is called. If it fails, the answer is 500 and the model is deleted.
+        authorize: Called as ``authorize(environ, "delete", name)`` with the full name
+            (``host/namespace/model:tag``) before the cache is asked. If it returns False the
+            answer is 403; a `werkzeug.exceptions.HTTPException` that it raises is the answer; any
+            other exception is a 500. In none of these cases anything is deleted. Names are
+            equal without regard to case.
+        logger: Takes one record for each request handled here, ERROR for a 5xx, WARNING for a 4xx,
+            else INFO, with the attributes ``error``, ``status``, ``method``, ``path``,
+            ``content_length``, ``remote``, ``proto`` and ``query``. None: the logger
+            ``registry_wsgi``.
+        max_content_length: How many bytes a request body may have.
+
+    It keeps no state of a request, so one object serves any number of threads.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication | None = None,
+        cache: Cache | None = None,
+        *,
+        prune: bool = True,
+        authorize: Authorize | None = None,
+        logger: logging.Logger | None = None,
+        max_content_length: int = 64 << 10,
+    ) -> None:
+        self.app = app
+        self.cache = open_cache() if cache is None else cache
+        self.prune = prune
+        self.authorize = authorize
+        self.logger = logging.getLogger("registry_wsgi") if logger is None else logger
+        self.max_content_length = max_content_length
+
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") != _PATH and self.app is not None:
+            return self.app(environ, start_response)
+
+        started = _Recorder(start_response)
+        error = cause = None
+        try:
+            self._handle(environ)
+        except Exception as raised:
+            problem = _as_http(raised)
+            error = problem.description
+            if (problem.code or 500) >= 500:
+                error, cause = str(raised), raised
+            answer = _response(problem, environ)(environ, started)
+        else:
+            # PEP 3333's validator wants a type even where there is nothing.
+            started("200 OK", [("Content-Type", _EMPTY), ("Content-Length", "0")])
+            answer = [b""]
+        self._log(environ, started.status, error, cause)
+        return answer
+
+    def _handle(self, environ: WSGIEnvironment) -> None:
+        if environ.get("PATH_INFO") != _PATH:
+            raise NotFound("not found")
+        if environ["REQUEST_METHOD"] != "DELETE":
+            raise MethodNotAllowed(["DELETE"], "method not allowed")
+        model = read_model(read_body(environ, self.max_content_length))
+        name = Name.parse(model)
+        if self.authorize is not None and not self.authorize(environ, "delete", str(name)):
+            raise Forbidden("not allowed to delete this model")
+        if not self.cache.unlink(model):
+            raise NotFound("model not found")
+        if self.prune:
+            if isinstance(self.cache, ModelCache):
+                self.cache.prune(deleted_only=True)
+            else:
+                self.cache.prune()
+
+    def _log(
+        self, environ: WSGIEnvironment, status: int, error: str | None, cause: Exception | None
+    ) -> None:
+        level = (
+            logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
+        )
+        fields = {
+            "error": error,
+            "status": status,
+            "method": environ["REQUEST_METHOD"],
+            "path": environ.get("PATH_INFO", ""),
+            "content_length": get_content_length(environ),
+            "remote": environ.get("REMOTE_ADDR"),
+            "proto": environ.get("SERVER_PROTOCOL"),
+            "query": environ.get("QUERY_STRING", ""),
+        }
+        for key, value in fields.items():
+            if isinstance(value, str):
+                fields[key] = escape(value)
+        message = "%(method)s %(path)s %(status)d" + (" %(error)s" if error else "")
+        self.logger.log(level, message, fields, exc_info=cause, extra=fields)
+
+
+def create_app() -> LocalRegistry:
+    """
+    Make a WSGI app from the environment alone, for ``gunicorn "registry_wsgi:create_app()"``.
+
+    The variables are those of `registry_wsgi.config`. There is no app behind it: paths other than
+    ``/api/delete`` are answered 404.
+
+    Raises:
+        ConfigurationError: A variable cannot be used; the message names it.
+    """
+    return LocalRegistry(prune=prune_after_delete())
+
+
+class _Recorder:
+    """Passes ``start_response`` on and keeps the status for the log."""
+
+    def __init__(self, start_response: StartResponse) -> None:
+        self._start_response = start_response
+        self.status = 500
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        self.status = int(status[:3])
+        return self._start_response(status, headers, *exc_info)
+
+
+def _as_http(error: Exception) -> HTTPException:
+    if isinstance(error, HTTPException):
+        return error
+    if isinstance(error, InvalidNameError):
+        return BadRequest(str(error))
+    return InternalServerError("internal server error")
+
+
+def _response(problem: HTTPException, environ: WSGIEnvironment) -> WSGIApplication:
+    response = problem.get_response(environ)
+    if problem.response is None and response.status_code >= 400:
+        # The headers of the exception (Allow, WWW-Authenticate) stay, the page does not.
+        code = _CODES.get(response.status_code) or problem.name.lower().replace(" ", "_")
+        response.data = json.dumps({"code": code, "error": problem.description})
+        response.content_type = "application/json"
+    return response

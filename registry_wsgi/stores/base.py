@@ -1,0 +1,149 @@
+"""
+The protocol of a store: the few primitives that retention, restore and prune are made of.
+
+A store keeps three things: **manifests** under keys (``host/namespace/model/tag``), **blobs** under
+names (``sha256-<hex>``, and whatever else a download leaves there), and the **trash**: deleted
+manifests, each with the moment of its deletion. It knows nothing of ages, references or pulls:
+`registry_wsgi.ModelCache` does, and asks for one small step at a time. Implement these methods for
+a new kind of storage, and deletion, retention, restore and prune work on it; ``tests/stores`` holds
+the contract as tests that take any store.
+
+Each method is one step that either happens whole or not at all, whenever the process is killed, and
+any number of threads and processes may call them at once on the same storage. Methods raise
+`registry_wsgi.errors.StoreError`, with the path in the message and the cause chained, when the
+storage fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..names import Name
+
+__all__ = ["Blob", "Deleted", "Manifest", "Store"]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """
+    The bytes of a manifest as they were read at one moment.
+
+    Attributes:
+        data: The content.
+        modified: When it was last changed, in seconds since the epoch.
+        version: Equal for as long as the stored manifest is not changed.
+    """
+
+    data: bytes
+    modified: float
+    version: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """
+    What a store knows of one blob.
+
+    Attributes:
+        size: Its size in bytes.
+        changed: When its content or its place last changed, in seconds since the epoch.
+    """
+
+    size: int
+    changed: float
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Deleted:
+    """
+    A manifest in the trash.
+
+    Attributes:
+        when: The moment of its deletion, in seconds since the epoch.
+        id: What tells it from others in this store's trash.
+        key: Where the manifest was, ``host/namespace/model/tag``.
+    """
+
+    when: float
+    id: str
+    key: str
+
+
+class Store(Protocol):
+    """Where manifests, blobs and the trash are kept."""
+
+    def find(self, name: Name) -> str | None:
+        """
+        Look up the key under which the manifest of *name* is stored.
+
+        The exact key wins. Only if it is absent, each part is compared without regard to case, and
+        of several matches the lexically first is taken. None if there is no such manifest.
+        """
+
+    def manifests(self) -> Iterator[str]:
+        """List the keys of all files that stand where a manifest would, in no order."""
+
+    def read(self, key: str) -> Manifest | None:
+        """Read the manifest at *key*; None if it is gone."""
+
+    def blob(self, name: str) -> Blob | None:
+        """Look at the blob *name*; None if there is none."""
+
+    def remove_blob(self, name: str) -> bool:
+        """Remove the blob *name*; False if it was gone already."""
+
+    def discard(self, key: str, blobs: Iterable[str], when: float) -> bool:
+        """
+        Move the manifest at *key* into the trash.
+
+        Of several callers at once, exactly one gets True, and False means that the manifest was
+        gone. Where the storage has a way, the trash also takes hold of *blobs*, so that they
+        outlive a removal from the store by another program. Whatever fails, the manifest is
+        either in its place or in the trash.
+
+        Args:
+            key: Which manifest.
+            blobs: The names of the blobs that it needs.
+            when: The moment of deletion to record, in seconds since the epoch.
+        """
+
+    def deleted(self, before: float | None = None) -> list[Deleted]:
+        """List the trash, oldest first; with *before*, only what was deleted then or earlier."""
+
+    def read_deleted(self, entry: Deleted) -> Manifest | None:
+        """Read a manifest in the trash; None if it is gone from there."""
+
+    def held_blob(self, entry: Deleted, name: str) -> Blob | None:
+        """Look at the blob *name* that the trash holds for *entry*; None if it holds none."""
+
+    def recover_blob(self, entry: Deleted, name: str) -> None:
+        """Put the blob *name* that the trash holds for *entry* in place of the store's own."""
+
+    def recover(self, entry: Deleted) -> bool:
+        """
+        Put the manifest of *entry* back in its place and take it out of the trash.
+
+        Returns:
+            False, with nothing changed, if it is gone from the trash.
+
+        Raises:
+            ModelExistsError: There is a manifest at that key. Nothing is changed.
+        """
+
+    def forget(self, entry: Deleted) -> bool:
+        """
+        Remove *entry* from the trash for good, with the holds on its blobs.
+
+        Returns:
+            False if it was gone already. The blobs themselves stay.
+        """
+
+    def tidy(self, before: float) -> None:
+        """
+        Finish what processes that were killed have left in the trash.
+
+        Args:
+            before: What was begun after this moment is left alone, as it may be under way.
+        """

@@ -1,0 +1,486 @@
+"""
+A store in a directory, laid out as Ollama lays out its models.
+
+::
+
+    <root>/
+        blobs/sha256-<hex>                                   content, and unfinished downloads
+        manifests/<host>/<namespace>/<model>/<tag>           small JSON documents
+        trash/<when>-<random>/                               one deleted model, a store of its own:
+            manifests/<host>/<namespace>/<model>/<tag>           its manifest, moved here
+            blobs/sha256-<hex>                                   hard links to its blobs
+
+Only ``trash/`` is ours. Nothing of ours lies under ``blobs/`` (Ollama sweeps that at each start)
+or four levels deep under ``manifests/`` (Ollama would list it).
+
+Every change is one ``rename``, ``link`` or ``unlink``, so a process may be killed between any two of
+them. Hard links hold the content of a deleted model even when another program cleans ``blobs/``;
+where the file system or its rights do not allow them, a delete does without, and the deleted model
+can be restored for as long as its blobs stay in ``blobs/``.
+
+No file outside the root is changed: keys and blob names are checked before they become paths, and a
+directory that a symbolic link puts elsewhere is read, so that the blobs it names are kept, but
+nothing is moved, made or removed in it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+
+from ..errors import InvalidManifestError, ModelExistsError, StoreError, quote
+from ..names import Name
+from .base import Blob, Deleted, Manifest
+
+__all__ = ["DiskStore"]
+
+_log = logging.getLogger("registry_wsgi")
+
+# Manifests are a few kilobytes. What is larger than this is something else, and is not read.
+_MANIFEST_SIZE = 16 << 20
+
+# What the system says when hard links are not to be had: other file system, none at all, a file of
+# another owner (fs.protected_hardlinks), too many links to one file.
+_NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+
+# What it says when there is nothing at a path. A part of a legal name may be longer than the file
+# system allows: then there is no such file either.
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
+
+# A directory can be tidied away by another process just before it is used: it is made again, but
+# not for ever.
+_TRIES = 10
+
+_ENTRY = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)\.(\d{6})Z-[0-9a-f]{8}", re.ASCII)
+
+
+class DiskStore:
+    """
+    A `Store` in a directory of the local file system.
+
+    Args:
+        root: The models directory: what ``OLLAMA_MODELS`` names, ``~/.ollama/models`` by default
+            there. It must exist; ``blobs`` and ``manifests`` in it need not.
+
+    Raises:
+        StoreError: *root* is not a directory.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = os.path.abspath(root)
+        self._blobs = os.path.join(self.root, "blobs")
+        self._manifests = os.path.join(self.root, "manifests")
+        self._trash = os.path.join(self.root, "trash")
+        if not os.path.isdir(self.root):
+            raise StoreError(f"{self.root}: no such directory")
+
+    def __repr__(self) -> str:
+        return f"DiskStore({self.root!r})"
+
+    # Manifests
+
+    def find(self, name: Name) -> str | None:
+        with _reported(self._manifests):
+            if _is_manifest(os.path.join(self._manifests, *name)):
+                return name.key
+            return _search(self._manifests, list(name))
+
+    def manifests(self) -> Iterator[str]:
+        # Directories are followed wherever links put them: Ollama does, and what it lists must keep
+        # its blobs.
+        return _keys(self._manifests)
+
+    def read(self, key: str) -> Manifest | None:
+        return _read(self._manifest(key))
+
+    # Blobs
+
+    def blob(self, name: str) -> Blob | None:
+        return _blob(self._blob(name))
+
+    def remove_blob(self, name: str) -> bool:
+        path = self._blob(name)
+        self._check_inside(path)
+        with _reported(path):
+            return _unlink(path)
+
+    # Trash
+
+    def discard(self, key: str, blobs: Iterable[str], when: float) -> bool:
+        source = self._manifest(key)
+        self._check_inside(source)
+        sources = {name: self._blob(name) for name in blobs}
+        for _ in range(_TRIES):
+            entry = self._entry(_entry_id(when))
+            try:
+                target = os.path.join(entry, "manifests", key)
+                os.makedirs(os.path.dirname(target))
+                if sources:
+                    _link_blobs(sources, os.path.join(entry, "blobs"))
+                os.rename(source, target)
+            except OSError as error:
+                with suppress(OSError):
+                    _remove_tree(entry)
+                if not isinstance(error, FileNotFoundError):
+                    raise _store_error(error, source) from error
+                if not os.path.lexists(source):
+                    return False
+            else:
+                self._remove_empty(os.path.dirname(source))
+                return True
+        raise StoreError(f"{entry}: is removed again and again by another program")
+
+    def deleted(self, before: float | None = None) -> list[Deleted]:
+        entries = []
+        for when, entry in self._entries(before):
+            keys = _keys(os.path.join(self._entry(entry), "manifests"), follow=False)
+            entries += [Deleted(when, entry, key) for key in keys]
+        return sorted(entries)
+
+    def read_deleted(self, entry: Deleted) -> Manifest | None:
+        return _read(self._deleted_manifest(entry))
+
+    def held_blob(self, entry: Deleted, name: str) -> Blob | None:
+        return _blob(self._held(entry, name))
+
+    def recover_blob(self, entry: Deleted, name: str) -> None:
+        source, target = self._held(entry, name), self._blob(name)
+        self._check_inside(target)
+        with _reported(target):
+            os.makedirs(self._blobs, exist_ok=True)
+            # By way of a second link and a rename, as that also takes the place of a blob that is
+            # too short. (Renaming a link over another to the same file does nothing.)
+            spare = f"{source}.{os.urandom(4).hex()}"
+            os.link(source, spare, follow_symlinks=False)
+            os.rename(spare, target)
+            with suppress(FileNotFoundError):
+                os.unlink(spare)
+
+    def recover(self, entry: Deleted) -> bool:
+        source, target = self._deleted_manifest(entry), self._manifest(entry.key)
+        self._check_inside(target)
+        with _reported(target):
+            for _ in range(_TRIES):
+                try:
+                    os.makedirs(os.path.dirname(target), exist_ok=True)
+                    _place(source, target)
+                except FileNotFoundError:
+                    if not os.path.lexists(source):
+                        self._remove_empty(os.path.dirname(target))
+                        return False
+                except FileExistsError as error:
+                    # A restore that was killed half-way has left the same file in both places.
+                    if not _same_file(source, target):
+                        raise ModelExistsError(Name.from_key(entry.key)) from error
+                    break
+                else:
+                    break
+            else:
+                raise StoreError(f"{target}: is removed again and again by another program")
+        self.forget(entry)
+        return True
+
+    def forget(self, entry: Deleted) -> bool:
+        path = self._entry(entry.id)
+        with _reported(path):
+            # The manifest goes first: from then on nobody restores from this entry.
+            found = _unlink(self._deleted_manifest(entry))
+            _remove_tree(path)
+        return found
+
+    def tidy(self, before: float) -> None:
+        for _, entry in self._entries(before):
+            path = self._entry(entry)
+            if next(_keys(os.path.join(path, "manifests"), follow=False), None) is None:
+                with _reported(path):
+                    _remove_tree(path)
+
+    # Paths
+
+    def _manifest(self, key: str) -> str:
+        return os.path.join(self._manifests, _checked_key(key))
+
+    def _blob(self, name: str) -> str:
+        return os.path.join(self._blobs, _checked(name))
+
+    def _entry(self, entry: str) -> str:
+        # The trash is ours, and we make no symbolic links there.
+        return _without_links(os.path.join(self._trash, _checked(entry)), self.root)
+
+    def _deleted_manifest(self, entry: Deleted) -> str:
+        path = os.path.join(self._entry(entry.id), "manifests", _checked_key(entry.key))
+        return _without_links(path, self.root)
+
+    def _held(self, entry: Deleted, name: str) -> str:
+        path = os.path.join(self._entry(entry.id), "blobs", _checked(name))
+        return _without_links(path, self.root)
+
+    def _entries(self, before: float | None) -> Iterator[tuple[float, str]]:
+        with _reported(self._trash):
+            for entry in _listdir(self._trash):
+                when = _entry_time(entry)
+                if when is not None and (before is None or when <= before):
+                    yield when, entry
+
+    def _check_inside(self, path: str) -> None:
+        """Refuse to change anything at *path* if a symbolic link puts it outside of the root."""
+        for part in _directories(path, self.root):
+            if os.path.islink(part) and not _inside(part, self.root):
+                raise StoreError(f"{part}: is a symbolic link that leads out of {self.root}")
+
+    def _remove_empty(self, path: str) -> None:
+        """Remove the directories that a delete has left empty, from *path* up."""
+        # rmdir refuses, as one step, when a pull has put something in; whatever else it says, the
+        # delete is done and an empty directory does no harm.
+        with suppress(OSError):
+            while len(path) > len(self._manifests):
+                os.rmdir(path)
+                path = os.path.dirname(path)
+
+
+@contextmanager
+def _reported(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _store_error(error, path) from error
+
+
+def _store_error(error: OSError, path: str) -> StoreError:
+    return StoreError(f"{error.filename or path}: {error.strerror or error}")
+
+
+def _checked(part: str) -> str:
+    if not part or part in (".", "..") or "/" in part or os.sep in part or "\0" in part:
+        raise StoreError(f"{part!r:.300}: not the name of a file in a store")
+    return part
+
+
+def _checked_key(key: str) -> str:
+    parts = key.split("/")
+    if len(parts) != 4:
+        raise StoreError(f"{key!r:.700}: not the key of a manifest")
+    return os.path.join(*map(_checked, parts))
+
+
+def _directories(path: str, root: str) -> Iterator[str]:
+    """The directories on the way from *path* up to *root*, without either."""
+    path = os.path.dirname(path)
+    while len(path) > len(root):
+        yield path
+        path = os.path.dirname(path)
+
+
+def _without_links(path: str, root: str) -> str:
+    """Check that no directory on the way from *root* to *path* is a symbolic link."""
+    for part in _directories(path, root):
+        if os.path.islink(part):
+            raise StoreError(f"{part}: is a symbolic link, which is not followed here")
+    return path
+
+
+def _inside(path: str, root: str) -> bool:
+    root = os.path.realpath(root)
+    return os.path.commonpath([root, os.path.realpath(path)]) == root
+
+
+def _lstat(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        # A link that leads to itself leads nowhere.
+        if error.errno in _ABSENT or error.errno == errno.ELOOP:
+            return None
+        raise
+
+
+def _is_manifest(path: str) -> bool:
+    status = _lstat(path)
+    if status is not None and stat.S_ISLNK(status.st_mode):
+        # Also one that leads nowhere: it can be deleted.
+        status = _stat(path) or status
+    return status is not None and not stat.S_ISDIR(status.st_mode)
+
+
+def _listdir(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return []
+        raise
+
+
+def _search(path: str, parts: list[str]) -> str | None:
+    """Find the first path below *path* that equals *parts* but for the case of ASCII letters."""
+    wanted, rest = parts[0].lower(), parts[1:]
+    for entry in sorted(_listdir(path)):
+        if entry.isascii() and entry.lower() == wanted:
+            below = os.path.join(path, entry)
+            if not rest:
+                if _is_manifest(below):
+                    return entry
+            elif (found := _search(below, rest)) is not None:
+                return f"{entry}/{found}"
+    return None
+
+
+def _keys(root: str, depth: int = 4, *, follow: bool = True) -> Iterator[str]:
+    """List what is no directory *depth* levels below *root*."""
+    if not follow and os.path.islink(root):
+        return
+    with _reported(root):
+        try:
+            entries = list(os.scandir(root))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            is_directory = _is_directory(entry, follow=follow)
+            if depth == 1 and not is_directory:
+                yield entry.name
+            elif depth > 1 and is_directory:
+                for key in _keys(entry.path, depth - 1, follow=follow):
+                    yield f"{entry.name}/{key}"
+            else:
+                _log.warning("%s: not a manifest, skipped", quote(entry.path))
+
+
+def _is_directory(entry: os.DirEntry[str], *, follow: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
+
+
+def _read(path: str) -> Manifest | None:
+    with _reported(path):
+        try:
+            # Not blocking, as opening a named pipe would wait for a writer.
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno in _ABSENT or error.errno in (errno.ELOOP, errno.ENXIO):
+                return None
+            raise
+        try:
+            status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            if status.st_size > _MANIFEST_SIZE:
+                raise InvalidManifestError(f"{path}: not a manifest: {status.st_size} bytes")
+            data = b""
+            while chunk := os.read(file, status.st_size + 1 - len(data)):
+                data += chunk
+                if len(data) > status.st_size:
+                    break  # it is growing while we read: what we have is not whole
+        finally:
+            os.close(file)
+    return Manifest(
+        data,
+        max(status.st_mtime, status.st_ctime),
+        (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size),
+    )
+
+
+def _blob(path: str) -> Blob | None:
+    with _reported(path):
+        status = _stat(path)
+    if status is None or not stat.S_ISREG(status.st_mode):
+        return None
+    return Blob(status.st_size, max(status.st_mtime, status.st_ctime))
+
+
+def _unlink(path: str) -> bool:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _link_blobs(sources: dict[str, str], target: str) -> None:
+    os.mkdir(target)
+    for name, source in sources.items():
+        try:
+            os.link(source, os.path.join(target, name), follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _log.debug("%s: held without a hard link: %s", source, error.strerror)
+
+
+def _place(source: str, target: str) -> None:
+    """Give the file *source* the second name *target*, never taking that of another."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        manifest = _read(source)
+        if manifest is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source) from error
+        # Without links there is no way to make a file appear whole and never over another. Killed
+        # here, this leaves an empty manifest, which stops a sweep, and the trash still has ours.
+        file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            with os.fdopen(file, "wb") as stream:
+                stream.write(manifest.data)
+        except OSError:
+            os.unlink(target)
+            raise
+
+
+def _same_file(one: str, other: str) -> bool:
+    first, second = _lstat(one), _lstat(other)
+    return first is not None and second is not None and os.path.samestat(first, second)
+
+
+def _remove_tree(path: str) -> None:
+    """Remove the directory *path* and all in it, without following links; all of it may be gone."""
+    if os.path.islink(path):
+        _unlink(path)
+        return
+    with suppress(FileNotFoundError):
+        for entry in list(os.scandir(path)):
+            if entry.is_dir(follow_symlinks=False):
+                _remove_tree(entry.path)
+            else:
+                _unlink(entry.path)
+        os.rmdir(path)
+
+
+def _entry_id(when: float) -> str:
+    micros = int(when * 1_000_000)
+    if micros / 1_000_000 > when:
+        micros -= 1  # never later than the moment of the delete
+    seconds, micros = divmod(micros, 1_000_000)
+    stamp = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
+    return f"{stamp}.{micros:06d}Z-{os.urandom(4).hex()}"
+
+
+def _entry_time(entry: str) -> float | None:
+    match = _ENTRY.fullmatch(entry)
+    if match is None:
+        return None
+    try:
+        return datetime(*map(int, match.groups()), tzinfo=timezone.utc).timestamp()  # type: ignore[arg-type, misc]
+    except ValueError:
+        return None

@@ -1,0 +1,134 @@
+"""
+A store in memory, for tests and for trying things out.
+
+It keeps the same promises as the other stores, under one lock, and forgets all with the process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from ..errors import ModelExistsError
+from ..names import Name
+from .base import Blob, Deleted, Manifest
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore:
+    """
+    A `Store` in memory.
+
+    Args:
+        clock: Gives the times of what is put in, in seconds since the epoch.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._serial = itertools.count(1)
+        self._manifests: dict[str, Manifest] = {}
+        self._blobs: dict[str, tuple[bytes, float]] = {}
+        self._trash: dict[Deleted, tuple[Manifest, dict[str, tuple[bytes, float]]]] = {}
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore of {len(self._manifests)} manifests>"
+
+    # What an application puts in, as there is no other program that does.
+
+    def put_manifest(self, key: str, data: bytes) -> None:
+        """Store *data* as the manifest at *key*, ``host/namespace/model/tag``."""
+        key = Name.from_key(key).key
+        with self._lock:
+            self._manifests[key] = Manifest(data, self._clock(), next(self._serial))
+
+    def put_blob(self, name: str, data: bytes) -> None:
+        """Store *data* as the blob *name*, ``sha256-<hex>``."""
+        with self._lock:
+            self._blobs[name] = (data, self._clock())
+
+    def get_blob(self, name: str) -> bytes | None:
+        """Read the blob *name*; None if there is none."""
+        with self._lock:
+            return self._blobs[name][0] if name in self._blobs else None
+
+    # The Store protocol
+
+    def find(self, name: Name) -> str | None:
+        with self._lock:
+            if name.key in self._manifests:
+                return name.key
+            wanted = name.key.lower()
+            found = (key.split("/") for key in self._manifests if key.lower() == wanted)
+            return "/".join(min(found, default=())) or None
+
+    def manifests(self) -> Iterator[str]:
+        with self._lock:
+            return iter(list(self._manifests))
+
+    def read(self, key: str) -> Manifest | None:
+        with self._lock:
+            return self._manifests.get(key)
+
+    def blob(self, name: str) -> Blob | None:
+        with self._lock:
+            return _look(self._blobs, name)
+
+    def remove_blob(self, name: str) -> bool:
+        with self._lock:
+            return self._blobs.pop(name, None) is not None
+
+    def discard(self, key: str, blobs: Iterable[str], when: float) -> bool:
+        with self._lock:
+            manifest = self._manifests.pop(key, None)
+            if manifest is None:
+                return False
+            held = {name: self._blobs[name] for name in blobs if name in self._blobs}
+            self._trash[Deleted(when, f"{next(self._serial):012}", key)] = manifest, held
+            return True
+
+    def deleted(self, before: float | None = None) -> list[Deleted]:
+        with self._lock:
+            return sorted(e for e in self._trash if before is None or e.when <= before)
+
+    def read_deleted(self, entry: Deleted) -> Manifest | None:
+        with self._lock:
+            return self._trash[entry][0] if entry in self._trash else None
+
+    def held_blob(self, entry: Deleted, name: str) -> Blob | None:
+        with self._lock:
+            return _look(self._trash[entry][1], name) if entry in self._trash else None
+
+    def recover_blob(self, entry: Deleted, name: str) -> None:
+        with self._lock:
+            data, _ = self._trash[entry][1][name]
+            self._blobs[name] = data, self._clock()
+
+    def recover(self, entry: Deleted) -> bool:
+        with self._lock:
+            if entry not in self._trash:
+                return False
+            if entry.key in self._manifests:
+                raise ModelExistsError(Name.from_key(entry.key))
+            manifest, _ = self._trash.pop(entry)
+            self._manifests[entry.key] = Manifest(
+                manifest.data, self._clock(), next(self._serial)
+            )
+            return True
+
+    def forget(self, entry: Deleted) -> bool:
+        with self._lock:
+            return self._trash.pop(entry, None) is not None
+
+    def tidy(self, before: float) -> None:
+        """There is nothing to finish: what happens here happens whole."""
+
+
+def _look(blobs: dict[str, tuple[bytes, float]], name: str) -> Blob | None:
+    if name not in blobs:
+        return None
+    data, changed = blobs[name]
+    return Blob(len(data), changed)
