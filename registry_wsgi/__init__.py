@@ -1,6 +1,7 @@
 """Delete models of a local model store through any WSGI app, and clean up so that nothing is lost."""
 
-from .cache import ModelCache, PruneReport
+from .cache import ModelCache
+from .collector import PruneReport
 from .config import open_cache
 from .errors import RegistryError
 from .middleware import LocalRegistry, create_app

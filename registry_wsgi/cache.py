@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
+from .collector import Collector, Progress, PruneReport
 from .durations import Duration, to_seconds
 from .errors import (
     InvalidManifestError,
@@ -107,24 +108,6 @@ class DeletedModel:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
-class PruneReport:
-    """
-    What a prune removed, or would have removed.
-
-    Attributes:
-        models: How many models are gone for good.
-        blobs: How many blobs were removed.
-        bytes: How many bytes these blobs had.
-        dry_run: True if nothing was touched.
-    """
-
-    models: int = 0
-    blobs: int = 0
-    bytes: int = 0
-    dry_run: bool = False
-
-
 class ModelCache:
     """
     Models in a store: deleted with a way back, and removed only when nothing needs them.
@@ -181,11 +164,14 @@ class ModelCache:
         key = self.store.find(Name.parse(name))
         if key is None:
             return False
-        manifest = self.store.read(key)
         # A manifest that cannot be read can still be deleted: that is the way out when one stops
         # the sweep. So every digest that stands in it counts, well-formed or not.
+        try:
+            manifest = self.store.read(key)
+        except InvalidManifestError:
+            manifest = None
         blobs = mentioned_blobs(manifest.data) if manifest else ()
-        return self.store.discard(key, blobs, self._clock())
+        return self.store.discard(key, blobs, self._clock()) is not None
 
     def models(self) -> list[Model]:
         """
@@ -294,52 +280,50 @@ class ModelCache:
         # The manifest comes last: whoever sees the model finds it whole.
         return self.store.recover(entry)
 
-    def prune(self, *, deleted_only: bool = False) -> PruneReport:
+    def prune(
+        self,
+        *,
+        age: Duration | None = None,
+        all: bool = False,  # noqa: A002 - the name is that of the promised option
+        dry_run: bool = False,
+        deleted_only: bool = False,
+        progress: Progress | None = None,
+    ) -> PruneReport:
         """
-        Remove for good what was deleted longer than the retention ago.
+        Remove for good what was deleted, or is needed by nothing, for longer than the age.
 
-        Each such model leaves the trash, and those of its blobs go that neither a model nor a
-        deleted model needs. When nothing has expired, this only lists the trash.
+        On success no model that is listed, and none that can be restored, lacks a blob for it. On
+        failure what was set aside so far is put back; if that fails too, or the process is killed,
+        the next run does it. Any number of runs may be under way at once.
+
+        Args:
+            age: How long ago; None: the retention. 0: all that is deleted or not needed, at once,
+                as if no pull were under way.
+            all: Also models whose manifest is older than *age*. Their blobs stay for as long as a
+                younger model uses them.
+            dry_run: Touch nothing, and report what would go.
+            deleted_only: Leave out what is needed by nothing but was not deleted. When nothing has
+                expired this only lists the trash, however large the store is. The middleware
+                prunes so after a delete.
+            progress: Called with what is being done, how much is done, and how much there is (or
+                None) every thousand steps.
 
         Raises:
+            InvalidDurationError: *age* is none.
             InvalidManifestError: A manifest cannot be read, so nobody knows which blobs it needs.
-                No blob is removed.
+                The message names it. Nothing is removed.
             StoreError: The storage failed.
         """
-        expired = self.store.deleted(self._clock() - self.retention)
-        if not expired:
-            return PruneReport()
-        candidates: set[str] = set()
-        for entry in expired:
-            manifest = self.store.read_deleted(entry)
-            candidates |= mentioned_blobs(manifest.data) if manifest else set()
-        # Once these are out of the trash nobody restores them, so what is read from now on is all
-        # there is.
-        models = sum([self.store.forget(entry) for entry in expired])
-        candidates -= self._referenced()
-        sizes = [
-            blob.size
-            for name in candidates
-            if (blob := self.store.blob(name)) and self.store.remove_blob(name)
-        ]
-        return PruneReport(models, len(sizes), sum(sizes))
-
-    def _referenced(self) -> set[str]:
-        """Name all blobs that a model or a deleted model needs."""
-        # The trash twice, as a model that is deleted or restored meanwhile changes sides.
-        blobs = self._referenced_by_deleted()
-        for key in self.store.manifests():
-            manifest = self.store.read(key)
-            if manifest is not None:
-                try:
-                    blobs.update(parse_manifest(manifest.data))
-                except InvalidManifestError as error:
-                    raise InvalidManifestError(f"{key}: {error}") from error
-        return blobs | self._referenced_by_deleted()
-
-    def _referenced_by_deleted(self) -> set[str]:
-        manifests = map(self.store.read_deleted, self.store.deleted())
-        return {blob for manifest in manifests if manifest for blob in mentioned_blobs(manifest.data)}
+        collector = Collector(
+            self.store,
+            now=self._clock(),
+            age=self.retention if age is None else to_seconds(age),
+            in_flight=self.in_flight,
+            hold=self.hold,
+            every_model=all,
+            progress=progress,
+        )
+        return collector.run(dry_run=dry_run, deleted_only=deleted_only)
 
     def _deleted(self, wanted: Name | None = None) -> Iterator[tuple[Deleted, Name]]:
         for entry in reversed(self.store.deleted()):

@@ -18,6 +18,7 @@ __all__ = [
     "ModelExistsError",
     "ModelIncompleteError",
     "ModelNotFoundError",
+    "NoRoomError",
     "RegistryError",
     "StoreError",
     "escape",
@@ -73,6 +74,10 @@ class ConfigurationError(RegistryError):
 
 class StoreError(RegistryError):
     """The storage failed: the message names the path, the cause is chained."""
+
+
+class NoRoomError(StoreError):
+    """The storage is full, or has no place on the same file system to set something aside."""
 
 
 class InvalidManifestError(StoreError):

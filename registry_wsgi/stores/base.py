@@ -18,11 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from ..names import Name
 
-__all__ = ["Blob", "Deleted", "Manifest", "Store"]
+__all__ = ["Blob", "Condemned", "Deleted", "Manifest", "Store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,18 @@ class Blob:
 
     Attributes:
         size: Its size in bytes.
-        changed: When its content or its place last changed, in seconds since the epoch.
+        changed: When it last changed in any way, in seconds since the epoch: written, touched,
+            copied here or linked.
+        written: When it was last written or touched, in seconds since the epoch.
+        content: Equal for two blobs if the space they take is the same space.
+        links: How many names that space has. Only when all are gone is it free.
     """
 
     size: int
     changed: float
+    written: float
+    content: Hashable
+    links: int = 1
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,6 +76,22 @@ class Deleted:
     when: float
     id: str
     key: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Condemned:
+    """
+    A blob that is set aside.
+
+    Attributes:
+        when: When it was set aside, in seconds since the epoch.
+        id: Which run of the collector did.
+        name: Its name before, and after if it is put back.
+    """
+
+    when: float
+    id: str
+    name: str
 
 
 class Store(Protocol):
@@ -88,18 +111,65 @@ class Store(Protocol):
     def read(self, key: str) -> Manifest | None:
         """Read the manifest at *key*; None if it is gone."""
 
+    def version(self, key: str) -> Hashable:
+        """
+        Tell the version that `read` would give for the manifest at *key* now, without reading it.
+
+        It may differ from that of an unchanged manifest (then that is read once more), but never
+        be equal to that of a changed one. None if the manifest is gone.
+        """
+
+    def blobs(self) -> Iterator[str]:
+        """List the names of all blobs, of unfinished downloads and whatever lies among them."""
+
     def blob(self, name: str) -> Blob | None:
         """Look at the blob *name*; None if there is none."""
 
-    def remove_blob(self, name: str) -> bool:
-        """Remove the blob *name*; False if it was gone already."""
+    def open_blob(self, name: str) -> BinaryIO | None:
+        """Open the blob *name* for reading; None if there is none."""
 
-    def discard(self, key: str, blobs: Iterable[str], when: float) -> bool:
+    def remove_blob(self, name: str) -> bool:
+        """Remove the blob *name* at once; False if it was gone already."""
+
+    def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
+        """
+        Set the blobs *names* aside, one by one as the result is asked for.
+
+        A blob that is set aside is not found by its name any more, but can be put back unchanged.
+        Those that are gone are left out.
+
+        Args:
+            names: Which blobs.
+            when: The moment to record, in seconds since the epoch.
+
+        Raises:
+            NoRoomError: There is no room to set anything aside. Nothing is changed by the step
+                that failed.
+        """
+
+    def condemned(self) -> list[Condemned]:
+        """List what is set aside, by this or any other process, oldest first."""
+
+    def condemned_blob(self, blob: Condemned) -> Blob | None:
+        """Look at a blob that is set aside; None if it is gone from there."""
+
+    def pardon(self, blob: Condemned) -> bool:
+        """
+        Put a blob that is set aside back in its place, as if just written.
+
+        Returns:
+            False, with nothing changed, if another blob has taken the place, or if it is gone.
+        """
+
+    def purge(self, blob: Condemned) -> bool:
+        """Remove a blob that is set aside for good; False if it was gone already."""
+
+    def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
         """
         Move the manifest at *key* into the trash.
 
-        Of several callers at once, exactly one gets True, and False means that the manifest was
-        gone. Where the storage has a way, the trash also takes hold of *blobs*, so that they
+        Of several callers at once, exactly one gets its entry in the trash, and None means that
+        the manifest was gone. Where the storage has a way, the trash also takes hold of *blobs*, so that they
         outlive a removal from the store by another program. Whatever fails, the manifest is
         either in its place or in the trash.
 

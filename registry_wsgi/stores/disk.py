@@ -9,8 +9,10 @@ A store in a directory, laid out as Ollama lays out its models.
         trash/<when>-<random>/                               one deleted model, a store of its own:
             manifests/<host>/<namespace>/<model>/<tag>           its manifest, moved here
             blobs/sha256-<hex>                                   hard links to its blobs
+        condemned/<when>-<random>/                           what one run of the collector set aside:
+            sha256-<hex>                                         a blob that nothing needs
 
-Only ``trash/`` is ours. Nothing of ours lies under ``blobs/`` (Ollama sweeps that at each start)
+Only ``trash/`` and ``condemned/`` are ours. Nothing of ours lies under ``blobs/`` (Ollama sweeps that at each start)
 or four levels deep under ``manifests/`` (Ollama would list it).
 
 Every change is one ``rename``, ``link`` or ``unlink``, so a process may be killed between any two of
@@ -30,13 +32,15 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
+from typing import BinaryIO
 
-from ..errors import InvalidManifestError, ModelExistsError, StoreError, quote
+from ..errors import InvalidManifestError, ModelExistsError, NoRoomError, StoreError, quote
 from ..names import Name
-from .base import Blob, Deleted, Manifest
+from .base import Blob, Condemned, Deleted, Manifest
 
 __all__ = ["DiskStore"]
 
@@ -49,6 +53,9 @@ _MANIFEST_SIZE = 16 << 20
 # another owner (fs.protected_hardlinks), too many links to one file.
 _NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
+# What it says when nothing can be made or moved there.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EXDEV}
+
 # What it says when there is nothing at a path. A part of a legal name may be longer than the file
 # system allows: then there is no such file either.
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
@@ -56,6 +63,9 @@ _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 # A directory can be tidied away by another process just before it is used: it is made again, but
 # not for ever.
 _TRIES = 10
+
+# Longer than the resolution of any file system's times, in seconds.
+_TICK = 2.5
 
 _ENTRY = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)\.(\d{6})Z-[0-9a-f]{8}", re.ASCII)
 
@@ -77,6 +87,7 @@ class DiskStore:
         self._blobs = os.path.join(self.root, "blobs")
         self._manifests = os.path.join(self.root, "manifests")
         self._trash = os.path.join(self.root, "trash")
+        self._condemned = os.path.join(self.root, "condemned")
         if not os.path.isdir(self.root):
             raise StoreError(f"{self.root}: no such directory")
 
@@ -99,10 +110,34 @@ class DiskStore:
     def read(self, key: str) -> Manifest | None:
         return _read(self._manifest(key))
 
+    def version(self, key: str) -> Hashable:
+        path = self._manifest(key)
+        with _reported(path):
+            status = _stat(path)
+        return None if status is None else _version(status)
+
     # Blobs
+
+    def blobs(self) -> Iterator[str]:
+        self._check_layout()
+        with _reported(self._blobs):
+            try:
+                entries = os.scandir(self._blobs)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            with entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        yield entry.name
 
     def blob(self, name: str) -> Blob | None:
         return _blob(self._blob(name))
+
+    def open_blob(self, name: str) -> BinaryIO | None:
+        path = self._blob(name)
+        with _reported(path):
+            file = _open(path)
+            return None if file is None else os.fdopen(file, "rb", buffering=0)
 
     def remove_blob(self, name: str) -> bool:
         path = self._blob(name)
@@ -110,14 +145,83 @@ class DiskStore:
         with _reported(path):
             return _unlink(path)
 
+    # What is set aside
+
+    def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
+        self._check_layout()
+        self._check_inside(self._blob("_"))
+        run = _entry_id(when)
+        moment = _entry_time(run) or when
+        path = self._run(run)
+        try:
+            for name in names:
+                source, target = self._blob(name), os.path.join(path, name)
+                with _reported(source):
+                    try:
+                        os.rename(source, target)
+                    except FileNotFoundError:
+                        # Either the blob is gone, or the directory is not there (yet).
+                        try:
+                            os.makedirs(path, exist_ok=True)
+                            os.rename(source, target)
+                        except FileNotFoundError:
+                            continue
+                yield Condemned(moment, run, name)
+        finally:
+            with suppress(OSError):
+                os.rmdir(path)
+
+    def condemned(self) -> list[Condemned]:
+        found = []
+        for when, run in _entries(self._condemned, self.root):
+            with _reported(run):
+                found += [
+                    Condemned(when, run, name) for name in _listdir(self._run(run))
+                ]
+        return sorted(found)
+
+    def condemned_blob(self, blob: Condemned) -> Blob | None:
+        return _blob(self._aside(blob))
+
+    def pardon(self, blob: Condemned) -> bool:
+        source, target = self._aside(blob), self._blob(blob.name)
+        self._check_inside(target)
+        with _reported(source):
+            try:
+                # Touched first: as soon as it is back, it is young.
+                os.utime(source, follow_symlinks=False)
+                os.link(source, target, follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+            except FileExistsError:
+                # A run that was killed here has left the same file in both places.
+                if not _same_file(source, target):
+                    return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                # A rename takes the place of whatever is there, so it has to be looked for first.
+                if os.path.lexists(target):
+                    return False
+                os.rename(source, target)
+                return True
+            _unlink(source)
+            return True
+
+    def purge(self, blob: Condemned) -> bool:
+        path = self._aside(blob)
+        with _reported(path):
+            return _unlink(path)
+
     # Trash
 
-    def discard(self, key: str, blobs: Iterable[str], when: float) -> bool:
+    def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
         source = self._manifest(key)
         self._check_inside(source)
         sources = {name: self._blob(name) for name in blobs}
         for _ in range(_TRIES):
-            entry = self._entry(_entry_id(when))
+            entry_id = _entry_id(when)
+            entry = self._entry(entry_id)
             try:
                 target = os.path.join(entry, "manifests", key)
                 os.makedirs(os.path.dirname(target))
@@ -130,15 +234,15 @@ class DiskStore:
                 if not isinstance(error, FileNotFoundError):
                     raise _store_error(error, source) from error
                 if not os.path.lexists(source):
-                    return False
+                    return None
             else:
                 self._remove_empty(os.path.dirname(source))
-                return True
+                return Deleted(_entry_time(entry_id) or when, entry_id, key)
         raise StoreError(f"{entry}: is removed again and again by another program")
 
     def deleted(self, before: float | None = None) -> list[Deleted]:
         entries = []
-        for when, entry in self._entries(before):
+        for when, entry in _entries(self._trash, self.root, before):
             keys = _keys(os.path.join(self._entry(entry), "manifests"), follow=False)
             entries += [Deleted(when, entry, key) for key in keys]
         return sorted(entries)
@@ -195,7 +299,10 @@ class DiskStore:
         return found
 
     def tidy(self, before: float) -> None:
-        for _, entry in self._entries(before):
+        for _, run in _entries(self._condemned, self.root):
+            with suppress(OSError):  # it is not empty, or gone
+                os.rmdir(self._run(run))
+        for _, entry in _entries(self._trash, self.root, before):
             path = self._entry(entry)
             if next(_keys(os.path.join(path, "manifests"), follow=False), None) is None:
                 with _reported(path):
@@ -221,12 +328,24 @@ class DiskStore:
         path = os.path.join(self._entry(entry.id), "blobs", _checked(name))
         return _without_links(path, self.root)
 
-    def _entries(self, before: float | None) -> Iterator[tuple[float, str]]:
-        with _reported(self._trash):
-            for entry in _listdir(self._trash):
-                when = _entry_time(entry)
-                if when is not None and (before is None or when <= before):
-                    yield when, entry
+    def _run(self, run: str) -> str:
+        return _without_links(os.path.join(self._condemned, _checked(run), "_"), self.root)[:-2]
+
+    def _aside(self, blob: Condemned) -> str:
+        path = os.path.join(self._condemned, _checked(blob.id), _checked(blob.name))
+        return _without_links(path, self.root)
+
+    def _check_layout(self) -> None:
+        """Refuse to tell which blobs may go where not all that need them are known."""
+        if _listdir(os.path.join(self.root, "manifests-v2")):
+            raise StoreError(
+                f"{self.root}: has models under manifests-v2, which a newer Ollama writes and which"
+                " are not understood here: no blob is removed"
+            )
+        if not os.path.isdir(self._manifests):
+            raise StoreError(
+                f"{self._manifests}: no such directory, so it is not known which blobs are needed"
+            )
 
     def _check_inside(self, path: str) -> None:
         """Refuse to change anything at *path* if a symbolic link puts it outside of the root."""
@@ -253,7 +372,8 @@ def _reported(path: str) -> Iterator[None]:
 
 
 def _store_error(error: OSError, path: str) -> StoreError:
-    return StoreError(f"{error.filename or path}: {error.strerror or error}")
+    kind = NoRoomError if error.errno in _NO_ROOM else StoreError
+    return kind(f"{error.filename or path}: {error.strerror or error}")
 
 
 def _checked(part: str) -> str:
@@ -275,6 +395,16 @@ def _directories(path: str, root: str) -> Iterator[str]:
     while len(path) > len(root):
         yield path
         path = os.path.dirname(path)
+
+
+def _entries(path: str, root: str, before: float | None = None) -> Iterator[tuple[float, str]]:
+    """List the entries of the trash, or of what is set aside, with their moments."""
+    _without_links(os.path.join(path, "_"), root)
+    with _reported(path):
+        for entry in _listdir(path):
+            when = _entry_time(entry)
+            if when is not None and (before is None or when <= before):
+                yield when, entry
 
 
 def _without_links(path: str, root: str) -> str:
@@ -369,41 +499,62 @@ def _is_directory(entry: os.DirEntry[str], *, follow: bool) -> bool:
         raise
 
 
+def _open(path: str) -> int | None:
+    try:
+        # Not blocking, as opening a named pipe would wait for a writer.
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in _ABSENT or error.errno in (errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    return None
+
+
 def _read(path: str) -> Manifest | None:
     with _reported(path):
-        try:
-            # Not blocking, as opening a named pipe would wait for a writer.
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno in _ABSENT or error.errno in (errno.ELOOP, errno.ENXIO):
-                return None
-            raise
+        file = _open(path)
+        if file is None:
+            return None
         try:
             status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode):
-                return None
             if status.st_size > _MANIFEST_SIZE:
                 raise InvalidManifestError(f"{path}: not a manifest: {status.st_size} bytes")
             data = b""
+            # One byte more than there should be, to see if it grows while we read: then what we
+            # have is not whole, and it will not be taken for a manifest.
             while chunk := os.read(file, status.st_size + 1 - len(data)):
                 data += chunk
-                if len(data) > status.st_size:
-                    break  # it is growing while we read: what we have is not whole
         finally:
             os.close(file)
-    return Manifest(
-        data,
-        max(status.st_mtime, status.st_ctime),
-        (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size),
-    )
+    return Manifest(data, max(status.st_mtime, status.st_ctime), _version(status))
+
+
+def _version(status: os.stat_result) -> Hashable:
+    # Within one tick of the file system's clock a file can change and keep its times (git calls
+    # such a file racily clean): what changed just now may be changing still.
+    if status.st_mtime > time.time() - _TICK:
+        return object()
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _blob(path: str) -> Blob | None:
     with _reported(path):
-        status = _stat(path)
-    if status is None or not stat.S_ISREG(status.st_mode):
+        place = status = _lstat(path)
+        if place is not None and stat.S_ISLNK(place.st_mode):
+            status = _stat(path)
+    if place is None or status is None or not stat.S_ISREG(status.st_mode):
         return None
-    return Blob(status.st_size, max(status.st_mtime, status.st_ctime))
+    return Blob(
+        size=status.st_size,
+        changed=max(status.st_mtime, status.st_ctime, place.st_ctime),
+        written=status.st_mtime,
+        content=(status.st_dev, status.st_ino),
+        # A symbolic link takes no space itself, and its target stays when it goes.
+        links=status.st_nlink + (status is not place),
+    )
 
 
 def _unlink(path: str) -> bool:

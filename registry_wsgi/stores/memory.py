@@ -6,14 +6,17 @@ It keeps the same promises as the other stores, under one lock, and forgets all 
 
 from __future__ import annotations
 
+import io
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from ..errors import ModelExistsError
 from ..names import Name
-from .base import Blob, Deleted, Manifest
+from .base import Blob, Condemned, Deleted, Manifest
 
 __all__ = ["MemoryStore"]
 
@@ -31,8 +34,9 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._serial = itertools.count(1)
         self._manifests: dict[str, Manifest] = {}
-        self._blobs: dict[str, tuple[bytes, float]] = {}
-        self._trash: dict[Deleted, tuple[Manifest, dict[str, tuple[bytes, float]]]] = {}
+        self._blobs: dict[str, _Content] = {}
+        self._trash: dict[Deleted, tuple[Manifest, dict[str, _Content]]] = {}
+        self._condemned: dict[Condemned, _Content] = {}
 
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._manifests)} manifests>"
@@ -48,12 +52,12 @@ class MemoryStore:
     def put_blob(self, name: str, data: bytes) -> None:
         """Store *data* as the blob *name*, ``sha256-<hex>``."""
         with self._lock:
-            self._blobs[name] = (data, self._clock())
+            self._blobs[name] = _Content(data, self._clock())
 
     def get_blob(self, name: str) -> bytes | None:
         """Read the blob *name*; None if there is none."""
         with self._lock:
-            return self._blobs[name][0] if name in self._blobs else None
+            return self._blobs[name].data if name in self._blobs else None
 
     # The Store protocol
 
@@ -73,22 +77,66 @@ class MemoryStore:
         with self._lock:
             return self._manifests.get(key)
 
+    def version(self, key: str) -> Hashable:
+        with self._lock:
+            return self._manifests[key].version if key in self._manifests else None
+
+    def blobs(self) -> Iterator[str]:
+        with self._lock:
+            return iter(list(self._blobs))
+
     def blob(self, name: str) -> Blob | None:
         with self._lock:
-            return _look(self._blobs, name)
+            return self._look(self._blobs.get(name))
+
+    def open_blob(self, name: str) -> BinaryIO | None:
+        with self._lock:
+            return io.BytesIO(self._blobs[name].data) if name in self._blobs else None
 
     def remove_blob(self, name: str) -> bool:
         with self._lock:
             return self._blobs.pop(name, None) is not None
 
-    def discard(self, key: str, blobs: Iterable[str], when: float) -> bool:
+    def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
+        run = f"{next(self._serial):012}"
+        for name in names:
+            with self._lock:
+                content = self._blobs.pop(name, None)
+                if content is None:
+                    continue
+                blob = Condemned(when, run, name)
+                self._condemned[blob] = content
+            yield blob
+
+    def condemned(self) -> list[Condemned]:
+        with self._lock:
+            return sorted(self._condemned)
+
+    def condemned_blob(self, blob: Condemned) -> Blob | None:
+        with self._lock:
+            return self._look(self._condemned.get(blob))
+
+    def pardon(self, blob: Condemned) -> bool:
+        with self._lock:
+            if blob not in self._condemned or blob.name in self._blobs:
+                return False
+            self._blobs[blob.name] = content = self._condemned.pop(blob)
+            content.changed = self._clock()
+            return True
+
+    def purge(self, blob: Condemned) -> bool:
+        with self._lock:
+            return self._condemned.pop(blob, None) is not None
+
+    def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
         with self._lock:
             manifest = self._manifests.pop(key, None)
             if manifest is None:
-                return False
+                return None
             held = {name: self._blobs[name] for name in blobs if name in self._blobs}
-            self._trash[Deleted(when, f"{next(self._serial):012}", key)] = manifest, held
-            return True
+            entry = Deleted(when, f"{next(self._serial):012}", key)
+            self._trash[entry] = manifest, held
+            return entry
 
     def deleted(self, before: float | None = None) -> list[Deleted]:
         with self._lock:
@@ -100,12 +148,11 @@ class MemoryStore:
 
     def held_blob(self, entry: Deleted, name: str) -> Blob | None:
         with self._lock:
-            return _look(self._trash[entry][1], name) if entry in self._trash else None
+            return self._look(self._trash[entry][1].get(name)) if entry in self._trash else None
 
     def recover_blob(self, entry: Deleted, name: str) -> None:
         with self._lock:
-            data, _ = self._trash[entry][1][name]
-            self._blobs[name] = data, self._clock()
+            self._blobs[name] = self._trash[entry][1][name]
 
     def recover(self, entry: Deleted) -> bool:
         with self._lock:
@@ -126,9 +173,19 @@ class MemoryStore:
     def tidy(self, before: float) -> None:
         """There is nothing to finish: what happens here happens whole."""
 
+    def _look(self, content: _Content | None) -> Blob | None:
+        if content is None:
+            return None
+        held = [blobs.values() for _, blobs in self._trash.values()]
+        places = itertools.chain(self._blobs.values(), self._condemned.values(), *held)
+        links = sum(place is content for place in places)
+        size, changed = len(content.data), content.changed
+        return Blob(size, changed, changed, id(content), links)
 
-def _look(blobs: dict[str, tuple[bytes, float]], name: str) -> Blob | None:
-    if name not in blobs:
-        return None
-    data, changed = blobs[name]
-    return Blob(len(data), changed)
+
+@dataclass(eq=False, slots=True)
+class _Content:
+    """The space that a blob takes, under whatever names."""
+
+    data: bytes
+    changed: float

@@ -1,0 +1,496 @@
+"""
+The collector: which blobs nothing needs, and how they are removed so that no model ever lacks one.
+
+Other programs put models into the same store at any moment, without a lock, and without a word: a
+pull that finds a blob in its place uses it as it is. So a blob goes in two phases.
+
+1. The names of all blobs are listed, and only then every manifest is read: a blob that is not
+   listed cannot be removed, and a manifest written after the listing can only save blobs. A
+   manifest that cannot be read ends the run here, before anything is touched.
+2. What no manifest needs and has not changed for long enough is *condemned*: renamed aside, so that
+   a pull that looks for it from now on fetches it anew.
+3. The manifests that are new or have changed meanwhile are read. What they need is *pardoned*: put
+   back, as if just written. So is what was touched in the meantime.
+4. The rest is *purged*. But while a pull is under way (it may have seen a blob before it was set
+   aside), the rest stays aside for a later run, until there is no pull or the hold is over.
+
+Each step is a single rename, link or unlink, and each run begins with what earlier ones have left
+aside, so a run may be killed anywhere, and any number may work at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TypeVar
+
+from .errors import (
+    InvalidManifestError,
+    InvalidNameError,
+    ModelExistsError,
+    NoRoomError,
+    RegistryError,
+    escape,
+)
+from .manifest import blob_name, mentioned_blobs, parse_manifest
+from .names import Name
+from .stores.base import Blob, Condemned, Deleted, Manifest, Store
+
+__all__ = ["Collector", "Progress", "PruneReport", "Removed"]
+
+_log = logging.getLogger("registry_wsgi")
+
+_T = TypeVar("_T")
+
+#: Called with what is being done, how much of it is done and how much there is (None: not known).
+Progress = Callable[[str, int, int | None], None]
+
+_EVERY = 1_000  # how many steps there are from one call of a progress hook to the next
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """
+    What went, or would go, for one reason.
+
+    Attributes:
+        models: How many models.
+        blobs: How many blobs.
+        bytes: How many bytes the storage gets back.
+    """
+
+    models: int = 0
+    blobs: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """
+    What a prune removed, or would have removed.
+
+    A dry run and a run on an unchanged store report the same.
+
+    Attributes:
+        models: How many models are gone for good.
+        blobs: How many blobs were removed.
+        bytes: How many bytes the storage gets back. Content that has several names counts once,
+            and only when the last of them goes.
+        dry_run: True if nothing was touched.
+        reasons: The same by reason: ``expired`` (deleted longer ago than the age), ``all`` (older
+            than the age, with ``all=True``), ``partial`` (an unfinished download or another file
+            that is no blob), ``unreferenced`` (nothing needs it).
+        held_blobs: How many blobs are set aside, or would be, for a later run to remove, because a
+            pull is under way.
+        held_bytes: How many bytes these have.
+        held_until: When the first of them goes at the latest, should pulls go on (UTC).
+    """
+
+    models: int = 0
+    blobs: int = 0
+    bytes: int = 0
+    dry_run: bool = False
+    reasons: Mapping[str, Removed] = field(default_factory=dict)
+    held_blobs: int = 0
+    held_bytes: int = 0
+    held_until: datetime | None = None
+
+
+class Collector:
+    """
+    One run over a store.
+
+    Args:
+        store: What to collect in.
+        now: The time of the run, in seconds since the epoch.
+        age: How long something must have been deleted, unreferenced or (with *every_model*)
+            unchanged to go, in seconds. 0: the store is quiet, and nothing is waited for.
+        in_flight: How recent a change means a pull under way, in seconds.
+        hold: How long at most pulls hold back what is set aside, in seconds.
+        every_model: Whether models older than *age* go too.
+        progress: Called now and then.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        now: float,
+        age: float,
+        in_flight: float,
+        hold: float,
+        every_model: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self._store = store
+        self._now = now
+        self._quiet = age == 0
+        # Times may lie in the future (another clock wrote them), and at age 0 all goes all the same.
+        self._cutoff = math.inf if self._quiet else now - age
+        self._recent = now - in_flight
+        self._hold = hold
+        self._every_model = every_model
+        self._progress = progress
+
+        # The names of the blobs, and whether something needs them; first what is listed, in the end
+        # what is known.
+        self._listed: dict[str, bool] = {}
+        # Names that mean the same blob as another: upper-case digits.
+        self._other_names: defaultdict[str, list[str]] = defaultdict(list)
+        self._aside: defaultdict[str, list[Condemned]] = defaultdict(list)
+        self._pardons: list[Condemned] = []
+        self._versions: dict[str, Hashable] = {}
+        self._old: dict[str, int] = {}  # with every_model: which manifests go, with their content
+        self._needed_by_old: set[str] = set()
+        self._needed_by_expired: set[str] = set()
+
+    def run(self, *, dry_run: bool = False, deleted_only: bool = False) -> PruneReport:
+        """
+        Collect.
+
+        Args:
+            dry_run: Touch nothing, and report what would go.
+            deleted_only: Only remove what was deleted, and the blobs that nothing else needs. When
+                none of it is old enough, this only lists the trash.
+        """
+        store = self._store
+        expired = store.deleted(self._cutoff)
+        if deleted_only and not expired:
+            if not dry_run:
+                store.tidy(self._cutoff)
+            return PruneReport(dry_run=dry_run)
+
+        self._list()
+        tally = _Tally()
+        held = self._look_at_expired(expired)
+        self._mark(expired)
+        pull = False
+        doomed = {}
+        for name, blob in self._look_at_unneeded():
+            pull = pull or (not self._quiet and blob.changed > self._recent)
+            if deleted_only and blob_name(name) not in self._needed_by_expired:
+                continue
+            if blob.changed <= self._cutoff:
+                doomed[name] = blob
+
+        if dry_run:
+            self._plan(tally, expired, held, doomed, pull)
+            return tally.report(self._hold, dry_run=True)
+
+        for blob in self._pardons:
+            self._put_back(blob)
+        self._pardons.clear()
+        for entry in expired:
+            if store.forget(entry):
+                tally.model("expired", held[entry].values())
+        for key in self._old:
+            if self._remove_old(key):
+                tally.model("all", ())
+        self._sweep(tally, doomed, pull)
+        store.tidy(self._cutoff if self._quiet else min(self._cutoff, self._recent))
+        return tally.report(self._hold, dry_run=False)
+
+    # Phase 1
+
+    def _list(self) -> None:
+        # What is aside before the names: a blob that is put back between the two is seen.
+        for blob in self._store.condemned():
+            self._aside[blob_name(blob.name) or blob.name].append(blob)
+        for name in self._counted("listing blobs", self._store.blobs()):
+            self._listed[name] = False
+            canonical = blob_name(name)
+            if canonical is not None and canonical != name:
+                self._other_names[canonical].append(name)
+
+    def _look_at_expired(self, expired: list[Deleted]) -> dict[Deleted, dict[str, Blob]]:
+        """Look at the blobs that the trash holds for what has expired."""
+        held = {}
+        for entry in expired:
+            manifest = self._store.read_deleted(entry)
+            names = mentioned_blobs(manifest.data) if manifest else set()
+            self._needed_by_expired |= names
+            looks = {name: self._store.held_blob(entry, name) for name in names}
+            held[entry] = {name: blob for name, blob in looks.items() if blob is not None}
+        return held
+
+    def _mark(self, expired: list[Deleted]) -> None:
+        # The trash before and after the manifests: what is deleted or restored meanwhile is in one
+        # of them at the right time.
+        self._mark_deleted(expired)
+        for key in self._counted("reading manifests", self._store.manifests()):
+            manifest = self._read(key)
+            if manifest is None:
+                continue
+            if self._every_model and manifest.modified <= self._cutoff:
+                self._old[key] = hash(manifest.data)
+                self._needed_by_old |= mentioned_blobs(manifest.data)
+            else:
+                self._versions[key] = manifest.version
+                self._mark_manifest(key, manifest)
+        self._mark_deleted(expired)
+
+    def _mark_deleted(self, gone: Iterable[Deleted]) -> None:
+        ids = {entry.id for entry in gone}
+        for entry in self._store.deleted():
+            if entry.id not in ids:
+                manifest = self._store.read_deleted(entry)
+                self._need(mentioned_blobs(manifest.data) if manifest else ())
+
+    def _read(self, key: str) -> Manifest | None:
+        try:
+            manifest = self._store.read(key)
+        except InvalidManifestError as error:
+            self._object(key, error)
+            return None
+        if manifest is None:
+            _log.warning("manifests/%s: not a file, or gone: skipped", escape(key))
+        return manifest
+
+    def _mark_manifest(self, key: str, manifest: Manifest) -> None:
+        try:
+            self._need(parse_manifest(manifest.data))
+        except InvalidManifestError as error:
+            self._object(key, error)
+            self._need(mentioned_blobs(manifest.data))
+
+    def _object(self, key: str, error: InvalidManifestError) -> None:
+        """Stop the run for a manifest that cannot be read, unless nothing lists it as a model."""
+        try:
+            Name.from_key(key)
+        except InvalidNameError:
+            _log.warning("manifests/%s: not a manifest, skipped", escape(key))
+        else:
+            raise InvalidManifestError(
+                f"manifests/{key}: {error}; no blob is removed until this model is deleted or its"
+                " manifest is put right"
+            ) from error
+
+    def _need(self, blobs: Iterable[str]) -> None:
+        for blob in blobs:
+            if blob in self._listed:
+                self._listed[blob] = True
+            for name in self._other_names.get(blob, ()):
+                self._listed[name] = True
+            if blob in self._aside:
+                self._pardons += self._aside.pop(blob)
+
+    def _look_at_unneeded(self) -> Iterator[tuple[str, Blob]]:
+        unneeded = [name for name, needed in self._listed.items() if not needed]
+        for name in self._counted("looking at blobs", unneeded, len(unneeded)):
+            blob = self._store.blob(name)
+            if blob is not None:
+                yield name, blob
+
+    # Phase 2
+
+    def _remove_old(self, key: str) -> bool:
+        store = self._store
+        try:
+            entry = store.discard(key, (), self._now)
+        except NoRoomError as error:
+            _log.warning("%s: kept for now: %s", key, error)
+            return False
+        if entry is None:
+            return False
+        manifest = store.read_deleted(entry)
+        if manifest is None or hash(manifest.data) == self._old[key]:
+            return store.forget(entry)
+        # It was pulled anew since it was read.
+        try:
+            store.recover(entry)
+        except ModelExistsError:
+            pass  # and once more: this one stays in the trash
+        return False
+
+    def _sweep(self, tally: _Tally, doomed: dict[str, Blob], pull: bool) -> None:
+        earlier = [blob for blobs in self._aside.values() for blob in blobs]
+        new: list[Condemned] = []
+        try:
+            no_room = self._condemn(doomed, new)
+            if not (earlier or new or no_room):
+                return
+            self._mark_again()
+        except BaseException:
+            # Nobody knows any more what is needed: back with it.
+            for blob in new:
+                with suppress(RegistryError):
+                    self._put_back(blob)
+            raise
+        pull = pull or (not self._quiet and self._pull_has_begun())
+        for blob in self._pardons:
+            self._put_back(blob)
+        spared = {*self._pardons}
+        for blob in self._counted("removing blobs", [*earlier, *new], len(earlier) + len(new)):
+            if blob not in spared:
+                self._purge(tally, blob, doomed.get(blob.name), pull)
+        for name in no_room:
+            look = self._store.blob(name)
+            if self._listed[name] or look is None or look.written > doomed[name].written:
+                continue
+            if pull:
+                tally.hold(self._now, look)
+            elif self._store.remove_blob(name):
+                tally.blob(self._reason(name), doomed[name])
+
+    def _condemn(self, doomed: dict[str, Blob], new: list[Condemned]) -> list[str]:
+        """Set *doomed* aside and add them to *new*; name those there was no room for."""
+        condemned = self._store.condemn(doomed, self._now)
+        try:
+            for blob in self._counted("setting blobs aside", condemned, len(doomed)):
+                new.append(blob)
+                self._aside[blob_name(blob.name) or blob.name].append(blob)
+        except NoRoomError as error:
+            # A full disk must still be freed: these go right after the manifests are read again.
+            _log.warning("blobs are removed without being set aside first: %s", error)
+            done = {blob.name for blob in new}
+            return [name for name in doomed if name not in done]
+        return []
+
+    def _put_back(self, blob: Condemned) -> None:
+        store = self._store
+        self._listed[blob.name] = True
+        if not store.pardon(blob):
+            # Another has come in its place meanwhile. Unless that is not whole (yet), it will do.
+            ours, theirs = store.condemned_blob(blob), store.blob(blob.name)
+            if ours is not None and theirs is not None and theirs.size >= ours.size:
+                store.purge(blob)
+
+    def _mark_again(self) -> None:
+        store = self._store
+        self._mark_deleted(())
+        for key in self._counted("checking manifests", store.manifests()):
+            version = self._versions.get(key)
+            if version is None or version != store.version(key):
+                manifest = self._read(key)
+                if manifest is not None:
+                    self._mark_manifest(key, manifest)
+        self._mark_deleted(())
+
+    def _pull_has_begun(self) -> bool:
+        """Tell whether something has come or grown since the blobs were listed."""
+        for name in self._store.blobs():
+            if name not in self._listed or blob_name(name) is None:
+                blob = self._store.blob(name)
+                if blob is not None and blob.changed > self._recent:
+                    return True
+        return False
+
+    def _purge(self, tally: _Tally, blob: Condemned, plan: Blob | None, pull: bool) -> None:
+        look = self._store.condemned_blob(blob)
+        if look is None:
+            return
+        if plan is not None and look.written > plan.written:
+            self._put_back(blob)  # touched: somebody means to use it
+        elif pull and not self._is_over(blob):
+            tally.hold(blob.when, look)
+        elif self._store.purge(blob):
+            tally.blob(self._reason(blob.name), plan or look)
+
+    def _is_over(self, blob: Condemned) -> bool:
+        return blob.when + self._hold <= self._now
+
+    def _reason(self, name: str) -> str:
+        canonical = blob_name(name)
+        if canonical is None:
+            return "partial"
+        if canonical in self._needed_by_expired:
+            return "expired"
+        return "all" if canonical in self._needed_by_old else "unreferenced"
+
+    def _plan(
+        self,
+        tally: _Tally,
+        expired: list[Deleted],
+        held: dict[Deleted, dict[str, Blob]],
+        doomed: dict[str, Blob],
+        pull: bool,
+    ) -> None:
+        for entry in expired:
+            tally.model("expired", held[entry].values())
+        for _ in self._old:
+            tally.model("all", ())
+        for blobs in self._aside.values():
+            for blob in blobs:
+                look = self._store.condemned_blob(blob)
+                if look is not None:
+                    if pull and not self._is_over(blob):
+                        tally.hold(blob.when, look)
+                    else:
+                        tally.blob(self._reason(blob.name), look)
+        for name, look in doomed.items():
+            if pull:
+                tally.hold(self._now, look)
+            else:
+                tally.blob(self._reason(name), look)
+
+    def _counted(self, what: str, steps: Iterable[_T], total: int | None = None) -> Iterator[_T]:
+        if self._progress is None:
+            yield from steps
+            return
+        done = 0
+        for step in steps:
+            if done % _EVERY == 0:
+                self._progress(what, done, total)
+            yield step
+            done += 1
+        self._progress(what, done, done if total is None else total)
+
+
+class _Tally:
+    """Counts what goes, and the space that is free when all names of a content are gone."""
+
+    def __init__(self) -> None:
+        self._models: defaultdict[str, int] = defaultdict(int)
+        self._blobs: defaultdict[str, int] = defaultdict(int)
+        self._bytes: defaultdict[str, int] = defaultdict(int)
+        # Of content with several names: how many have gone, the look, and the reason of a blob.
+        self._shared: dict[Hashable, tuple[int, Blob, str | None]] = {}
+        self._held: list[tuple[float, int]] = []
+
+    def model(self, reason: str, held: Iterable[Blob]) -> None:
+        self._models[reason] += 1
+        for blob in held:
+            self._count(blob, None)
+
+    def blob(self, reason: str, blob: Blob) -> None:
+        self._blobs[reason] += 1
+        if blob.links == 1:
+            self._bytes[reason] += blob.size
+        else:
+            self._count(blob, reason)
+
+    def hold(self, when: float, blob: Blob) -> None:
+        self._held.append((when, blob.size))
+
+    def _count(self, blob: Blob, reason: str | None) -> None:
+        gone, _, known = self._shared.get(blob.content, (0, blob, None))
+        self._shared[blob.content] = gone + 1, blob, known or reason
+
+    def report(self, hold: float, *, dry_run: bool) -> PruneReport:
+        for gone, blob, reason in self._shared.values():
+            if gone >= blob.links:
+                if reason is None:  # only the trash still had it
+                    self._blobs["expired"] += 1
+                self._bytes[reason or "expired"] += blob.size
+        reasons = {
+            reason: Removed(self._models[reason], self._blobs[reason], self._bytes[reason])
+            for reason in sorted({*self._models, *self._blobs})
+        }
+        first = min((when for when, _ in self._held), default=None)
+        return PruneReport(
+            models=sum(self._models.values()),
+            blobs=sum(self._blobs.values()),
+            bytes=sum(self._bytes.values()),
+            dry_run=dry_run,
+            reasons=reasons,
+            held_blobs=len(self._held),
+            held_bytes=sum(size for _, size in self._held),
+            held_until=(
+                None if first is None else datetime.fromtimestamp(first + hold, timezone.utc)
+            ),
+        )
