@@ -130,7 +130,7 @@ class Collector:
         self._store = store
         self._now = now
         self._quiet = age == 0
-        # Times may lie in the future (another clock wrote them), and at age 0 all goes all the same.
+        # A time may lie in the future (another clock wrote it); at age 0 all goes all the same.
         self._cutoff = math.inf if self._quiet else now - age
         self._recent = now - in_flight
         self._hold = hold
@@ -169,29 +169,30 @@ class Collector:
         tally = _Tally()
         held = self._look_at_expired(expired)
         self._mark(expired)
+        # What the trash holds a link to is what was deleted, and its links came and went with that:
+        # only a write would make it young again.
+        deleted = {blob.content for blobs in held.values() for blob in blobs.values()}
         pull = False
         doomed = {}
         for name, blob in self._look_at_unneeded():
-            pull = pull or (not self._quiet and blob.changed > self._recent)
+            changed = blob.written if blob.content in deleted else blob.changed
+            pull = pull or (not self._quiet and changed > self._recent)
             if deleted_only and blob_name(name) not in self._needed_by_expired:
                 continue
-            if blob.changed <= self._cutoff:
+            if changed <= self._cutoff:
                 doomed[name] = blob
 
         if dry_run:
             self._plan(tally, expired, held, doomed, pull)
             return tally.report(self._hold, dry_run=True)
 
-        for blob in self._pardons:
-            self._put_back(blob)
+        for aside in self._pardons:
+            self._put_back(aside)
         self._pardons.clear()
-        for entry in expired:
-            if store.forget(entry):
-                tally.model("expired", held[entry].values())
         for key in self._old:
             if self._remove_old(key):
                 tally.model("all", ())
-        self._sweep(tally, doomed, pull)
+        self._sweep(tally, doomed, held, pull)
         store.tidy(self._cutoff if self._quiet else min(self._cutoff, self._recent))
         return tally.report(self._hold, dry_run=False)
 
@@ -301,17 +302,26 @@ class Collector:
         if manifest is None or hash(manifest.data) == self._old[key]:
             return store.forget(entry)
         # It was pulled anew since it was read.
-        try:
+        with suppress(ModelExistsError):  # and once more: then this one stays in the trash
             store.recover(entry)
-        except ModelExistsError:
-            pass  # and once more: this one stays in the trash
         return False
 
-    def _sweep(self, tally: _Tally, doomed: dict[str, Blob], pull: bool) -> None:
+    def _sweep(
+        self,
+        tally: _Tally,
+        doomed: dict[str, Blob],
+        held: dict[Deleted, dict[str, Blob]],
+        pull: bool,
+    ) -> None:
         earlier = [blob for blobs in self._aside.values() for blob in blobs]
         new: list[Condemned] = []
         try:
             no_room = self._condemn(doomed, new)
+            # From here on nobody restores what has expired; before the manifests are read again, as
+            # somebody may just have.
+            for entry, blobs in held.items():
+                if self._store.forget(entry):
+                    tally.model("expired", blobs.values())
             if not (earlier or new or no_room):
                 return
             self._mark_again()

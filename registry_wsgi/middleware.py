@@ -99,9 +99,7 @@ class LocalRegistry:
         self.logger = logging.getLogger("registry_wsgi") if logger is None else logger
         self.max_content_length = max_content_length
 
-    def __call__(
-        self, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO") != _PATH and self.app is not None:
             return self.app(environ, start_response)
 

@@ -1,1 +1,1 @@
-"""Storage: bytes and names, and no policy. One module for each kind, `base` says what they share."""
+"""Storage: bytes and names, no policy. One module a kind; ``base`` says what they share."""

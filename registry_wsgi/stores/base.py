@@ -169,9 +169,9 @@ class Store(Protocol):
         Move the manifest at *key* into the trash.
 
         Of several callers at once, exactly one gets its entry in the trash, and None means that
-        the manifest was gone. Where the storage has a way, the trash also takes hold of *blobs*, so that they
-        outlive a removal from the store by another program. Whatever fails, the manifest is
-        either in its place or in the trash.
+        the manifest was gone. Where the storage has a way, the trash also takes hold of *blobs*,
+        so that they outlive a removal from the store by another program. Whatever fails, the
+        manifest is either in its place or in the trash.
 
         Args:
             key: Which manifest.

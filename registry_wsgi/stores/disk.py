@@ -9,14 +9,14 @@ A store in a directory, laid out as Ollama lays out its models.
         trash/<when>-<random>/                               one deleted model, a store of its own:
             manifests/<host>/<namespace>/<model>/<tag>           its manifest, moved here
             blobs/sha256-<hex>                                   hard links to its blobs
-        condemned/<when>-<random>/                           what one run of the collector set aside:
+        condemned/<when>-<random>/                           what one prune has set aside:
             sha256-<hex>                                         a blob that nothing needs
 
-Only ``trash/`` and ``condemned/`` are ours. Nothing of ours lies under ``blobs/`` (Ollama sweeps that at each start)
-or four levels deep under ``manifests/`` (Ollama would list it).
+Only ``trash/`` and ``condemned/`` are ours. Nothing of ours lies under ``blobs/`` (Ollama sweeps
+that at each start) or four levels deep under ``manifests/`` (Ollama would list it).
 
-Every change is one ``rename``, ``link`` or ``unlink``, so a process may be killed between any two of
-them. Hard links hold the content of a deleted model even when another program cleans ``blobs/``;
+Every change is one ``rename``, ``link`` or ``unlink``, so a process may be killed between any two
+of them. Hard links hold the content of a deleted model even when another program cleans ``blobs/``;
 where the file system or its rights do not allow them, a delete does without, and the deleted model
 can be restored for as long as its blobs stay in ``blobs/``.
 
@@ -175,9 +175,7 @@ class DiskStore:
         found = []
         for when, run in _entries(self._condemned, self.root):
             with _reported(run):
-                found += [
-                    Condemned(when, run, name) for name in _listdir(self._run(run))
-                ]
+                found += [Condemned(when, run, name) for name in _listdir(self._run(run))]
         return sorted(found)
 
     def condemned_blob(self, blob: Condemned) -> Blob | None:

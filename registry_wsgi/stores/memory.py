@@ -161,9 +161,7 @@ class MemoryStore:
             if entry.key in self._manifests:
                 raise ModelExistsError(Name.from_key(entry.key))
             manifest, _ = self._trash.pop(entry)
-            self._manifests[entry.key] = Manifest(
-                manifest.data, self._clock(), next(self._serial)
-            )
+            self._manifests[entry.key] = Manifest(manifest.data, self._clock(), next(self._serial))
             return True
 
     def forget(self, entry: Deleted) -> bool:
