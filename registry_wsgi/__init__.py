@@ -1,4 +1,4 @@
-"""Delete models of a local model store through any WSGI app, and clean up so that nothing is lost."""
+"""Delete models of a local model store through any WSGI app, and clean up without a loss."""
 
 from .cache import ModelCache
 from .collector import PruneReport

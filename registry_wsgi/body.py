@@ -103,7 +103,7 @@ def read_model(body: bytes) -> str:
 
 
 def _members(text: str) -> Iterator[tuple[str, str, str]]:
-    """Walk the JSON object that *text* begins with: each key, folded, and its value's first token."""
+    """Walk the JSON object that *text* begins with: each key, folded, and how its value begins."""
     open_marks: list[str] = []
     expected = _VALUE
     key = ""

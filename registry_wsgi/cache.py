@@ -27,6 +27,7 @@ from .errors import (
 from .manifest import mentioned_blobs, parse_manifest
 from .names import Name
 from .stores.base import Blob, Deleted, Store
+from .verifier import Verifier, VerifyReport
 
 __all__ = ["Cache", "DeletedModel", "Model", "ModelCache", "PruneReport"]
 
@@ -324,6 +325,46 @@ class ModelCache:
             progress=progress,
         )
         return collector.run(dry_run=dry_run, deleted_only=deleted_only)
+
+    def verify(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        deep: bool = False,
+        repair: bool = False,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> VerifyReport:
+        """
+        Check that models are whole: every blob there, of the size that the manifest says.
+
+        Nothing is changed, unless *repair* is given: then what is missing or too short, and which
+        the trash or an unfinished prune still has, is put back.
+
+        Args:
+            names: Which models; None: all.
+            deep: Also read every blob and compare its SHA-256 with its name.
+            repair: Put back what can be.
+            threads: How many blobs to read at once; None: one for each processor, up to 8.
+            progress: Called with what is being done, how much is done (bytes in a deep check), and
+                how much there is (or None).
+
+        Raises:
+            InvalidNameError: One of *names* is no valid name.
+            ModelNotFoundError: There is no model of one of *names*.
+            StoreError: The storage failed.
+        """
+        wanted = None
+        if names is not None:
+            wanted = set()
+            for name in map(Name.parse, names):
+                key = self.store.find(name)
+                if key is None:
+                    raise ModelNotFoundError(f"{name}: there is no model of this name")
+                wanted.add(Name.from_key(key))
+        return Verifier(
+            self.store, wanted, deep=deep, repair=repair, threads=threads, progress=progress
+        ).run()
 
     def _deleted(self, wanted: Name | None = None) -> Iterator[tuple[Deleted, Name]]:
         for entry in reversed(self.store.deleted()):

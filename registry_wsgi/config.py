@@ -12,8 +12,8 @@ variable                    default                   meaning
                                                       `registry_wsgi.create_app`
 =========================== ========================= ==========================================
 
-Durations are written ``0``, ``90s``, ``15m``, ``12h``, ``7d`` or ``2w``. An empty variable counts as
-unset.
+Durations are written ``0``, ``90s``, ``15m``, ``12h``, ``7d`` or ``2w``. An empty variable counts
+as unset.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """
 Manifests: which blobs a model needs.
 
-A manifest is a small JSON document, ``{"config": {"digest": …, "size": …}, "layers": [{…}, …]}``, as
-Docker's image manifest version 2. Digests are written ``sha256:<hex>`` or ``sha256-<hex>`` in any
-case; here they have one form, ``sha256-<lower-case hex>``, which is also the name of the blob's file.
+A manifest is a small JSON document, ``{"config": {"digest": …, "size": …}, "layers": [{…}, …]}``,
+as Docker's image manifest version 2. Digests are written ``sha256:<hex>`` or ``sha256-<hex>`` in
+any case; here they have one form, ``sha256-<lower-case hex>``, also the name of the blob's file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def parse_manifest(data: bytes) -> dict[str, int | None]:
     layers, config = document.get("layers"), document.get("config")
     # Ollama writes an absent list as null; a list of manifests ("manifests") names more blobs
     # than stand in it, so it must not be taken for a model without layers.
-    if not isinstance(layers, list) and not (layers is None and config) or "manifests" in document:
+    if "manifests" in document or not (isinstance(layers, list) or (layers is None and config)):
         raise InvalidManifestError("not a manifest: no layers")
     blobs: dict[str, int | None] = {}
     for layer in layers or ():

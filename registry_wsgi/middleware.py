@@ -1,8 +1,8 @@
 """
 The HTTP side: a WSGI callable that takes ``/api/delete`` and leaves all else to the app it wraps.
 
-It follows the handler ``Local`` of Ollama's ``server/internal/registry``: a ``DELETE`` whose body is
-``{"model": "<name>"}`` removes that model from the cache and prunes. Success is 200 with an empty
+It follows the handler ``Local`` of Ollama's ``server/internal/registry``: a ``DELETE`` whose body
+is ``{"model": "<name>"}`` removes that model from the cache and prunes. Success is 200 with an empty
 body; an error is ``{"code": …, "error": …}``:
 
 === ===================== ===============================================================
@@ -107,7 +107,7 @@ class LocalRegistry:
         error = cause = None
         try:
             self._handle(environ)
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001 - whatever it is, the client gets an answer
             problem = _as_http(raised)
             error = problem.description
             if (problem.code or 500) >= 500:

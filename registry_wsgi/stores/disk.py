@@ -131,10 +131,10 @@ class DiskStore:
                         yield entry.name
 
     def blob(self, name: str) -> Blob | None:
-        return _blob(self._blob(name))
+        return _blob(self._present(self._blob(name)))
 
     def open_blob(self, name: str) -> BinaryIO | None:
-        path = self._blob(name)
+        path = self._present(self._blob(name))
         with _reported(path):
             file = _open(path)
             return None if file is None else os.fdopen(file, "rb", buffering=0)
@@ -216,7 +216,7 @@ class DiskStore:
     def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
         source = self._manifest(key)
         self._check_inside(source)
-        sources = {name: self._blob(name) for name in blobs}
+        sources = [self._present(self._blob(name)) for name in blobs]
         for _ in range(_TRIES):
             entry_id = _entry_id(when)
             entry = self._entry(entry_id)
@@ -249,10 +249,11 @@ class DiskStore:
         return _read(self._deleted_manifest(entry))
 
     def held_blob(self, entry: Deleted, name: str) -> Blob | None:
-        return _blob(self._held(entry, name))
+        return _blob(self._present(self._held(entry, name)))
 
     def recover_blob(self, entry: Deleted, name: str) -> None:
-        source, target = self._held(entry, name), self._blob(name)
+        source = self._present(self._held(entry, name))
+        target = self._blob(os.path.basename(source))
         self._check_inside(target)
         with _reported(target):
             os.makedirs(self._blobs, exist_ok=True)
@@ -313,6 +314,18 @@ class DiskStore:
 
     def _blob(self, name: str) -> str:
         return os.path.join(self._blobs, _checked(name))
+
+    @staticmethod
+    def _present(path: str) -> str:
+        """Take *path*, or that with upper-case digits if only that is there."""
+        # Ollama names a file as the manifest writes the digest, in any case.
+        if not os.path.lexists(path):
+            folder, name = os.path.split(path)
+            prefix, dash, digits = name.partition("-")
+            other = os.path.join(folder, prefix + dash + digits.upper())
+            if os.path.lexists(other):
+                return other
+        return path
 
     def _entry(self, entry: str) -> str:
         # The trash is ours, and we make no symbolic links there.
@@ -563,11 +576,12 @@ def _unlink(path: str) -> bool:
     return True
 
 
-def _link_blobs(sources: dict[str, str], target: str) -> None:
+def _link_blobs(sources: list[str], target: str) -> None:
     os.mkdir(target)
-    for name, source in sources.items():
+    for source in sources:
+        place = os.path.join(target, os.path.basename(source))
         try:
-            os.link(source, os.path.join(target, name), follow_symlinks=False)
+            os.link(source, place, follow_symlinks=False)
         except FileNotFoundError:
             continue
         except OSError as error:
