@@ -160,9 +160,11 @@ class Collector:
         """
         store = self._store
         expired = store.deleted(self._cutoff)
+        # What looks abandoned may be a delete under way, unless the store is said to be quiet.
+        abandoned = math.inf if self._quiet and not deleted_only else min(self._cutoff, self._recent)
         if deleted_only and not expired:
             if not dry_run:
-                store.tidy(self._cutoff)
+                store.tidy(abandoned)
             return PruneReport(dry_run=dry_run)
 
         self._list()
@@ -193,7 +195,7 @@ class Collector:
             if self._remove_old(key):
                 tally.model("all", ())
         self._sweep(tally, doomed, held, pull)
-        store.tidy(self._cutoff if self._quiet else min(self._cutoff, self._recent))
+        store.tidy(abandoned)
         return tally.report(self._hold, dry_run=False)
 
     # Phase 1

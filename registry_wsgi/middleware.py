@@ -2,8 +2,8 @@
 The HTTP side: a WSGI callable that takes ``/api/delete`` and leaves all else to the app it wraps.
 
 It follows the handler ``Local`` of Ollama's ``server/internal/registry``: a ``DELETE`` whose body
-is ``{"model": "<name>"}`` removes that model from the cache and prunes. Success is 200 with an empty
-body; an error is ``{"code": …, "error": …}``:
+is ``{"model": "<name>"}`` removes that model from the cache and prunes. Success is 200 with an
+empty body; an error is ``{"code": …, "error": …}``:
 
 === ===================== ===============================================================
 400 bad_request           the body or the name is wrong
