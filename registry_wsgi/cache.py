@@ -23,6 +23,7 @@ from .errors import (
     ModelExistsError,
     ModelIncompleteError,
     ModelNotFoundError,
+    escape,
 )
 from .manifest import mentioned_blobs, parse_manifest
 from .names import Name
@@ -191,7 +192,7 @@ class ModelCache:
                 if manifest is not None:
                     found.append((name, manifest.modified, parse_manifest(manifest.data)))
             except (InvalidNameError, InvalidManifestError) as error:
-                _log.warning("%s: %s", key, error)
+                _log.warning("manifests/%s: %s", escape(key), error)
         users = Counter(blob for _, _, blobs in found for blob in blobs)
         return sorted(
             (
@@ -275,9 +276,8 @@ class ModelCache:
             raise ModelIncompleteError(
                 f"{name}: cannot be restored, these blobs are gone: {', '.join(missing)}", missing
             )
-        if place is None:
-            for blob in held:
-                self.store.recover_blob(entry, blob)
+        if place is None and not all(self.store.recover_blob(entry, blob) for blob in held):
+            return False  # it has just been restored, or removed for good, by another
         # The manifest comes last: whoever sees the model finds it whole.
         return self.store.recover(entry)
 

@@ -161,7 +161,9 @@ class Collector:
         store = self._store
         expired = store.deleted(self._cutoff)
         # What looks abandoned may be a delete under way, unless the store is said to be quiet.
-        abandoned = math.inf if self._quiet and not deleted_only else min(self._cutoff, self._recent)
+        abandoned = (
+            math.inf if self._quiet and not deleted_only else min(self._cutoff, self._recent)
+        )
         if deleted_only and not expired:
             if not dry_run:
                 store.tidy(abandoned)
@@ -214,8 +216,7 @@ class Collector:
         """Look at the blobs that the trash holds for what has expired."""
         held = {}
         for entry in expired:
-            manifest = self._store.read_deleted(entry)
-            names = mentioned_blobs(manifest.data) if manifest else set()
+            names = self._mentioned(entry)
             self._needed_by_expired |= names
             looks = {name: self._store.held_blob(entry, name) for name in names}
             held[entry] = {name: blob for name, blob in looks.items() if blob is not None}
@@ -241,8 +242,16 @@ class Collector:
         ids = {entry.id for entry in gone}
         for entry in self._store.deleted():
             if entry.id not in ids:
-                manifest = self._store.read_deleted(entry)
-                self._need(mentioned_blobs(manifest.data) if manifest else ())
+                self._need(self._mentioned(entry))
+
+    def _mentioned(self, entry: Deleted) -> set[str]:
+        try:
+            manifest = self._store.read_deleted(entry)
+        except InvalidManifestError as error:
+            # It was deleted because of that, say. No one restores it.
+            _log.warning("%s", error)
+            return set()
+        return mentioned_blobs(manifest.data) if manifest else set()
 
     def _read(self, key: str) -> Manifest | None:
         try:

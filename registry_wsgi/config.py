@@ -9,7 +9,8 @@ variable                    default                   meaning
 ``REGISTRY_WSGI_IN_FLIGHT`` ``1h``                    how recent a change means a pull under way
 ``REGISTRY_WSGI_HOLD``      ``1d``                    how long at most pulls hold a removal back
 ``REGISTRY_WSGI_PRUNE``     ``1``                     ``0``: no prune after a delete, under
-                                                      `registry_wsgi.create_app`
+                                                      `registry_wsgi.create_app` and
+                                                      ``python -m registry_wsgi``
 =========================== ========================= ==========================================
 
 Durations are written ``0``, ``90s``, ``15m``, ``12h``, ``7d`` or ``2w``. An empty variable counts

@@ -188,8 +188,13 @@ class Store(Protocol):
     def held_blob(self, entry: Deleted, name: str) -> Blob | None:
         """Look at the blob *name* that the trash holds for *entry*; None if it holds none."""
 
-    def recover_blob(self, entry: Deleted, name: str) -> None:
-        """Put the blob *name* that the trash holds for *entry* in place of the store's own."""
+    def recover_blob(self, entry: Deleted, name: str) -> bool:
+        """
+        Put the blob *name* that the trash holds for *entry* in place of the store's own.
+
+        Returns:
+            False, with nothing changed, if it is gone from the trash.
+        """
 
     def recover(self, entry: Deleted) -> bool:
         """

@@ -57,8 +57,8 @@ _NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EN
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EXDEV}
 
 # What it says when there is nothing at a path. A part of a legal name may be longer than the file
-# system allows: then there is no such file either.
-_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
+# system allows: then there is no such file either. A link that leads to itself leads nowhere.
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 # A directory can be tidied away by another process just before it is used: it is made again, but
 # not for ever.
@@ -72,7 +72,7 @@ _ENTRY = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)\.(\d{6})Z-[0-9a
 
 class DiskStore:
     """
-    A `Store` in a directory of the local file system.
+    A `~registry_wsgi.stores.base.Store` in a directory of the local file system.
 
     Args:
         root: The models directory: what ``OLLAMA_MODELS`` names, ``~/.ollama/models`` by default
@@ -119,8 +119,8 @@ class DiskStore:
     # Blobs
 
     def blobs(self) -> Iterator[str]:
-        self._check_layout()
         with _reported(self._blobs):
+            self._check_layout()
             try:
                 entries = os.scandir(self._blobs)
             except (FileNotFoundError, NotADirectoryError):
@@ -148,7 +148,8 @@ class DiskStore:
     # What is set aside
 
     def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
-        self._check_layout()
+        with _reported(self._blobs):
+            self._check_layout()
         self._check_inside(self._blob("_"))
         run = _entry_id(when)
         moment = _entry_time(run) or when
@@ -188,6 +189,7 @@ class DiskStore:
             try:
                 # Touched first: as soon as it is back, it is young.
                 os.utime(source, follow_symlinks=False)
+                os.makedirs(self._blobs, exist_ok=True)
                 os.link(source, target, follow_symlinks=False)
             except FileNotFoundError:
                 return False
@@ -246,12 +248,17 @@ class DiskStore:
         return sorted(entries)
 
     def read_deleted(self, entry: Deleted) -> Manifest | None:
-        return _read(self._deleted_manifest(entry))
+        path = self._deleted_manifest(entry)
+        with _reported(path), _tolerated(errno.EINVAL, *_ABSENT):
+            # A symbolic link leads on from where it was, and will be.
+            place = os.path.dirname(self._manifest(entry.key))
+            path = os.path.normpath(os.path.join(place, os.readlink(path)))
+        return _read(path)
 
     def held_blob(self, entry: Deleted, name: str) -> Blob | None:
         return _blob(self._present(self._held(entry, name)))
 
-    def recover_blob(self, entry: Deleted, name: str) -> None:
+    def recover_blob(self, entry: Deleted, name: str) -> bool:
         source = self._present(self._held(entry, name))
         target = self._blob(os.path.basename(source))
         self._check_inside(target)
@@ -260,10 +267,13 @@ class DiskStore:
             # By way of a second link and a rename, as that also takes the place of a blob that is
             # too short. (Renaming a link over another to the same file does nothing.)
             spare = f"{source}.{os.urandom(4).hex()}"
-            os.link(source, spare, follow_symlinks=False)
-            os.rename(spare, target)
-            with suppress(FileNotFoundError):
-                os.unlink(spare)
+            try:
+                os.link(source, spare, follow_symlinks=False)
+                os.rename(spare, target)
+            except FileNotFoundError:
+                return False
+            _unlink(spare)
+        return True
 
     def recover(self, entry: Deleted) -> bool:
         source, target = self._deleted_manifest(entry), self._manifest(entry.key)
@@ -279,9 +289,11 @@ class DiskStore:
                         return False
                 except FileExistsError as error:
                     # A restore that was killed half-way has left the same file in both places.
-                    if not _same_file(source, target):
+                    if _same_file(source, target):
+                        break
+                    if _is_manifest(target):
                         raise ModelExistsError(Name.from_key(entry.key)) from error
-                    break
+                    raise StoreError(f"{target}: its place is taken") from error
                 else:
                     break
             else:
@@ -382,6 +394,15 @@ def _reported(path: str) -> Iterator[None]:
         raise _store_error(error, path) from error
 
 
+@contextmanager
+def _tolerated(*numbers: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in numbers:
+            raise
+
+
 def _store_error(error: OSError, path: str) -> StoreError:
     kind = NoRoomError if error.errno in _NO_ROOM else StoreError
     return kind(f"{error.filename or path}: {error.strerror or error}")
@@ -444,8 +465,7 @@ def _stat(path: str) -> os.stat_result | None:
     try:
         return os.stat(path)
     except OSError as error:
-        # A link that leads to itself leads nowhere.
-        if error.errno in _ABSENT or error.errno == errno.ELOOP:
+        if error.errno in _ABSENT:
             return None
         raise
 
@@ -505,7 +525,7 @@ def _is_directory(entry: os.DirEntry[str], *, follow: bool) -> bool:
     try:
         return entry.is_dir(follow_symlinks=follow)
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if error.errno in _ABSENT:
             return False
         raise
 
@@ -515,7 +535,7 @@ def _open(path: str) -> int | None:
         # Not blocking, as opening a named pipe would wait for a writer.
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        if error.errno in _ABSENT or error.errno in (errno.ELOOP, errno.ENXIO):
+        if error.errno in _ABSENT or error.errno == errno.ENXIO:  # a socket
             return None
         raise
     if stat.S_ISREG(os.fstat(file).st_mode):
@@ -621,7 +641,8 @@ def _remove_tree(path: str) -> None:
     if os.path.islink(path):
         _unlink(path)
         return
-    with suppress(FileNotFoundError):
+    # Gone, or no directory: nothing of ours. Not empty: somebody is at it, and `tidy` comes again.
+    with _tolerated(errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY):
         for entry in list(os.scandir(path)):
             if entry.is_dir(follow_symlinks=False):
                 _remove_tree(entry.path)

@@ -23,7 +23,7 @@ __all__ = ["MemoryStore"]
 
 class MemoryStore:
     """
-    A `Store` in memory.
+    A `~registry_wsgi.stores.base.Store` in memory.
 
     Args:
         clock: Gives the times of what is put in, in seconds since the epoch.
@@ -150,9 +150,12 @@ class MemoryStore:
         with self._lock:
             return self._look(self._trash[entry][1].get(name)) if entry in self._trash else None
 
-    def recover_blob(self, entry: Deleted, name: str) -> None:
+    def recover_blob(self, entry: Deleted, name: str) -> bool:
         with self._lock:
+            if entry not in self._trash or name not in self._trash[entry][1]:
+                return False
             self._blobs[name] = self._trash[entry][1][name]
+            return True
 
     def recover(self, entry: Deleted) -> bool:
         with self._lock:
