@@ -132,6 +132,7 @@ class Collector:
         self._quiet = age == 0
         # A time may lie in the future (another clock wrote it); at age 0 all goes all the same.
         self._cutoff = math.inf if self._quiet else now - age
+        self._grace = min(age, in_flight)
         self._recent = now - in_flight
         self._hold = hold
         self._every_model = every_model
@@ -230,7 +231,7 @@ class Collector:
             manifest = self._read(key)
             if manifest is None:
                 continue
-            if self._every_model and manifest.modified <= self._cutoff:
+            if self._every_model and manifest.modified <= self._cutoff and _is_model(key):
                 self._old[key] = hash(manifest.data)
                 self._needed_by_old |= mentioned_blobs(manifest.data)
             else:
@@ -272,15 +273,12 @@ class Collector:
 
     def _object(self, key: str, error: InvalidManifestError) -> None:
         """Stop the run for a manifest that cannot be read, unless nothing lists it as a model."""
-        try:
-            Name.from_key(key)
-        except InvalidNameError:
-            _log.warning("manifests/%s: not a manifest, skipped", escape(key))
-        else:
+        if _is_model(key):
             raise InvalidManifestError(
                 f"manifests/{key}: {error}; no blob is removed until this model is deleted or its"
                 " manifest is put right"
             ) from error
+        _log.warning("manifests/%s: not a manifest, skipped", escape(key))
 
     def _need(self, blobs: Iterable[str]) -> None:
         for blob in blobs:
@@ -324,7 +322,7 @@ class Collector:
         held: dict[Deleted, dict[str, Blob]],
         pull: bool,
     ) -> None:
-        earlier = [blob for blobs in self._aside.values() for blob in blobs]
+        earlier = self._look_aside()
         new: list[Condemned] = []
         try:
             no_room = self._condemn(doomed, new)
@@ -346,9 +344,14 @@ class Collector:
         for blob in self._pardons:
             self._put_back(blob)
         spared = {*self._pardons}
-        for blob in self._counted("removing blobs", [*earlier, *new], len(earlier) + len(new)):
+        for blob, look in earlier.items():
+            if blob not in spared and self._was_touched(blob, look):
+                self._put_back(blob)
+                spared.add(blob)
+        plans = earlier | {blob: doomed[blob.name] for blob in new}
+        for blob, plan in self._counted("removing blobs", plans.items(), len(plans)):
             if blob not in spared:
-                self._purge(tally, blob, doomed.get(blob.name), pull)
+                self._purge(tally, blob, plan, pull)
         for name in no_room:
             look = self._store.blob(name)
             if self._listed[name] or look is None or look.written > doomed[name].written:
@@ -401,19 +404,29 @@ class Collector:
                     return True
         return False
 
-    def _purge(self, tally: _Tally, blob: Condemned, plan: Blob | None, pull: bool) -> None:
+    def _purge(self, tally: _Tally, blob: Condemned, plan: Blob, pull: bool) -> None:
         look = self._store.condemned_blob(blob)
         if look is None:
             return
-        if plan is not None and look.written > plan.written:
-            self._put_back(blob)  # touched: somebody means to use it
+        if look.written > plan.written:
+            self._put_back(blob)  # touched meanwhile: somebody means to use it
         elif pull and not self._is_over(blob):
             tally.hold(blob.when, look)
         elif self._store.purge(blob):
-            tally.blob(self._reason(blob.name), plan or look)
+            tally.blob(self._reason(blob.name), plan)
+
+    def _was_touched(self, blob: Condemned, look: Blob) -> bool:
+        """Tell whether a blob was in use when an earlier run set it aside and was killed."""
+        return not self._quiet and look.written > blob.when - self._grace
 
     def _is_over(self, blob: Condemned) -> bool:
         return blob.when + self._hold <= self._now
+
+    def _look_aside(self) -> dict[Condemned, Blob]:
+        """Look at what earlier runs have left aside and nothing needs."""
+        asides = [blob for blobs in self._aside.values() for blob in blobs]
+        looks = {blob: self._store.condemned_blob(blob) for blob in asides}
+        return {blob: look for blob, look in looks.items() if look is not None}
 
     def _reason(self, name: str) -> str:
         canonical = blob_name(name)
@@ -435,14 +448,13 @@ class Collector:
             tally.model("expired", held[entry].values())
         for _ in self._old:
             tally.model("all", ())
-        for blobs in self._aside.values():
-            for blob in blobs:
-                look = self._store.condemned_blob(blob)
-                if look is not None:
-                    if pull and not self._is_over(blob):
-                        tally.hold(blob.when, look)
-                    else:
-                        tally.blob(self._reason(blob.name), look)
+        for blob, look in self._look_aside().items():
+            if self._was_touched(blob, look):
+                continue
+            if pull and not self._is_over(blob):
+                tally.hold(blob.when, look)
+            else:
+                tally.blob(self._reason(blob.name), look)
         for name, look in doomed.items():
             if pull:
                 tally.hold(self._now, look)
@@ -460,6 +472,14 @@ class Collector:
             yield step
             done += 1
         self._progress(what, done, done if total is None else total)
+
+
+def _is_model(key: str) -> bool:
+    try:
+        Name.from_key(key)
+    except InvalidNameError:
+        return False
+    return True
 
 
 class _Tally:

@@ -180,7 +180,7 @@ class DiskStore:
         return sorted(found)
 
     def condemned_blob(self, blob: Condemned) -> Blob | None:
-        return _blob(self._aside(blob))
+        return _blob(self._aside(blob), links=True)
 
     def pardon(self, blob: Condemned) -> bool:
         source, target = self._aside(blob), self._blob(blob.name)
@@ -218,6 +218,9 @@ class DiskStore:
     def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
         source = self._manifest(key)
         self._check_inside(source)
+        with _reported(source):
+            if not _is_manifest(source):
+                return None
         sources = [self._present(self._blob(name)) for name in blobs]
         for _ in range(_TRIES):
             entry_id = _entry_id(when)
@@ -238,7 +241,7 @@ class DiskStore:
             else:
                 self._remove_empty(os.path.dirname(source))
                 return Deleted(_entry_time(entry_id) or when, entry_id, key)
-        raise StoreError(f"{entry}: is removed again and again by another program")
+        raise StoreError(f"{entry}: is removed again and again")
 
     def deleted(self, before: float | None = None) -> list[Deleted]:
         entries = []
@@ -262,18 +265,23 @@ class DiskStore:
         source = self._present(self._held(entry, name))
         target = self._blob(os.path.basename(source))
         self._check_inside(target)
+        # By way of a second link and a rename, as that also takes the place of a blob that is too
+        # short. (Renaming a link over another to the same file does nothing.)
+        spare = f"{source}.{os.urandom(4).hex()}"
         with _reported(target):
-            os.makedirs(self._blobs, exist_ok=True)
-            # By way of a second link and a rename, as that also takes the place of a blob that is
-            # too short. (Renaming a link over another to the same file does nothing.)
-            spare = f"{source}.{os.urandom(4).hex()}"
-            try:
-                os.link(source, spare, follow_symlinks=False)
-                os.rename(spare, target)
-            except FileNotFoundError:
-                return False
-            _unlink(spare)
-        return True
+            for _ in range(_TRIES):
+                try:
+                    os.makedirs(self._blobs, exist_ok=True)
+                    os.link(source, spare, follow_symlinks=False)
+                    os.rename(spare, target)
+                except FileNotFoundError:
+                    if not os.path.lexists(source):
+                        return False
+                else:
+                    return True
+                finally:
+                    _unlink(spare)
+        raise StoreError(f"{target}: its place is removed again and again")
 
     def recover(self, entry: Deleted) -> bool:
         source, target = self._deleted_manifest(entry), self._manifest(entry.key)
@@ -293,11 +301,10 @@ class DiskStore:
                         break
                     if _is_manifest(target):
                         raise ModelExistsError(Name.from_key(entry.key)) from error
-                    raise StoreError(f"{target}: its place is taken") from error
                 else:
                     break
             else:
-                raise StoreError(f"{target}: is removed again and again by another program")
+                raise StoreError(f"{target}: its place is taken, or is removed again and again")
         self.forget(entry)
         return True
 
@@ -571,17 +578,21 @@ def _version(status: os.stat_result) -> Hashable:
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _blob(path: str) -> Blob | None:
+def _blob(path: str, *, links: bool = False) -> Blob | None:
+    """Look at a file; with *links*, also at a symbolic link that leads nowhere (from there)."""
     with _reported(path):
         place = status = _lstat(path)
         if place is not None and stat.S_ISLNK(place.st_mode):
             status = _stat(path)
+            if status is None and links:
+                times = place.st_mtime, place.st_ctime
+                return Blob(0, max(times), place.st_mtime, (place.st_dev, place.st_ino), links=2)
     if place is None or status is None or not stat.S_ISREG(status.st_mode):
         return None
     return Blob(
         size=status.st_size,
         changed=max(status.st_mtime, status.st_ctime, place.st_ctime),
-        written=status.st_mtime,
+        written=max(status.st_mtime, place.st_mtime),
         content=(status.st_dev, status.st_ino),
         # A symbolic link takes no space itself, and its target stays when it goes.
         links=status.st_nlink + (status is not place),
