@@ -353,13 +353,7 @@ class Collector:
             if blob not in spared:
                 self._purge(tally, blob, plan, pull)
         for name in no_room:
-            look = self._store.blob(name)
-            if self._listed[name] or look is None or look.written > doomed[name].written:
-                continue
-            if pull:
-                tally.hold(self._now, look)
-            elif self._store.remove_blob(name):
-                tally.blob(self._reason(name), doomed[name])
+            self._remove(tally, name, doomed[name], pull)
 
     def _condemn(self, doomed: dict[str, Blob], new: list[Condemned]) -> list[str]:
         """Set *doomed* aside and add them to *new*; name those there was no room for."""
@@ -414,6 +408,16 @@ class Collector:
             tally.hold(blob.when, look)
         elif self._store.purge(blob):
             tally.blob(self._reason(blob.name), plan)
+
+    def _remove(self, tally: _Tally, name: str, plan: Blob, pull: bool) -> None:
+        """Remove a blob that there was no room to set aside."""
+        look = self._store.blob(name)
+        if self._listed[name] or look is None or look.written > plan.written:
+            return
+        if pull:
+            tally.hold(self._now, look)
+        elif self._store.remove_blob(name):
+            tally.blob(self._reason(name), plan)
 
     def _was_touched(self, blob: Condemned, look: Blob) -> bool:
         """Tell whether a blob was in use when an earlier run set it aside and was killed."""
