@@ -63,17 +63,20 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
         RequestEntityTooLarge: It has more.
         BadRequest: It ends before its Content-Length, or cannot be read.
     """
-    too_large = RequestEntityTooLarge(f"the request body is larger than {limit} bytes")
-    try:
-        body = get_input_stream(environ, max_content_length=limit + 1).read()
-    except RequestEntityTooLarge:
-        raise too_large from None
-    except Exception as error:
-        # Whatever class a server has for it: a broken chunk or a lost connection is the client's.
-        raise BadRequest("the request body cannot be read") from error
-    if len(body) > limit:
-        raise too_large
-    if len(body) < (get_content_length(environ) or 0):
+    length = get_content_length(environ) or 0
+    body = b""
+    if length <= limit:
+        if not environ.get("wsgi.input_terminated"):  # for werkzeug, a False is as good as a True
+            environ = {**environ}
+            environ.pop("wsgi.input_terminated", None)
+        try:
+            body = get_input_stream(environ, max_content_length=limit + 1).read()
+        except Exception as error:
+            # Whatever class a server has for it: a broken chunk, a lost connection.
+            raise BadRequest("the request body cannot be read") from error
+    if max(length, len(body)) > limit:
+        raise RequestEntityTooLarge(f"the request body is larger than {limit} bytes")
+    if len(body) < length:
         raise BadRequest("the request body is shorter than its Content-Length")
     return body
 

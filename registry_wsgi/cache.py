@@ -12,11 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from .collector import Collector, Progress, PruneReport
-from .durations import Duration, to_seconds
+from .durations import Duration, moment, to_seconds
 from .errors import (
     InvalidManifestError,
     InvalidNameError,
@@ -200,7 +200,7 @@ class ModelCache:
                     str(name),
                     _total(blobs.values()),
                     _total(size for blob, size in blobs.items() if users[blob] > 1),
-                    _utc(modified),
+                    moment(modified),
                 )
                 for name, modified, blobs in found
             ),
@@ -229,8 +229,8 @@ class ModelCache:
                     DeletedModel(
                         str(name),
                         _total(blobs.values()),
-                        _utc(entry.when),
-                        _utc(entry.when + self.retention),
+                        moment(entry.when),
+                        moment(entry.when + self.retention),
                         readable and not missing,
                         missing,
                     )
@@ -273,9 +273,7 @@ class ModelCache:
             raise ModelExistsError(Name.from_key(place))
         held, missing = self._missing(entry, blobs)
         if missing:
-            raise ModelIncompleteError(
-                f"{name}: cannot be restored, these blobs are gone: {', '.join(missing)}", missing
-            )
+            raise ModelIncompleteError(name, missing)
         if place is None and not all(self.store.recover_blob(entry, blob) for blob in held):
             return False  # it has just been restored, or removed for good, by another
         # The manifest comes last: whoever sees the model finds it whole.
@@ -403,7 +401,3 @@ def _is_whole(blob: Blob | None, size: int | None) -> bool:
 
 def _total(sizes: Iterable[int | None]) -> int:
     return sum(size or 0 for size in sizes)
-
-
-def _utc(when: float) -> datetime:
-    return datetime.fromtimestamp(when, timezone.utc)

@@ -26,9 +26,10 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TypeVar
 
+from .durations import moment
 from .errors import (
     InvalidManifestError,
     InvalidNameError,
@@ -535,7 +536,5 @@ class _Tally:
             reasons=reasons,
             held_blobs=len(self._held),
             held_bytes=sum(size for _, size in self._held),
-            held_until=(
-                None if first is None else datetime.fromtimestamp(first + hold, timezone.utc)
-            ),
+            held_until=None if first is None else moment(first + hold),
         )

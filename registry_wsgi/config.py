@@ -25,7 +25,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from .cache import ModelCache
-from .errors import ConfigurationError, InvalidDurationError, StoreError, quote
+from .durations import to_seconds
+from .errors import ConfigurationError, StoreError, quote
 from .stores.base import Store
 from .stores.disk import DiskStore
 from .stores.memory import MemoryStore
@@ -59,15 +60,17 @@ def open_cache(location: str | os.PathLike[str] | None = None, **options: Any) -
         variable = f"REGISTRY_WSGI_{option.upper()}"
         if option not in options and os.environ.get(variable):
             options[option] = os.environ[variable]
-            try:
-                ModelCache(MemoryStore(), **{option: options[option]})
-            except InvalidDurationError as error:
-                raise ConfigurationError(f"{variable}: {error}") from error
+        else:
+            variable = option
+        try:
+            to_seconds(options.get(option, 0))
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"{variable}: {error}") from error
     try:
         return ModelCache(_open_store(os.fspath(location)), **options)
-    except StoreError as error:
+    except (StoreError, ValueError) as error:
         raise ConfigurationError(f"{source}: {error}") from error
-    except (TypeError, InvalidDurationError) as error:
+    except TypeError as error:
         raise ConfigurationError(f"invalid option: {error}") from error
 
 
@@ -84,12 +87,15 @@ def prune_after_delete() -> bool:
 def _open_store(location: str) -> Store:
     # One letter before a colon is a drive, not a scheme.
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", location)
+    if not location:
+        raise StoreError("it is empty")
     if scheme is None:
         return DiskStore(os.path.expanduser(location))
     url = urlsplit(location)
     if url.scheme == "memory" and not (url.netloc or url.path):
         return MemoryStore()
-    if url.scheme == "file" and url.netloc in ("", "localhost") and url.path:
+    plain = not (url.query or url.fragment)
+    if url.scheme == "file" and url.netloc in ("", "localhost") and url.path and plain:
         return DiskStore(unquote(url.path))
     raise StoreError(f"{quote(location)}: not a directory, file:///path or memory:")
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 from .errors import InvalidDurationError, quote
 
-__all__ = ["Duration", "to_seconds"]
+__all__ = ["Duration", "moment", "to_seconds"]
 
 #: What is taken for a duration: a `datetime.timedelta`, seconds, or the written form.
 Duration = timedelta | float | str
@@ -36,7 +36,20 @@ def to_seconds(duration: Duration) -> float:
                 f"invalid duration {quote(duration)}: write 0, 90s, 15m, 12h, 7d or 2w"
             )
         return float(match[1] or 0) * _SECONDS[match[2] or "s"]
-    seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    try:
+        seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    except OverflowError:
+        seconds = math.inf
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise InvalidDurationError(f"invalid duration {duration}: neither negative nor endless")
+        raise InvalidDurationError(
+            f"invalid duration {duration!r:.60}: it must be neither negative nor endless"
+        )
     return seconds
+
+
+def moment(when: float) -> datetime:
+    """Turn seconds since the epoch into a time (UTC), the last there is if it is past that."""
+    try:
+        return datetime.fromtimestamp(when, timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        return datetime.max.replace(tzinfo=timezone.utc)

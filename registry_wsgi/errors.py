@@ -60,8 +60,11 @@ class InvalidNameError(RegistryError, ValueError):
     """
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"invalid or missing name: {quote(name)}")
+        super().__init__(name)
         self.name = name
+
+    def __str__(self) -> str:
+        return f"invalid or missing name: {quote(self.name)}"
 
 
 class InvalidDurationError(RegistryError, ValueError):
@@ -97,8 +100,11 @@ class ModelExistsError(RegistryError):
     """
 
     def __init__(self, name: object) -> None:
-        super().__init__(f"{name}: there is a model of this name; delete or rename it first")
+        super().__init__(str(name))
         self.name = str(name)
+
+    def __str__(self) -> str:
+        return f"{self.name}: there is a model of this name; delete or rename it first"
 
 
 class ModelIncompleteError(RegistryError):
@@ -106,9 +112,15 @@ class ModelIncompleteError(RegistryError):
     A deleted model cannot be restored: some of its blobs are gone.
 
     Attributes:
+        name: The deleted model.
         missing: The digests of the blobs that are gone or have another size, ``sha256:<hex>``.
     """
 
-    def __init__(self, message: str, missing: Iterable[str]) -> None:
-        super().__init__(message)
+    def __init__(self, name: object, missing: Iterable[str]) -> None:
+        self.name = str(name)
         self.missing = tuple(missing)
+        super().__init__(self.name, self.missing)
+
+    def __str__(self) -> str:
+        blobs = ", ".join(self.missing)
+        return f"{self.name}: cannot be restored, these blobs are gone: {blobs}"

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 
 from .errors import InvalidManifestError
 
@@ -43,6 +45,7 @@ def parse_manifest(data: bytes) -> dict[str, int | None]:
         raise InvalidManifestError(f"not a manifest: {error}") from error
     if not isinstance(document, dict):
         raise InvalidManifestError("not a manifest: not a JSON object")
+    _refuse_other_case(document, ("layers", "config", "manifests"))
     layers, config = document.get("layers"), document.get("config")
     # Ollama writes an absent list as null; a list of manifests ("manifests") names more blobs
     # than stand in it, so it must not be taken for a model without layers.
@@ -60,6 +63,7 @@ def parse_manifest(data: bytes) -> dict[str, int | None]:
 def _add(layer: object, blobs: dict[str, int | None]) -> None:
     if not isinstance(layer, dict):
         raise InvalidManifestError("not a manifest: a layer is not a JSON object")
+    _refuse_other_case(layer, ("digest", "size"))
     digest, size = layer.get("digest"), layer.get("size")
     name = blob_name(digest)
     if name is None:
@@ -69,6 +73,14 @@ def _add(layer: object, blobs: dict[str, int | None]) -> None:
     blobs[name] = size
 
 
+def _refuse_other_case(fields: Iterable[str], names: tuple[str, ...]) -> None:
+    # Ollama would take "Layers" for "layers". Nobody writes that, so it need not be understood, but
+    # it must not be overlooked either.
+    for key in fields:
+        if key not in names and key.lower() in names:
+            raise InvalidManifestError(f"not a manifest: {key!r:.100} is not in lower case")
+
+
 def mentioned_blobs(data: bytes) -> set[str]:
     """
     Name every blob whose digest stands anywhere in *data*, be it a manifest or not.
@@ -76,4 +88,7 @@ def mentioned_blobs(data: bytes) -> set[str]:
     This errs on the side of keeping: it finds at least the blobs that `parse_manifest` does, and
     still finds some where that fails.
     """
-    return {f"sha256-{match[1].decode().lower()}" for match in _MENTIONED.finditer(data)}
+    blobs = {f"sha256-{match[1].decode().lower()}" for match in _MENTIONED.finditer(data)}
+    with suppress(InvalidManifestError):  # which also reads digests that are written with escapes
+        blobs.update(parse_manifest(data))
+    return blobs

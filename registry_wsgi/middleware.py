@@ -23,7 +23,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import (
@@ -107,12 +109,13 @@ class LocalRegistry:
         error = cause = None
         try:
             self._handle(environ)
-        except Exception as raised:  # noqa: BLE001 - whatever it is, the client gets an answer
-            problem = _as_http(raised)
+        except HTTPException as problem:
             error = problem.description
-            if (problem.code or 500) >= 500:
-                error, cause = str(raised), raised
             answer = _response(problem, environ)(environ, started)
+        except Exception as raised:  # noqa: BLE001 - whatever it is, the client gets an answer
+            error, cause = _text(raised), raised
+            failure = InternalServerError("internal server error")
+            answer = _response(failure, environ)(environ, started)
         else:
             # PEP 3333's validator wants a type even where there is nothing.
             started("200 OK", [("Content-Type", _EMPTY), ("Content-Length", "0")])
@@ -126,16 +129,35 @@ class LocalRegistry:
         if environ["REQUEST_METHOD"] != "DELETE":
             raise MethodNotAllowed(["DELETE"], "method not allowed")
         model = read_model(read_body(environ, self.max_content_length))
-        name = Name.parse(model)
-        if self.authorize is not None and not self.authorize(environ, "delete", str(name)):
+        try:
+            name = Name.parse(model)
+        except InvalidNameError as error:
+            raise BadRequest(str(error)) from error
+        # Nothing but True lets in: a coroutine, say, is true whatever it would say.
+        if self.authorize and self._ask(self.authorize, environ, str(name)) is not True:
             raise Forbidden("not allowed to delete this model")
-        if not self.cache.unlink(model):
+        try:
+            with _no_answer():
+                deleted = self.cache.unlink(model)
+        except InvalidNameError as error:
+            raise BadRequest(str(error)) from error
+        if not deleted:
             raise NotFound("model not found")
         if self.prune:
-            if isinstance(self.cache, ModelCache):
-                self.cache.prune(deleted_only=True)
-            else:
-                self.cache.prune()
+            with _no_answer():
+                if isinstance(self.cache, ModelCache):
+                    self.cache.prune(deleted_only=True)
+                else:
+                    self.cache.prune()
+
+    @staticmethod
+    def _ask(authorize: Authorize, environ: WSGIEnvironment, name: str) -> bool:
+        try:
+            return authorize(environ, "delete", name)
+        except HTTPException as error:
+            if error.get_response(environ).status_code < 300:
+                raise RuntimeError(f"authorize raised {error!r}, which refuses nothing") from error
+            raise
 
     def _log(
         self, environ: WSGIEnvironment, status: int, error: str | None, cause: Exception | None
@@ -157,7 +179,11 @@ class LocalRegistry:
             if isinstance(value, str):
                 fields[key] = escape(value)
         message = "%(method)s %(path)s %(status)d" + (" %(error)s" if error else "")
-        self.logger.log(level, message, fields, exc_info=cause, extra=fields)
+        try:
+            self.logger.log(level, message, fields, exc_info=cause, extra=fields)
+        except KeyError:
+            # The application's own records have one of these attributes already.
+            self.logger.log(level, message, fields, exc_info=cause)
 
 
 def create_app() -> LocalRegistry:
@@ -185,19 +211,28 @@ class _Recorder:
         return self._start_response(status, headers, *exc_info)
 
 
-def _as_http(error: Exception) -> HTTPException:
-    if isinstance(error, HTTPException):
-        return error
-    if isinstance(error, InvalidNameError):
-        return BadRequest(str(error))
-    return InternalServerError("internal server error")
+@contextmanager
+def _no_answer() -> Iterator[None]:
+    """See to it that an exception of werkzeug's from a cache is no answer to the client."""
+    try:
+        yield
+    except HTTPException as error:
+        raise RuntimeError(f"the cache raised {error!r}") from error
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - it cannot even be printed
+        return type(error).__name__
 
 
 def _response(problem: HTTPException, environ: WSGIEnvironment) -> WSGIApplication:
     response = problem.get_response(environ)
     if problem.response is None and response.status_code >= 400:
         # The headers of the exception (Allow, WWW-Authenticate) stay, the page does not.
-        code = _CODES.get(response.status_code) or problem.name.lower().replace(" ", "_")
-        response.data = json.dumps({"code": code, "error": problem.description})
+        name = re.sub("[^a-z]+", "_", problem.name.lower()).strip("_")
+        code = _CODES.get(response.status_code, name)
+        response.data = json.dumps({"code": code, "error": problem.description or problem.name})
         response.content_type = "application/json"
     return response

@@ -83,7 +83,10 @@ class Name(NamedTuple):
             InvalidNameError: *key* is not the path of a valid name.
         """
         head, _, tag = key.rpartition("/")
-        name = cls.parse(f"{head}:{tag}")
+        try:
+            name = cls.parse(f"{head}:{tag}")
+        except InvalidNameError:
+            raise InvalidNameError(key) from None
         if name.key != key:
             raise InvalidNameError(key)
         return name
@@ -97,9 +100,9 @@ class Name(NamedTuple):
     def short(self) -> str:
         """The name without the host and namespace that are the defaults, as ``ollama list``."""
         parts = [self.host, self.namespace, f"{self.model}:{self.tag}"]
-        if parts[0] == DEFAULT_HOST:
+        if parts[0].lower() == DEFAULT_HOST:
             del parts[0]
-            if parts[0] == DEFAULT_NAMESPACE:
+            if parts[0].lower() == DEFAULT_NAMESPACE:
                 del parts[0]
         return "/".join(parts)
 
