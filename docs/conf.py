@@ -21,6 +21,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # an attribute named `bytes` must not become what `bytes` refers to
 doctest_test_doctest_blocks = "default"
 
 # Names that others document. No inventory is fetched for them, so that the build needs no network;

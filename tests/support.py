@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
+import logging
 import os
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import pytest
 
 HOST = "registry.ollama.ai"
+
+# Requests to the Go handler, each with what it answered.
+CASES = json.loads(Path(__file__).with_name("reference").joinpath("delete.json").read_text())
+
+# The rows of the HTTP contract where this library is better than the handler: these are 400 here.
+BETTER_ON_PURPOSE = {"body truncstr", "body bareopen", "body null"}
+LEVELS = {"INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
 
 
 def digest(data: bytes) -> str:
@@ -102,3 +114,49 @@ def broken(root: Path) -> list[str]:
             if not blob_path.is_file() or digest(blob_path.read_bytes()) != layer["digest"]:
                 found.append(f"{path.relative_to(root)}: {layer['digest']}")
     return found
+
+
+def body_of(case: dict[str, Any]) -> bytes:
+    """The bytes that the client sent: in the record a text, or hexadecimal if it is none."""
+    body = case["body"]
+    return bytes.fromhex(body["hex"]) if isinstance(body, dict) else body.encode()
+
+
+def expected(case: dict[str, Any]) -> dict[str, Any]:
+    """What the case asks of us."""
+    if case["case"] in BETTER_ON_PURPOSE:
+        answer = {"code": "bad_request"}
+        return case | {
+            "status": 400,
+            "answer": answer,
+            "log_level": "WARN",
+            "content_type": "application/json",
+        }
+    return case
+
+
+def fill(tree: Tree) -> None:
+    """The models that the handler had when it was recorded."""
+    tree.add("smol", b"weights", b"template")
+    tree.add("example.com/ns/foo/latest", b"weights", b"other")
+
+
+def require(*modules: str) -> None:
+    """Skip the test if a module is not installed; see `unavailable`."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            unavailable(f"the package {module} is not installed")
+
+
+def require_command(*commands: str) -> None:
+    """Skip the test if a command is not on the path; see `unavailable`."""
+    for command in commands:
+        if shutil.which(command) is None:
+            unavailable(f"the command {command} is not installed")
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test, or fail it where REGISTRY_WSGI_REQUIRE_LIVE=1 says that nothing is to lack."""
+    if os.environ.get("REGISTRY_WSGI_REQUIRE_LIVE") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)

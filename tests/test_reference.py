@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
 import pytest
-from support import Tree
 from webtest import TestApp
 
 from registry_wsgi import DiskStore, LocalRegistry, ModelCache
-
-CASES = json.loads(Path(__file__).with_name("reference").joinpath("delete.json").read_text())
-
-# The rows of the HTTP contract where this library is better than the handler: these are 400 here.
-BETTER_ON_PURPOSE = {"body truncstr", "body bareopen", "body null"}
-LEVELS = {"INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
-
-
-def body_of(case: dict[str, Any]) -> bytes:
-    """The bytes that the client sent: in the record a text, or hexadecimal if it is none."""
-    body = case["body"]
-    return bytes.fromhex(body["hex"]) if isinstance(body, dict) else body.encode()
-
-
-def expected(case: dict[str, Any]) -> dict[str, Any]:
-    """What the case asks of us."""
-    if case["case"] in BETTER_ON_PURPOSE:
-        answer = {"code": "bad_request"}
-        return case | {
-            "status": 400,
-            "answer": answer,
-            "log_level": "WARN",
-            "content_type": "application/json",
-        }
-    return case
-
-
-def fill(tree: Tree) -> None:
-    """The models that the handler had when it was recorded."""
-    tree.add("smol", b"weights", b"template")
-    tree.add("example.com/ns/foo/latest", b"weights", b"other")
+from support import CASES, LEVELS, Tree, body_of, expected, fill
 
 
 def fallback(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:

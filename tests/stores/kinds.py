@@ -1,0 +1,161 @@
+"""
+The kinds of store that the tests run over, with what the tests need beyond the protocol.
+
+A new kind of storage is one more subclass of `Kind` and one more entry in `KINDS`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from registry_wsgi import DiskStore, MemoryStore
+from registry_wsgi.stores.base import Store
+from support import Tree, blob, manifest
+
+_T = TypeVar("_T")
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = time.time()  # as the times of files are those of the system
+
+    def __call__(self) -> float:
+        return self.now
+
+    def move(self, **delta: float) -> None:
+        """Move it by ``timedelta(**delta)``."""
+        self.now += timedelta(**delta).total_seconds()
+
+
+class Kind(ABC):
+    """
+    An empty store of one kind, and the ways of the other programs that use the same storage.
+
+    Attributes:
+        store: The store.
+        clock: Gives the time of what is stored, where the storage lets us.
+        holds: Whether the trash keeps the content of blobs that another program removes.
+    """
+
+    store: Store
+    holds: bool
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    @abstractmethod
+    def another(self) -> Store:
+        """Open the same storage once more, as another process would."""
+
+    @abstractmethod
+    def put_manifest(self, key: str, data: bytes) -> None:
+        """Write *data* as the manifest at *key*, as a pull does."""
+
+    @abstractmethod
+    def put_blob(self, name: str, data: bytes) -> None:
+        """Write *data* as the blob *name*, as a pull does."""
+
+    @abstractmethod
+    def sweep_blob(self, name: str) -> None:
+        """Remove the blob *name*, as another program's clean-up does."""
+
+    def put(self, key: str, *layers: bytes, config: bytes = b"{}") -> bytes:
+        """Put a model with its blobs at *key*; its manifest."""
+        for data in (*layers, config):
+            self.put_blob(blob(data), data)
+        data = manifest(*layers, config=config)
+        self.put_manifest(key, data)
+        return data
+
+
+class DiskKind(Kind):
+    """A directory, written to as Ollama does."""
+
+    holds = True
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        super().__init__(clock)
+        self.tree = Tree(path / "models")
+        self.store = DiskStore(self.tree.root)
+
+    def another(self) -> Store:
+        return DiskStore(self.tree.root)
+
+    def put_manifest(self, key: str, data: bytes) -> None:
+        self.tree.write(key, data)
+
+    def put_blob(self, name: str, data: bytes) -> None:
+        # A new file with each pull: what the trash holds stays as it is.
+        path = self.tree.blobs / name
+        path.unlink(missing_ok=True)
+        path.write_bytes(data)
+
+    def sweep_blob(self, name: str) -> None:
+        (self.tree.blobs / name).unlink()
+
+
+class MemoryKind(Kind):
+    """A store in memory, which its application fills."""
+
+    holds = True
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        super().__init__(clock)
+        self.store: MemoryStore = MemoryStore(clock=clock)
+
+    def another(self) -> Store:
+        return self.store  # there is no other way to it
+
+    def put_manifest(self, key: str, data: bytes) -> None:
+        self.store.put_manifest(key, data)
+
+    def put_blob(self, name: str, data: bytes) -> None:
+        self.store.put_blob(name, data)
+
+    def sweep_blob(self, name: str) -> None:
+        assert self.store.remove_blob(name)
+
+
+KINDS: dict[str, Callable[[Path, Clock], Kind]] = {"disk": DiskKind, "memory": MemoryKind}
+
+
+def content(store: Store, name: str) -> bytes | None:
+    """The content of the blob *name*; None if there is none."""
+    file = store.open_blob(name)
+    if file is None:
+        return None
+    with file:
+        return file.read()
+
+
+def state(store: Store) -> dict[str, Any]:
+    """All that the store has, as it can be seen through the protocol."""
+    manifests = {key: store.read(key) for key in store.manifests()}
+    deleted = {entry: store.read_deleted(entry) for entry in store.deleted()}
+    return {
+        "manifests": {key: found.data for key, found in manifests.items() if found},
+        "blobs": {name: content(store, name) for name in store.blobs()},
+        "deleted": {entry: found.data for entry, found in deleted.items() if found},
+        "condemned": store.condemned(),
+    }
+
+
+def race(*steps: Callable[[], _T]) -> list[_T]:
+    """Take all *steps* at once, each in a thread of its own; what each gave."""
+    start = threading.Barrier(len(steps))
+
+    def take(step: Callable[[], _T]) -> _T:
+        start.wait()
+        return step()
+
+    with ThreadPoolExecutor(len(steps)) as pool:
+        return list(pool.map(take, steps))

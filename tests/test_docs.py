@@ -1,0 +1,555 @@
+"""What the README and the documentation show is run here, word for word."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.test import Client
+
+import registry_wsgi
+from registry_wsgi import DiskStore, LocalRegistry, ModelCache, RegistryError, open_cache
+from registry_wsgi.__main__ import main
+from registry_wsgi.config import prune_after_delete
+from support import Tree, require, require_command
+
+LIMIT = 30.0  # seconds for anything that is waited for
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+EXAMPLES = DOCS / "examples"
+README = ROOT / "README.rst"
+PAGES = [README, *sorted(DOCS.glob("*.rst"))]
+
+# What `pip` fetches is not fetched for a test.
+SETS_UP = re.compile(r"python3 -m venv \.venv && \.venv/bin/pip install ")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a language that stand in a page."""
+    pattern = rf"^\.\. code-block:: {language}\n\n((?:(?:    .*)?\n)+)"
+    text = page.read_text() + "\n"
+    return [textwrap.dedent(found) for found in re.findall(pattern, text, re.MULTILINE)]
+
+
+def lines(page: Path, language: str) -> list[str]:
+    """The lines of all code blocks of a language that stand in a page."""
+    return [line for block in blocks(page, language) for line in block.splitlines() if line]
+
+
+@pytest.fixture
+def tree(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    """A store that is configured, with the model that the pages delete."""
+    monkeypatch.setenv("OLLAMA_MODELS", str(tree.root))
+    tree.add("tinyllama", b"weights")
+    return tree
+
+
+def delete(client: Any, model: str = "tinyllama", **options: Any) -> int:
+    """Delete a model through a test client, and tell the status."""
+    response = client.delete("/api/delete", json={"model": model}, **options)
+    return int(response.status_code)
+
+
+# Pages
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_of_a_page_runs(page: Path, tree: Tree) -> None:
+    """Each block that is not one of the examples, with the names that the text speaks of."""
+    names = {
+        "__name__": "page",
+        "app": lambda environ, start_response: [],
+        "GGUFFolder": runpy.run_path(str(EXAMPLES / "gguf_folder.py"))["GGUFFolder"],
+        "LocalRegistry": LocalRegistry,
+        "open_cache": open_cache,
+        "ProxyFix": ProxyFix,
+    }
+    for block in blocks(page, "python"):
+        if "flask" in block:
+            require("flask")
+        exec(compile(block, page.name, "exec"), dict(names))
+
+
+def test_the_example_of_the_readme_deletes(tree: Tree) -> None:
+    """It is a whole Flask app."""
+    require("flask")
+    (block,) = blocks(README, "python")
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(block, names)
+    client = names["app"].test_client()
+    assert delete(client) == 200
+    assert not tree.path("tinyllama").exists()
+    assert client.get("/").status_code == 404
+
+
+def test_the_index_and_the_readme_show_the_same_app() -> None:
+    """The reader has to learn one."""
+    (block,) = blocks(README, "python")
+    assert block.strip() == (EXAMPLES / "quickstart.py").read_text().strip()
+
+
+def test_the_quick_start_is_short() -> None:
+    """Fewer than 15 lines to type."""
+    app = (EXAMPLES / "quickstart.py").read_text().splitlines()
+    assert len(app) + len(lines(DOCS / "index.rst", "sh")) < 15
+
+
+def test_the_readme_shows_what_its_command_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But for the names of folders."""
+    monkeypatch.setattr("werkzeug.serving.BaseWSGIServer.serve_forever", lambda self: None)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("HOME", "/home/you")
+    assert main(["--port", "0"]) == 0
+    printed = capsys.readouterr().out.replace(
+        sys.executable, "/home/you/registry-wsgi/.venv/bin/python"
+    )
+    printed = printed.replace(str(next(tmp_path.iterdir())), "/tmp/registry-wsgi-k3x9")
+    printed = re.sub(r"(?<=127\.0\.0\.1:)\d+", "8434", printed)
+    (shown,) = blocks(README, "text")
+    assert shown.strip() == printed.strip()
+
+
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    """Each is a file of the checkout."""
+    links = re.findall(r"<([^<>\s:]+)>`_", README.read_text())
+    assert {"docs/wsgi.rst", "LICENSE"} <= set(links)
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+@pytest.mark.parametrize("name", registry_wsgi.__all__)
+def test_every_public_name_is_in_the_api(name: str) -> None:
+    """As `from registry_wsgi import` has it."""
+    text = (DOCS / "api.rst").read_text()
+    assert f":: registry_wsgi.{name}\n" in text or name == "RegistryError"
+    assert ".. automodule:: registry_wsgi.errors\n   :members:" in text
+
+
+# Examples
+
+
+def environment() -> dict[str, str]:
+    """That of the tests, and the package that they test."""
+    return {**os.environ, "PYTHONPATH": str(Path(registry_wsgi.__file__).parents[1])}
+
+
+def python(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python in a child process."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command,
+        check=False,
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+
+
+def run_example(name: str) -> dict[str, Any]:
+    """Run an example, and give what it defines."""
+    return runpy.run_path(str(EXAMPLES / name))
+
+
+def test_every_example_is_shown_and_run() -> None:
+    """By the tests below, or as a server by the commands of its page."""
+    shown = {
+        name
+        for page in PAGES
+        for name in re.findall(r"literalinclude:: examples/(\S+)", page.read_text())
+    }
+    there = {path.name for path in EXAMPLES.glob("*.py")}
+    assert shown == there
+    source = Path(__file__).read_text()
+    assert [name for name in there if f'"{name}"' not in source] == []
+
+
+def test_plain(tree: Tree) -> None:
+    """The app answers what is not for the middleware."""
+    client = Client(run_example("plain.py")["application"])
+    assert client.get("/").text == "Hello from the app\n"
+    assert delete(client) == 200
+    assert delete(client) == 404
+
+
+def test_quickstart(tree: Tree) -> None:
+    """As does Flask."""
+    require("flask")
+    assert delete(run_example("quickstart.py")["app"].test_client()) == 200
+
+
+@pytest.mark.parametrize("given", [None, "Bearer", "Bearer secre", "Bearer sécret", "secret"])
+def test_with_token(tree: Tree, monkeypatch: pytest.MonkeyPatch, given: str | None) -> None:
+    """Only the right one will do."""
+    monkeypatch.setenv("DELETE_TOKEN", "secret")
+    client = Client(run_example("with_token.py")["application"])
+    assert delete(client, headers={"Authorization": given} if given else {}) == 403
+    assert tree.path("tinyllama").exists()
+    assert delete(client, headers={"Authorization": "Bearer secret"}) == 200
+
+
+def test_flask_login(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session of the app decides."""
+    require("flask")
+    monkeypatch.setenv("SECRET_KEY", "secret")
+    client = run_example("flask_login.py")["create_app"]().test_client()
+    assert client.get("/").status_code == 200
+    assert delete(client) == 403
+    with client.session_transaction() as session:
+        session["role"] = "admin"
+    assert delete(client) == 200
+
+
+def test_django_logging(tree: Tree) -> None:
+    """One line for a delete, where Django alone would show none."""
+    require("django")
+    code = f"""\
+import runpy
+import django
+from django.conf import settings
+settings.configure(LOGGING=runpy.run_path({str(EXAMPLES / "django_logging.py")!r})["LOGGING"])
+django.setup()
+from registry_wsgi import LocalRegistry
+from werkzeug.test import Client
+Client(LocalRegistry()).delete("/api/delete", json={{"model": "tinyllama"}})
+"""
+    result = python("-c", code)
+    assert (result.returncode, result.stderr) == (0, "DELETE /api/delete 200\n")
+
+
+def test_gguf_folder(tmp_path: Path) -> None:
+    """A cache is any object with two methods."""
+    cache = run_example("gguf_folder.py")["GGUFFolder"](tmp_path)
+    client = Client(LocalRegistry(None, cache))
+    file = tmp_path / "tinyllama.gguf"
+    file.write_bytes(b"weights")
+    (tmp_path.parent / "other.gguf").write_bytes(b"")
+    assert delete(client, "../other") == 400
+    assert delete(client, "tinyllama:7b") == 404
+    assert delete(client, "else/tinyllama") == 404
+    assert delete(client, "x" * 81) == 400
+    assert file.exists()
+    assert delete(client, "tinyllama:latest") == 200
+    assert not file.exists()
+    assert delete(client, "tinyllama") == 404
+
+
+def test_test_models(tmp_path: Path) -> None:
+    """The test module for readers passes."""
+    shutil.copy(EXAMPLES / "test_models.py", tmp_path)
+    result = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_models.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout
+    assert "3 passed" in result.stdout
+
+
+# The commands of the pages, one after the other as a reader types them
+
+
+def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command line to its end."""
+    return subprocess.run(
+        line,
+        check=False,
+        shell=True,
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+
+
+class Reader:
+    """Types the commands of a page, in a folder with the examples."""
+
+    _SERVERS = ("gunicorn ", "waitress-serve ", " run --port ", " runserver ", "-m registry_wsgi\n")
+
+    def __init__(self, folder: Path, tree: Tree) -> None:
+        self.folder = folder
+        self.tree = tree
+        self.output = folder / "output.txt"
+        self._server: subprocess.Popen[bytes] | None = None
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+
+    def type(self, line: str) -> str:
+        """Type one line; a server is left running, until the next one is started."""
+        line = line.replace("8434", str(self.port)).replace(".venv/bin/", "")
+        require_command(*({*line.split()} & {"curl", "flask", "gunicorn", "waitress-serve"}))
+        if any(server in f"{line}\n" for server in self._SERVERS):
+            self._serve(line)
+            return ""
+        result = shell(line, self.folder)
+        assert result.returncode == 0, (line, result.stderr, self.output.read_text())
+        return result.stdout
+
+    def stop(self) -> None:
+        """End the server and whatever it has started."""
+        if self._server is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._server.pid, signal.SIGKILL)
+            self._server.wait(LIMIT)
+            self._server = None
+
+    def _serve(self, line: str) -> None:
+        self.stop()
+        self.tree.add("tinyllama", b"weights")
+        with self.output.open("wb") as output:
+            self._server = subprocess.Popen(
+                line,
+                shell=True,
+                cwd=self.folder,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + LIMIT
+        while not self._answers():
+            assert self._server.poll() is None, (line, self.output.read_text())
+            assert time.monotonic() < deadline, (line, self.output.read_text())
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT)
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().status in (200, 404)
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def reader(tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
+    """Somebody who reads a page, at a shell."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    # The commands that belong to the Python of the tests.
+    paths = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+    monkeypatch.setenv("PATH", os.pathsep.join(paths))
+    folder = tmp_path / "reader"
+    shutil.copytree(EXAMPLES, folder)
+    # Gunicorn reads that without being told; its page comes to it at the end.
+    (folder / "gunicorn.conf.py").unlink()
+    reader = Reader(folder, tree)
+    yield reader
+    reader.stop()
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_a_page_do_what_it_says(page: Path, reader: Reader, tree: Tree) -> None:
+    """A delete is answered 200, and the model is gone until it is restored."""
+    if page.name == "django.rst":
+        require("django")
+        assert (
+            python("-m", "django", "startproject", "mysite", ".", cwd=reader.folder).returncode == 0
+        )
+        shutil.copy(EXAMPLES / "django_wsgi.py", reader.folder / "mysite" / "wsgi.py")
+    elif page.name == "flask.rst":
+        require("flask")
+    typed = 0
+    for line in lines(page, "sh"):
+        if SETS_UP.match(line):
+            continue
+        if "--config gunicorn.conf.py" in line:
+            settings = (EXAMPLES / "gunicorn.conf.py").read_text()
+            settings = settings.replace("8434", str(reader.port))
+            (reader.folder / "gunicorn.conf.py").write_text(settings)
+        typed += 1
+        said = reader.type(line)
+        if "curl -i -X DELETE " in line:
+            assert re.match(r"HTTP/1\.[01] 200 ", said), said
+            assert not tree.path("tinyllama").exists()
+        elif "curl " in line:
+            assert said == "Hello from the app\n"
+        elif " restore " in line:
+            assert tree.path("tinyllama").exists()
+    assert typed or page.name not in (
+        "index.rst",
+        "wsgi.rst",
+        "flask.rst",
+        "django.rst",
+        "gunicorn.rst",
+    )
+    if page.name == "gunicorn.rst":
+        logged = reader.output.read_text().splitlines()
+        (record,) = [json.loads(line) for line in logged if '"DELETE ' in line]
+        (shown,) = [json.loads(block) for block in blocks(page, "json")]
+        assert record.keys() == shown.keys()
+        assert {**record, "time": 0} == {**shown, "time": 0}
+
+
+@pytest.mark.live
+def test_gunicorn_shows_deletes_once_logging_is_set_up(reader: Reader) -> None:
+    """And not before, as its page says."""
+    page = DOCS / "gunicorn.rst"
+    serve, request = lines(page, "sh")[:2]
+    reader.type(serve)
+    reader.type(request)
+    reader.stop()
+    assert "DELETE /api/delete 200" not in reader.output.read_text()
+    (block,) = blocks(page, "python")
+    (reader.folder / "gunicorn.conf.py").write_text(block)
+    reader.type(serve)
+    reader.type(request)
+    reader.stop()
+    assert " INFO DELETE /api/delete 200" in reader.output.read_text()
+
+
+@pytest.mark.live
+def test_gunicorn_says_why_it_does_not_start(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the words of its page."""
+    require_command("gunicorn")
+    page = DOCS / "gunicorn.rst"
+    (message,) = lines(page, "text")
+    monkeypatch.setenv("OLLAMA_MODELS", "/nonexistent")
+    serve = lines(page, "sh")[0].replace("8434", str(reader.port))
+    result = shell(serve, reader.folder)
+    assert result.returncode != 0
+    assert f"\n{message.replace('/srv/models', '/nonexistent')}\n" in result.stderr
+    assert "Worker failed to boot" in result.stderr
+
+
+# Troubleshooting: each message that is quoted is provoked
+
+
+def raised(call: Callable[[], Any]) -> str:
+    """The message of the error that a call raises."""
+    with pytest.raises(RegistryError) as caught:
+        call()
+    return str(caught.value)
+
+
+def answered(app: LocalRegistry, **request: Any) -> str:
+    """The message that a client gets."""
+    options = {"path": "/api/delete", "method": "DELETE", **request}
+    answer = json.loads(Client(app).open(**options).text)
+    return str(answer["error"])
+
+
+class BrokenInput:
+    """A connection that is lost."""
+
+    def read(self, size: int = -1) -> bytes:
+        raise OSError(errno.ECONNRESET, "reset")
+
+
+@pytest.fixture
+def provoked(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> list[str]:
+    """Every message that can be had without another user, file system or shell."""
+    messages: list[str] = []
+    model = tree.path("tinyllama")
+    cache = ModelCache(DiskStore(tree.root), retention=0)
+    app = LocalRegistry(None, cache)
+
+    def setting(variable: str, value: str, call: Callable[[], Any] = open_cache) -> None:
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, value)
+            messages.append(raised(call))
+
+    setting("OLLAMA_MODELS", f"{tree.root}/blobs/none")
+    messages[-1] = messages[-1].replace("/blobs/none", "")
+    setting("OLLAMA_MODELS", "s4://models")
+    setting("REGISTRY_WSGI_RETENTION", "7")
+    setting("REGISTRY_WSGI_PRUNE", "maybe", prune_after_delete)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["--port", str(port)]) == 1
+    messages.append(capsys.readouterr().err.replace(str(port), "8434"))
+
+    wrong = ("", "{", "'{}'", '"tinyllama"', '{"model": 1}', '{"model": "tiny llama"}')
+    messages += [answered(app, data=body) for body in wrong]
+    for key, value in (("wsgi.input_terminated", True), ("wsgi.input", BrokenInput())):
+        environ = {"CONTENT_LENGTH": "3", key: value}
+        messages.append(answered(app, data="{}", environ_overrides=environ))
+    messages.append(answered(app, data="x" * 70_000))
+    forbidden = LocalRegistry(None, cache, authorize=lambda *_: False)
+    messages.append(answered(forbidden, data='{"model": "tinyllama"}'))
+    messages.append(answered(app, data='{"model": "absent"}'))
+    messages.append(answered(app, path="/"))
+    messages.append(answered(app, method="POST"))
+
+    # As the system says it to another user, or on another file system.
+    def fail(number: int, name: str) -> None:
+        def step(path: str, *arguments: Any, **options: Any) -> None:
+            path = str(tree.trash) if name == "mkdir" else path
+            raise OSError(number, os.strerror(number), path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, step)
+            messages.append(raised(lambda: cache.unlink("tinyllama")))
+
+    for number in (errno.EACCES, errno.EROFS, errno.ENOSPC):
+        fail(number, "mkdir")
+    fail(errno.EACCES, "rename")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", None)
+        messages.append(answered(app, data='{"model": "tinyllama"}'))
+
+    def elsewhere(folder: Path, call: Callable[[], Any]) -> None:
+        """With a folder of the store behind a symbolic link."""
+        moved = tree.root.parent / "elsewhere"
+        folder.mkdir(exist_ok=True)
+        folder.rename(moved)
+        folder.symlink_to(moved)
+        messages.append(raised(call))
+        folder.unlink()
+        moved.rename(folder)
+
+    elsewhere(tree.manifests, lambda: cache.unlink("tinyllama"))
+    elsewhere(tree.trash, lambda: cache.unlink("tinyllama"))
+
+    messages.append(raised(lambda: cache.restore("tinyllama")))
+    assert cache.unlink("tinyllama")
+    elsewhere(tree.blobs, lambda: cache.prune(deleted_only=True))
+    tree.write("tinyllama", b"")
+    messages.append(raised(lambda: cache.prune(deleted_only=True)))
+    tree.add("tinyllama", b"weights")
+    messages.append(raised(lambda: cache.restore("tinyllama")))
+    (tree.root / "manifests-v2").mkdir()
+    (tree.root / "manifests-v2" / "x").touch()
+    messages.append(raised(lambda: cache.prune(deleted_only=True)))
+    shutil.rmtree(tree.root / "manifests-v2")
+    shutil.rmtree(tree.manifests)
+    messages.append(raised(lambda: cache.prune(deleted_only=True)))
+    for path in tree.root.rglob("sha256-*"):
+        if path.read_bytes() == b"weights":
+            path.unlink()
+    messages.append(re.sub("sha256:.*", "sha256:0f6c…", raised(lambda: cache.restore("tinyllama"))))
+    assert not model.exists()
+    return [message.replace(str(tree.root), "/srv/models").strip() for message in messages]
+
+
+def test_troubleshooting_quotes_what_is_said(provoked: list[str]) -> None:
+    """Word for word, and everything that it quotes is said somewhere."""
+    quoted = lines(DOCS / "troubleshooting.rst", "text")
+    assert len(set(quoted)) > 30
+    quoted.remove("syntax error near unexpected token `('")  # the shell says that
+    assert sorted(set(quoted)) == sorted(set(provoked))
