@@ -64,7 +64,9 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require_command("node", "npm")
     folder = tmp_path_factory.mktemp("node")
     (folder / "delete.mjs").write_text(DELETE)
-    install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "ollama"]
+    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"]
+    options += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    install = ["npm", "install", *options, "ollama"]
     try:
         result = subprocess.run(
             install, cwd=folder, capture_output=True, text=True, timeout=100, check=False
@@ -72,7 +74,7 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     except subprocess.TimeoutExpired:
         unavailable("npm install ollama did not end")
     if result.returncode != 0:
-        unavailable(f"npm install ollama failed: {result.stderr}")
+        unavailable(f"npm install ollama failed: {result.stderr.strip()[:200]!r}")
     return folder
 
 

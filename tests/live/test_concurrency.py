@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import ExitStack
-from operator import itemgetter
 
 import pytest
 
@@ -15,13 +14,16 @@ from registry_wsgi import DiskStore, ModelCache
 pytestmark = pytest.mark.live
 
 
-def body(name: str) -> bytes:
-    """The body of a request that deletes *name*."""
-    return json.dumps({"model": name}).encode()
+def message(name: str) -> bytes:
+    """A request that deletes *name*."""
+    body = json.dumps({"model": name}).encode()
+    # A server that is to close the connection may wait for the client to do so first.
+    return request("DELETE", "/api/delete", body, {"Connection": "keep-alive"})
 
 
+@pytest.mark.parametrize("again", range(5))  # one round can miss a race
 @pytest.mark.parametrize("kind", THREADED, indirect=True, scope="session")
-def test_of_five_deletes_of_a_model_at_once_one_succeeds(registry: Registry) -> None:
+def test_of_five_deletes_of_a_model_at_once_one_succeeds(registry: Registry, again: int) -> None:
     """Fifty clients delete ten models: ten are told 200, forty 404, and all ten can be restored."""
     names = [f"model{number}" for number in range(10)]
     for name in names:
@@ -29,11 +31,12 @@ def test_of_five_deletes_of_a_model_at_once_one_succeeds(registry: Registry) -> 
     before = registry.tree.files()
 
     with ExitStack() as stack:
-        clients = [(name, stack.enter_context(registry.server.connect())) for name in names * 5]
+        five_each = sorted(names * 5)
+        clients = [(name, stack.enter_context(registry.server.connect())) for name in five_each]
         for name, connection in clients:
-            connection.sendall(request("DELETE", "/api/delete", body(name))[:-1])
-        for name, connection in sorted(clients, key=itemgetter(0)):  # the five of a model together
-            connection.sendall(body(name)[-1:])
+            connection.sendall(message(name)[:-1])
+        for name, connection in clients:  # as close to each other as can be
+            connection.sendall(message(name)[-1:])
         answers = [(name, read_answer(connection, "DELETE")) for name, connection in clients]
 
     statuses = Counter((name, answer and answer.status) for name, answer in answers)
