@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from .durations import moment
+from .durations import moment, to_micros
 from .errors import (
     InvalidManifestError,
     InvalidNameError,
@@ -129,7 +129,8 @@ class Collector:
         progress: Progress | None = None,
     ) -> None:
         self._store = store
-        self._now = now
+        # As a store keeps it, so that a dry run reports the same.
+        self._now = to_micros(now) / 1_000_000
         self._quiet = age == 0
         # A time may lie in the future (another clock wrote it); at age 0 all goes all the same.
         self._cutoff = math.inf if self._quiet else now - age

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 
 from .errors import InvalidDurationError, quote
 
-__all__ = ["Duration", "moment", "to_seconds"]
+__all__ = ["Duration", "moment", "to_micros", "to_seconds"]
 
 #: What is taken for a duration: a `datetime.timedelta`, seconds, or the written form.
 Duration = timedelta | float | str
@@ -45,6 +45,12 @@ def to_seconds(duration: Duration) -> float:
             f"invalid duration {duration!r:.60}: it must be neither negative nor endless"
         )
     return seconds
+
+
+def to_micros(when: float) -> int:
+    """Turn seconds since the epoch into whole microseconds, never later than *when*."""
+    micros = round(when * 1_000_000)
+    return micros - (micros / 1_000_000 > when)
 
 
 def moment(when: float) -> datetime:

@@ -38,6 +38,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import BinaryIO
 
+from ..durations import to_micros
 from ..errors import InvalidManifestError, ModelExistsError, NoRoomError, StoreError, quote
 from ..names import Name
 from .base import Blob, Condemned, Deleted, Manifest
@@ -203,7 +204,10 @@ class DiskStore:
                 # A rename takes the place of whatever is there, so it has to be looked for first.
                 if os.path.lexists(target):
                     return False
-                os.rename(source, target)
+                try:
+                    os.rename(source, target)
+                except FileNotFoundError:
+                    return False
                 return True
             _unlink(source)
             return True
@@ -663,10 +667,7 @@ def _remove_tree(path: str) -> None:
 
 
 def _entry_id(when: float) -> str:
-    micros = int(when * 1_000_000)
-    if micros / 1_000_000 > when:
-        micros -= 1  # never later than the moment of the delete
-    seconds, micros = divmod(micros, 1_000_000)
+    seconds, micros = divmod(to_micros(when), 1_000_000)
     stamp = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
     return f"{stamp}.{micros:06d}Z-{os.urandom(4).hex()}"
 

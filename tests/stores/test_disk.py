@@ -639,6 +639,21 @@ def test_without_links_a_pardon_renames(tree: Tree, store: DiskStore, number: in
         assert store.condemned() == [aside]
 
 
+@pytest.mark.parametrize("by", ["pardon", "purge"])
+def test_without_links_a_pardon_may_be_overtaken(tree: Tree, store: DiskStore, by: str) -> None:
+    """When another puts the blob back, or removes it, just before the rename, it gives False."""
+    name = blob(b"weights")
+    [aside] = condemn(store, name)
+
+    def overtake(source: str, target: str) -> None:
+        os.rename(source, target) if by == "pardon" else os.unlink(source)
+
+    with watched(Once("rename", overtake)), watched(failing(errno.EPERM, "link")):
+        assert store.pardon(aside) is False
+    assert store.condemned() == []
+    assert (store.blob(name) is not None) == (by == "pardon")
+
+
 def test_a_pardon_never_overwrites_what_comes_meanwhile(tree: Tree, store: DiskStore) -> None:
     """A download that ends just before a blob is put back stays."""
     name = blob(b"weights")
