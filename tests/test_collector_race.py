@@ -22,6 +22,7 @@ from registry_wsgi.errors import ModelExistsError, ModelNotFoundError
 from support import Tree, blob, broken, manifest
 
 WEEK = timedelta(days=7).total_seconds()
+LATER = time.time() + 2 * WEEK  # the clock of these tests is ahead
 STEPS = [
     *("find", "manifests", "read", "version", "blobs", "blob", "remove_blob", "condemned"),
     *("condemned_blob", "pardon", "purge", "discard", "deleted", "read_deleted", "held_blob"),
@@ -73,7 +74,7 @@ class Pull:
             if not path.exists():
                 path.write_bytes(data)
             elif self.touching:
-                os.utime(path)
+                os.utime(path, (LATER, LATER))
 
     def commit(self) -> None:
         """Write the manifest."""
@@ -89,9 +90,7 @@ class Pull:
         self.look()
         path = self.tree.blobs / "sha256-123-partial"
         path.write_bytes(b"half")
-        # The clock of these tests is ahead.
-        later = time.time() + 2 * WEEK
-        os.utime(path, (later, later))
+        os.utime(path, (LATER, LATER))
 
 
 def scene(root: Path) -> Tree:
@@ -110,7 +109,7 @@ def scene(root: Path) -> Tree:
 
 def cache_of(store: DiskStore) -> ModelCache:
     """A cache two weeks later."""
-    return ModelCache(store, clock=lambda: time.time() + 2 * WEEK)
+    return ModelCache(store, clock=lambda: LATER)
 
 
 def run(tree: Tree, hooks: dict[int, Callable[[], object]], **options: Any) -> int:
@@ -141,7 +140,9 @@ def test_a_pull_at_any_step_loses_nothing(tmp_path: Path, steps: int, touching: 
         tree = scene(tmp_path / str(step))
         pull = Pull(tree, "new", touching=touching)
         run(tree, {step: pull.whole})
-        pull.whole() if step == steps else None
+        if step == steps:
+            pull.whole()
+        assert broken(tree.root) == [], step  # at once, not only after the next run
         cache_of(DiskStore(tree.root)).prune()
         assert broken(tree.root) == [], step
         assert tree.path("new").exists()
@@ -162,6 +163,32 @@ def test_a_pull_over_several_steps_loses_nothing(
             pull.commit()
         cache_of(DiskStore(tree.root)).prune()
         assert broken(tree.root) == [], (look, commit)
+
+
+def test_a_pull_that_touches_what_it_uses_may_take_its_time(tmp_path: Path, steps: int) -> None:
+    """What was touched stays, or was not there to be touched: nothing else tells of the pull."""
+    for step in range(steps):
+        tree = scene(tmp_path / str(step))
+        pull = Pull(tree, "new", touching=True)
+        run(tree, {step: pull.look})
+        pull.commit()
+        assert broken(tree.root) == [], step
+
+
+def test_a_manifest_that_changes_within_a_tick_is_read_again(tmp_path: Path, steps: int) -> None:
+    """One that is rewritten in place, with the same size and times, has another content."""
+    for step in range(steps):
+        tree = scene(tmp_path / str(step))
+        path = tree.write("tick", manifest(b"xyz"))
+        tree.add_blob(b"xyz")
+        status = path.stat()
+
+        def rewrite(tree: Tree = tree, path: Path = path, status: os.stat_result = status) -> None:
+            Pull(tree, "tick", touching=False).whole()
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+        run(tree, {step: rewrite})
+        assert broken(tree.root) == [], step
 
 
 def test_a_pull_that_outlasts_the_hold_is_not_promised(tmp_path: Path) -> None:
