@@ -16,7 +16,6 @@ import socket
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 
 from werkzeug.serving import make_server
 
@@ -61,9 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RegistryError, OSError) as error:
         if not isinstance(error, BrokenPipeError):
             print(f"registry_wsgi: {error}", file=sys.stderr)
-        if isinstance(error, OSError):  # what is not written yet would fail again at the end
-            with suppress(AttributeError, OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, OSError) and sys.stdout is not None:
+            # What is not written yet would fail once more at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
@@ -71,7 +70,7 @@ def _serve(port: int) -> None:
     try:
         listener = socket.create_server(("127.0.0.1", port))
     except OSError as error:
-        reason = os.strerror(error.errno or 0)  # create_server() says more in its strerror
+        reason = os.strerror(error.errno or 0)  # that of create_server() is long
         raise RegistryError(f"port {port}: {reason} (0: any that is free)") from error
     with listener:
         cache = _open_cache_or_sample()

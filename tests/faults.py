@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import shutil
 import stat
 import sys
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -214,7 +216,7 @@ def upper(data: bytes) -> str:
 
 def state(root: Path) -> dict[str, tuple[object, ...]]:
     """Everything at and below *root* with all that a touch of any kind would change."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for folder, names, files in os.walk(root):
         for name in (".", *names, *files):
             path = os.path.normpath(os.path.join(folder, name))
@@ -502,6 +504,55 @@ def full_disk(code: int = errno.ENOSPC) -> Callable[[Call], None]:
     return act
 
 
+@contextmanager
+def in_memory(folder: Path) -> Iterator[Path]:
+    """A folder in memory, where the system has that, as thousands of stores take their time."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as path:
+        yield Path(path)
+
+
+class Play:
+    """One operation on copies of one store, each time with another fault."""
+
+    def __init__(self, folder: Path, furnish: Callable[[DiskScene], None]) -> None:
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
+        self._clock = Clock()
+        first = DiskScene(folder / "first", self._clock)
+        furnish(first)
+        self._mould = Mould(first.tree.root)
+        self._made = 0
+
+    def scene(self) -> DiskScene:
+        """A fresh copy of the store."""
+        self._made += 1
+        root = self._folder / str(self._made)
+        return DiskScene(root, Clock(self._clock.now), self._mould)
+
+    def calls_of(self, operation: Callable[[DiskScene], object]) -> list[Call]:
+        """The calls of the system that *operation* makes."""
+        scene = self.scene()
+        with Seam(scene.tree.root) as seam:
+            operation(scene)
+        return seam.calls
+
+    def scenes(self, numbers: Iterable[int]) -> Iterator[tuple[int, DiskScene]]:
+        """A fresh copy for each of *numbers*, removed when it has served."""
+        for number in numbers:
+            scene = self.scene()
+            yield number, scene
+            shutil.rmtree(scene.tree.root)
+
+
+def changing(calls: list[Call]) -> list[int]:
+    """The numbers of those calls that change something."""
+    return [call.number for call in calls if call.changes]
+
+
 # Interleavings
 
 
@@ -540,3 +591,30 @@ class Watched:
 def watched(store: Store, event: Callable[[str, object], None]) -> Store:
     """Have *event* called at each step of *store*."""
     return cast("Store", Watched(store, event))
+
+
+def doing_at(number: int, what: Callable[[], object]) -> Callable[[Call], None]:
+    """Just before call *number*, somebody else does *what*."""
+
+    def act(call: Call) -> None:
+        if call.number == number:
+            what()
+
+    return act
+
+
+@contextmanager
+def system_clock(clock: Clock) -> Iterator[None]:
+    """Have the system date what is touched by *clock*."""
+    original = os.utime
+
+    def utime(path: Any, times: Any = None, **options: Any) -> None:
+        if times is None and "ns" not in options:
+            times = (clock(), clock())
+        original(path, times, **options)
+
+    os.utime = utime
+    try:
+        yield
+    finally:
+        os.utime = original

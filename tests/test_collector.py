@@ -407,15 +407,13 @@ def test_an_unreadable_manifest_that_is_old_goes_with_all(scene: Scene) -> None:
 def test_a_manifest_that_turns_unreadable_puts_all_back(scene: Scene) -> None:
     """When one cannot be read the second time, what was set aside is back before the error."""
     furnish(scene)
-    options = {"age": 0}
-
     def event(step: str, _: object) -> None:
         if step == "condemn done":
             scene.put_manifest(full("half"), b"{")
 
     cache = ModelCache(watched(scene.store, event), clock=scene.clock)
     with pytest.raises(InvalidManifestError, match="half/latest"):
-        cache.prune(**options)
+        cache.prune(age=0)
     assert scene.kept() == ALL_BLOBS
     assert not scene.aside()
 
@@ -1032,7 +1030,8 @@ def test_a_full_disk_keeps_what_is_needed_since(disk: DiskScene, touch: bool) ->
                 disk.put_manifest(full("smol"), manifest(b"weights", config=b"weights"))
 
     cache = ModelCache(watched(disk.store, event), clock=disk.clock)
-    with Seam(disk.tree.root, lambda call: call.name == "rename" and full_disk()(call) or None):
+    refuse = full_disk()
+    with Seam(disk.tree.root, lambda call: refuse(call) if call.name == "rename" else None):
         cache.prune()
     assert disk.kept() == {b"weights"}
 

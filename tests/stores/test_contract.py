@@ -456,7 +456,9 @@ def test_what_was_deleted_before_a_moment_can_be_listed(kind: Kind) -> None:
     assert kind.store.deleted(math.inf) == kind.store.deleted(None) == entries
 
 
-@pytest.mark.parametrize("when", [0.0, 0.1, 1e9, 1_700_000_000.999999_9, 4e9 + 0.3])
+@pytest.mark.parametrize(
+    "when", [0.0, 0.1, 1e9, 1_700_000_000.999999_9, 1_795_430_745.717_218_9, 4e9 + 0.3]
+)
 def test_a_delete_counts_as_no_later_than_it_was(kind: Kind, when: float) -> None:
     """The recorded moment is not after the given one, so an age of 0 finds it at once."""
     kind.put_manifest(KEY, b"{}")

@@ -215,6 +215,13 @@ def test_what_is_set_aside_is_renamed(tree: Tree, store: DiskStore) -> None:
     assert list((tree.root / "condemned").iterdir()) == []
 
 
+def test_a_run_that_sets_nothing_aside_leaves_no_trace(tree: Tree, store: DiskStore) -> None:
+    """Blobs that are gone, or a run that ends before the first, leave no directory behind."""
+    assert condemn(store, "sha256-gone", "sha256-gone-too") == []
+    assert condemn(store) == []
+    assert not any((tree.root / "condemned").glob("*"))
+
+
 def test_nothing_of_ours_lies_where_ollama_looks(tree: Tree) -> None:
     """Under ``blobs/`` and ``manifests/`` only blobs and manifests are ever made."""
     made: list[Path] = []
@@ -1080,6 +1087,8 @@ LINKS = {
     "entry, to the root": (f"trash/{ENTRY}", ".."),
     "entry, to a blob": (f"trash/{ENTRY}", f"{{out}}/blobs/{blob(b'theirs')}"),
     "entry, dangling": (f"trash/{ENTRY}", "{out}/nothing"),
+    "entry, to blobs": (f"trash/{ENTRY}", "{out}/blobs"),
+    "entry, to our blobs": (f"trash/{ENTRY}", "../blobs"),
     "entry's manifests": (f"trash/{ENTRY}/manifests", "{out}/manifests"),
     "entry's host": (f"trash/{ENTRY}/manifests/{HOST}", f"{{out}}/manifests/{HOST}"),
     "entry's blobs": (f"trash/{ENTRY}/blobs", "{out}/blobs"),
@@ -1116,6 +1125,59 @@ def test_no_link_leads_out(tmp_path: Path, tree: Tree, outside: Tree, what: str)
         assert (tree.blobs / blob(b"template")).read_bytes() == b"template"
     with suppress(RegistryError):
         ModelCache(DiskStore(tree.root)).prune(age=0, all=True)
+    assert snapshot(tmp_path, without=tree.root) == before
+
+
+@pytest.mark.parametrize("path", [MODEL, f"manifests/{HOST}", "manifests"])
+def test_no_model_is_restored_behind_a_link(
+    tmp_path: Path, tree: Tree, outside: Tree, path: str
+) -> None:
+    """Where a link leads out since the delete, the error names it, and the model stays deleted."""
+    store = DiskStore(tree.root)
+    entry = discard(store)
+    (outside.manifests / HOST / "library" / "smol" / "latest").unlink()
+    link(tree.root, path, str(outside.root / path))
+    before = snapshot(tmp_path)
+    with pytest.raises(StoreError, match="symbolic link that leads out") as caught:
+        store.recover(entry)
+    assert str(tree.root / path) in str(caught.value)
+    assert snapshot(tmp_path) == before
+    assert store.deleted() == [entry]
+
+
+@pytest.mark.parametrize("step", ["recover_blob", "pardon", "condemn", "remove_blob"])
+def test_no_blob_is_changed_behind_a_link(
+    tmp_path: Path, tree: Tree, outside: Tree, step: str
+) -> None:
+    """Where ``blobs/`` leads out by now, nothing is put there or taken from there."""
+    store = DiskStore(tree.root)
+    entry = discard(store)
+    [aside] = condemn(store, blob(b"kept"))
+    link(tree.root, "blobs", str(outside.blobs))
+    (outside.blobs / blob(b"weights")).write_bytes(b"theirs, of another content")
+    steps: dict[str, Callable[[], object]] = {
+        "recover_blob": lambda: store.recover_blob(entry, blob(b"weights")),
+        "pardon": lambda: store.pardon(aside),
+        "condemn": lambda: condemn(store, blob(b"theirs")),
+        "remove_blob": lambda: store.remove_blob(blob(b"theirs")),
+    }
+    before = snapshot(tmp_path)
+    with pytest.raises(StoreError, match="symbolic link that leads out"):
+        steps[step]()
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("below", ["", f"/{HOST}", f"/{HOST}/library"])
+def test_an_entry_whose_manifests_lie_behind_a_link_has_none(
+    tmp_path: Path, tree: Tree, outside: Tree, below: str
+) -> None:
+    """Nothing is deleted there, and the entry is tidied away with the link and no more."""
+    link(tree.root, f"trash/{ENTRY}/manifests{below}", f"{outside.manifests}{below}")
+    before = snapshot(tmp_path, without=tree.root)
+    store = DiskStore(tree.root)
+    assert store.deleted() == []
+    store.tidy(math.inf)
+    assert list(tree.trash.iterdir()) == []
     assert snapshot(tmp_path, without=tree.root) == before
 
 
@@ -1491,6 +1553,34 @@ def test_names_too_long_for_the_file_system_are_not_found(tree: Tree, store: Dis
     assert ModelCache(store).unlink(str(name)) is False
 
 
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
+def test_nothing_is_found_below_a_file(tree: Tree, store: DiskStore, level: int) -> None:
+    """A file where a directory would be has no models below it, in whatever case."""
+    parts = ["host", "namespace", "model", "tag"]
+    place = tree.root.joinpath("manifests", *parts[: level - 1])
+    if level == 1:
+        shutil.rmtree(tree.manifests)
+    else:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(b"junk")
+    for name in (Name(*parts), Name("HOST", *parts[1:])):
+        assert store.find(name) is None
+        assert store.read(name.key) is None
+        assert store.version(name.key) is None
+        assert store.discard(name.key, (), WHEN) is None
+    assert list(store.manifests()) == ([] if level == 1 else [KEY])
+    assert store.deleted() == []
+
+
+def test_blobs_may_be_a_file(tree: Tree, store: DiskStore) -> None:
+    """A file where ``blobs/`` would be has no blobs."""
+    shutil.rmtree(tree.blobs)
+    tree.blobs.write_bytes(b"junk")
+    assert list(store.blobs()) == []
+    assert store.blob(blob(b"weights")) is None
+    assert store.open_blob(blob(b"weights")) is None
+
+
 def test_paths_too_long_for_the_system_are_not_found(tmp_path: Path) -> None:
     """The same where each part is short enough and the whole is not."""
     root = tmp_path
@@ -1709,6 +1799,7 @@ def test_a_root_may_be_given_in_many_ways(tree: Tree) -> None:
 def test_a_root_may_be_a_link(tmp_path: Path, tree: Tree) -> None:
     """A root that is a symbolic link itself, or lies below one, is a store like any other."""
     (tmp_path / "link").symlink_to(tree.root)
+    assert DiskStore(tmp_path / "link").root == str(tmp_path / "link")
     _go_round(tree, DiskStore(tmp_path / "link"))
     (tmp_path / "above").symlink_to(tmp_path)
     _go_round(tree, DiskStore(tmp_path / "above" / "models"))

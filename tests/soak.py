@@ -1,0 +1,1060 @@
+"""
+A soak of the collector: pulls, deletes, restores and prunes in many processes, killed at random.
+
+::
+
+    python tests/soak.py --events 200000 --seed 1
+
+It keeps a store in a directory busy with processes of its own:
+
+- **writers** pull models as Ollama does: for each layer, a blob that is in its place is used as it
+  is (every other writer touches it, as newer versions do), and what is not there is downloaded bit
+  by bit into ``blobs/sha256-<hex>-partial`` and renamed. What was downloaded is verified, and the
+  manifest is written last, in place, often in two writes, so that readers meet half of one. Some
+  pulls are given up half-way. Models share blobs, and what was left behind is referenced again.
+- **deleters** and **restorers** go through the library.
+- **pruners** collect all the time, with durations of the order of a second instead of days.
+- **the watcher** looks for a model with a blob that is neither in its place nor set aside. No run
+  of the collector can heal that, only a download of the same blob by luck: it must never happen.
+- **the parent** kills the others with SIGKILL at random moments and starts them anew. Now and then
+  it lets the store fall still, so that prunes meet no pull, and then a single one. At the end of
+  each round it stops all of them: then one prune must leave every listed model whole, by SHA-256,
+  and the models listed must be those that the journals of all processes say. At the very end each
+  deleted model that counts as restorable is restored and must be whole, and a prune with ``age=0``
+  must leave nothing but what the models need.
+
+The last line has the figures. The exit status is 1 if anything was broken: then the store is kept,
+and the lines before say what was found and where.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import json
+import logging
+import mmap
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from typing import Protocol
+
+import support
+from registry_wsgi.cache import ModelCache
+from registry_wsgi.collector import Collector
+from registry_wsgi.errors import (
+    InvalidManifestError,
+    ModelExistsError,
+    ModelIncompleteError,
+    ModelNotFoundError,
+    RegistryError,
+)
+from registry_wsgi.manifest import parse_manifest
+from registry_wsgi.names import Name
+from registry_wsgi.stores.base import Store
+from registry_wsgi.stores.disk import DiskStore
+
+#: The protections that can be taken out, to see that the soak then fails.
+PROTECTIONS = ("hold", "put-back", "second-mark")
+
+Pause = Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """
+    What a soak is made of. Times are in seconds.
+
+    Attributes:
+        events: How many events to stop after: pulls, deletes, restores, collections and kills.
+        seconds: How long to go on at most.
+        seed: What the random choices begin with. (When processes meet is up to the system.)
+        writers: How many processes pull; *deleters*, *restorers* and *pruners* likewise.
+        models: How many names there are to choose from; *contents*: how many blobs.
+        age: The age of some prunes; the others take *retention*.
+        in_flight: As for `ModelCache`; *hold* likewise.
+        round: How long the processes run from one check of the whole store to the next.
+        kills: How many processes are killed a second.
+        latency: How long at most a writer that is alone waits for an answer before its download
+            begins; of many, a tenth of that.
+        in_place: Which share of pulls choose from what is in place, so that nothing shows them.
+        go_on: After something was found broken, go on (it is deleted) instead of ending there.
+        without: Which of `PROTECTIONS` is taken out.
+    """
+
+    events: int = 20_000
+    seconds: float = 1_500
+    seed: int = 0
+    writers: int = 10
+    deleters: int = 2
+    restorers: int = 1
+    pruners: int = 3
+    models: int = 40
+    contents: int = 400
+    age: float = 0.3
+    retention: float = 2.0
+    in_flight: float = 0.5
+    hold: float = 4.0
+    round: float = 20.0
+    kills: float = 5.0
+    latency: float = 0.2
+    in_place: float = 0.0
+    go_on: bool = False
+    without: str | None = None
+
+    @functools.cached_property
+    def keys(self) -> list[str]:
+        """The keys of the models: some hosts and namespaces, so that blobs are shared across."""
+        places = ("registry.ollama.ai/library", "registry.ollama.ai/someone", "example.com/models")
+        return [f"{places[i % 3]}/model-{i // 3}/latest" for i in range(self.models)]
+
+    @functools.cached_property
+    def pool(self) -> dict[str, bytes]:
+        """The contents that models are made of, by the names of their blobs."""
+        rng = random.Random(f"contents {self.seed}")
+        pool = (rng.randbytes(rng.randint(20, 3_000)) for _ in range(self.contents))
+        return {support.blob(data): data for data in pool}
+
+
+class Place(Protocol):
+    """Where the models are: a store for the library, and what writers do that know none."""
+
+    def open(self) -> Store:
+        """Open the store. Called in each process, after it was forked."""
+
+    def blobs(self) -> set[str]:
+        """The names of what lies among the blobs."""
+
+    def look(self, name: str) -> bool:
+        """Tell whether the blob *name* is in its place."""
+
+    def touch(self, name: str) -> bool:
+        """Mark the blob *name* as just used; False if it is gone."""
+
+    def verify(self, name: str) -> bool:
+        """Tell whether the blob *name* is in its place and whole."""
+
+    def download(self, name: str, data: bytes, pause: Pause, *, part: float = 1) -> bool:
+        """Fetch a *part* of a blob bit by bit; False if it is not in its place in the end."""
+
+    def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause) -> None:
+        """Write a manifest in place, with a pause between its *pieces*."""
+
+
+class Disk:
+    """
+    A `Place` in a directory, with writers that do there what Ollama does.
+
+    Args:
+        root: The models directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._blobs = root / "blobs"
+        self._blobs.mkdir(parents=True, exist_ok=True)
+        (root / "manifests").mkdir(exist_ok=True)
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def open(self) -> Store:
+        return DiskStore(self.root)
+
+    def blobs(self) -> set[str]:
+        return set(os.listdir(self._blobs))
+
+    def look(self, name: str) -> bool:
+        return os.path.exists(os.path.join(self._blobs, name))
+
+    def touch(self, name: str) -> bool:
+        try:
+            os.utime(os.path.join(self._blobs, name))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def verify(self, name: str) -> bool:
+        try:
+            return support.blob((self._blobs / name).read_bytes()) == name
+        except FileNotFoundError:
+            return False
+
+    def download(self, name: str, data: bytes, pause: Pause, *, part: float = 1) -> bool:
+        path = os.path.join(self._blobs, name)
+        file = os.open(f"{path}-partial", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            # All of its size at once, as Ollama does; several at a time write the same bytes.
+            os.ftruncate(file, len(data))
+            end, step = int(len(data) * part), len(data) // 4 + 1
+            for start in range(0, end, step):
+                os.pwrite(file, data[start : min(start + step, end)], start)
+                pause()
+        finally:
+            os.close(file)
+        if part == 1:
+            # It is gone if another writer was first, or if it has been set aside.
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{path}-partial", path)
+        return part == 1 and os.path.exists(path)
+
+    def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause) -> None:
+        path = self.root / "manifests" / key
+        while True:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+                break
+            except FileNotFoundError:
+                continue  # a delete has just removed the empty directory: as if pulled once more
+        try:
+            os.write(file, pieces[0])
+            for piece in pieces[1:]:
+                pause()
+                os.write(file, piece)
+        finally:
+            os.close(file)
+
+
+class Phase(IntEnum):
+    """What the parent asks the others to do."""
+
+    STOP = 0
+    BUSY = 1  # all do what they are there for
+    PAUSE = 2  # only pruners do, so that soon no pull is under way
+    REST = 3  # nor do they, so that the next prune meets much that is old and unreferenced
+    STILL = 4  # pruners do, and some writers pull what is in place: nothing shows that they do
+    ALONE = 5  # pruners do, and one writer, so that a pull is under way that nothing shows yet
+
+
+class Count(IntEnum):
+    """What each process counts."""
+
+    PULLS = 0
+    COMMITTED = 1
+    IN_PLACE = 2  # of the committed: all blobs were found in place
+    ABANDONED = 3  # given up on purpose
+    FAILED = 4  # given up as a blob that was just fetched was gone again
+    LATE = 5  # given up as it took longer than the promise allows
+    DELETES = 6
+    RESTORES = 7
+    INCOMPLETE = 8  # restores refused as a blob was gone
+    COLLECTIONS = 9
+    STOPPED = 10  # collections that met half a manifest
+    REMOVED = 11  # blobs that collections removed
+    ERRORS = 12
+
+
+_EVENTS = (Count.PULLS, Count.DELETES, Count.RESTORES, Count.COLLECTIONS, Count.STOPPED)
+
+
+class Board:
+    """Memory that all processes share: the phase, and a row of counts for each process."""
+
+    def __init__(self, rows: int) -> None:
+        self._cells = memoryview(mmap.mmap(-1, 8 * (1 + rows * len(Count)))).cast("q")
+        self._rows = rows
+
+    @property
+    def phase(self) -> Phase:
+        return Phase(self._cells[0])
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        self._cells[0] = phase
+
+    def count(self, row: int, what: Count, number: int = 1) -> None:
+        self._cells[1 + row * len(Count) + what] += number
+
+    def total(self, what: Count) -> int:
+        return sum(self._cells[1 + row * len(Count) + what] for row in range(self._rows))
+
+
+class Journal:
+    """
+    What one process did, appended to a file: it outlives the process, and each restart of it.
+
+    A line is ``<moment> <what> <key> <details>``. Moments are of the clock that all processes of a
+    machine share. What a line begins and no line ends was cut off by a kill, before the next start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self.write("start", "-")
+
+    def write(self, what: str, key: str, details: str = "") -> None:
+        os.write(self._file, f"{time.monotonic():.6f} {what} {key} {details}\n".encode())
+
+
+@dataclasses.dataclass
+class Worker:
+    """What a process has: its slot among all, its journal, and its own dice."""
+
+    settings: Settings
+    place: Place
+    board: Board
+    slot: int
+    generation: int
+    journal: Journal
+    locks: Path
+    rng: random.Random
+
+    def turns(self, *phases: Phase) -> Iterator[Phase]:
+        """Yield the phase again and again while there is something to do, until all is to stop."""
+        parent = os.getppid()
+        while (phase := self.board.phase) != Phase.STOP and os.getppid() == parent:
+            if phase in phases:
+                yield phase
+            else:
+                time.sleep(0.005)
+
+    def count(self, what: Count, number: int = 1) -> None:
+        self.board.count(self.slot, what, number)
+
+    def pause(self, longest: float = 0.003) -> None:
+        time.sleep(self.rng.random() * longest)
+
+    def cache(self) -> ModelCache:
+        settings = self.settings
+        return open_cache(self.place, settings)
+
+    def error(self, error: Exception) -> None:
+        """Note what should not have happened."""
+        self.count(Count.ERRORS)
+        self.journal.write("error", "-", f"{type(error).__name__}: {error}")
+
+
+def open_cache(place: Place, settings: Settings) -> ModelCache:
+    """The library over *place*."""
+    return ModelCache(
+        place.open(),
+        retention=settings.retention,
+        in_flight=settings.in_flight,
+        hold=settings.hold,
+    )
+
+
+# What the processes do
+
+
+def write(worker: Worker) -> None:
+    """Pull models."""
+    touch = worker.slot % 2 == 0
+    versions: deque[list[str]] = deque(maxlen=4)
+    phases = [Phase.BUSY]
+    if not touch:  # which can be seen
+        phases.append(Phase.STILL)
+    if worker.slot == 1:
+        phases.append(Phase.ALONE)
+    for phase in worker.turns(*phases):
+        key = worker.rng.choice(worker.settings.keys)
+        lock = os.open(worker.locks / key.replace("/", "_"), os.O_WRONLY | os.O_CREAT)
+        try:
+            # One pull of a model at a time: two that write their manifests in place at once would
+            # leave a mixture. A killed process loses its lock.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            in_place = worker.rng.random() < worker.settings.in_place
+            pull(worker, key, versions, Phase.STILL if in_place else phase, touch=touch)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(lock)
+        worker.pause(0.01 if phase == Phase.STILL else 0.03)
+
+
+def pull(
+    worker: Worker, key: str, versions: deque[list[str]], phase: Phase, *, touch: bool
+) -> None:
+    """
+    Pull one model as Ollama does.
+
+    Args:
+        worker: Who pulls.
+        key: Which model.
+        versions: What was pulled before, under whatever name.
+        phase: In `Phase.STILL` it is only something that is all in place, often what was pulled
+            before and is not needed any more; in `Phase.ALONE` something that is half in place.
+        touch: Whether to touch blobs that are in place.
+    """
+    rng, settings, place = worker.rng, worker.settings, worker.place
+    still = phase == Phase.STILL
+    present = [] if phase == Phase.BUSY else sorted(place.blobs() & settings.pool.keys())
+    if phase != Phase.BUSY and len(present) < 6:
+        return
+    if still and versions and rng.random() < 0.6:
+        layers = rng.choice(versions)
+    elif phase == Phase.ALONE:
+        layers = rng.sample(present, 3) + rng.sample(sorted(settings.pool.keys() - present), 2)
+    else:
+        layers = rng.sample(present or list(settings.pool), rng.randint(3, 6))
+    versions.append(layers)
+    *layers, config = layers
+    document = json.loads(
+        support.manifest(*map(settings.pool.__getitem__, layers), config=settings.pool[config])
+    )
+    document["pull"] = identity = f"{worker.slot}.{worker.generation}.{rng.getrandbits(64):x}"
+    data = json.dumps(document).encode()
+    cut = rng.randrange(len(data)) if rng.random() < 0.1 else len(data)
+    abandon_at = rng.randrange(len(layers) + 2) if rng.random() < 0.1 and not still else None
+
+    worker.count(Count.PULLS)
+    begun = sign = time.monotonic()
+    silent = lead = 0.0  # the longest time without anything to see, and that before the first
+    fetched: list[str] = []
+    for step, name in enumerate([*layers, config]):
+        if step == abandon_at:
+            if not place.look(name):
+                place.download(name, settings.pool[name], worker.pause, part=rng.random() * 0.9)
+            worker.count(Count.ABANDONED)
+            return
+        if place.touch(name) if touch else place.look(name):
+            continue
+        if still:
+            worker.count(Count.ABANDONED)
+            return
+        # Ollama asks for the size of the blob first.
+        worker.pause(settings.latency if phase == Phase.ALONE else settings.latency / 10)
+        now = time.monotonic()
+        if fetched:
+            silent = max(silent, now - sign)
+        else:
+            lead = now - begun
+        fetched.append(name)
+        if not place.download(name, settings.pool[name], worker.pause):
+            worker.count(Count.FAILED)
+            return
+        sign = time.monotonic()
+    if not all(place.verify(name) for name in fetched):
+        worker.count(Count.FAILED)
+        return
+    now = time.monotonic()
+    if now - begun > settings.hold / 2 or (
+        fetched and max(silent, now - sign) > settings.in_flight / 2
+    ):
+        worker.count(Count.LATE)  # the machine was busy: the promise is for pulls that go on
+        return
+
+    worker.journal.write("put", key, identity)
+    pieces = [data[:cut], data[cut:]] if cut < len(data) else [data]
+    place.write_manifest(key, pieces, lambda: worker.pause(0.001))
+    now = time.monotonic()
+    if fetched:
+        silent = max(silent, now - sign)
+    else:
+        lead = now - begun
+        worker.count(Count.IN_PLACE)
+    how = {"fetched": len(fetched), "touched": touch, "spent": now - begun}
+    how |= {"lead": lead, "silent": silent}
+    worker.journal.write("done", key, f"{identity} {json.dumps(how)}")
+    worker.count(Count.COMMITTED)
+
+
+def delete(worker: Worker) -> None:
+    """Delete models."""
+    cache = worker.cache()
+    for _ in worker.turns(Phase.BUSY):
+        key = worker.rng.choice(worker.settings.keys)
+        worker.journal.write("delete", key)
+        deleted = False
+        try:
+            deleted = cache.unlink(str(Name.from_key(key)))
+        except RegistryError as error:
+            worker.error(error)
+        worker.journal.write("done" if deleted else "none", key)
+        worker.count(Count.DELETES, deleted)
+        worker.pause(0.15)
+
+
+def restore(worker: Worker) -> None:
+    """Restore deleted models, if nothing is in their place."""
+    cache = worker.cache()
+    for _ in worker.turns(Phase.BUSY):
+        entries = [e for e in cache.store.deleted() if cache.store.read(e.key) is None]
+        if entries:
+            key = worker.rng.choice(entries).key
+            worker.journal.write("put", key, "restore")
+            what = "none"
+            try:
+                cache.restore(str(Name.from_key(key)))
+                worker.count(Count.RESTORES)
+                what = "done"
+            except ModelIncompleteError:
+                worker.count(Count.INCOMPLETE)
+            except (ModelNotFoundError, ModelExistsError, InvalidManifestError):
+                pass  # a prune, a pull, or a delete of half a manifest
+            except RegistryError as error:
+                worker.error(error)
+            worker.journal.write(what, key)
+        worker.pause(0.1)
+
+
+def prune(worker: Worker) -> None:
+    """Collect."""
+    cache = worker.cache()
+    runs = [lambda: cache.prune(age=worker.settings.age)] * 3
+    runs += [cache.prune, lambda: cache.prune(deleted_only=True)]
+    for _ in worker.turns(Phase.BUSY, Phase.PAUSE, Phase.STILL, Phase.ALONE):
+        try:
+            report = worker.rng.choice(runs)()
+            worker.count(Count.COLLECTIONS)
+            worker.count(Count.REMOVED, report.blobs)
+        except InvalidManifestError:
+            worker.count(Count.STOPPED)
+        except RegistryError as error:
+            worker.error(error)
+        worker.pause(0.03)
+
+
+def watch(worker: Worker) -> None:
+    """Look for models that have lost a blob for good."""
+    store = worker.place.open()
+    seen: set[bytes] = set()
+    for _ in worker.turns(*list(Phase)[1:]):
+        try:
+            present = set(store.blobs())
+            for key in list(store.manifests()):
+                manifest = store.read(key)
+                if manifest is None or manifest.data in seen:
+                    continue
+                try:
+                    wanted = set(parse_manifest(manifest.data)) - present
+                except InvalidManifestError:
+                    continue
+                lost = sorted(name for name in wanted if _is_lost(store, name))
+                again = store.read(key)
+                if lost and again is not None and again.data == manifest.data:
+                    seen.add(manifest.data)
+                    identity = json.loads(manifest.data).get("pull", "-")
+                    worker.journal.write("lost", key, f"{identity} {' '.join(lost)}")
+        except RegistryError as error:
+            worker.error(error)
+        time.sleep(0.02)
+
+
+def _is_lost(store: Store, name: str) -> bool:
+    """Tell whether a blob is neither in place nor aside, so that no collector can put it back."""
+    for _ in range(5):  # as it may just be on its way from one to the other
+        if store.blob(name) or any(blob.name == name for blob in store.condemned()):
+            return False
+        time.sleep(0.002)
+    return not store.blob(name)
+
+
+def disable(protection: str | None) -> None:
+    """Take a protection out of the collector, in this process and those that it starts."""
+    if protection == "hold":
+        # What is set aside goes at once, pull or no pull.
+        Collector._is_over = lambda self, blob: True  # type: ignore[method-assign]
+    elif protection == "put-back":
+        # What is needed again stays aside.
+        Collector._put_back = lambda self, blob: None  # type: ignore[method-assign]
+    elif protection == "second-mark":
+        # Manifests are read once, before blobs are set aside.
+        Collector._mark_again = lambda self: None  # type: ignore[method-assign]
+
+
+_ROLES: dict[str, Callable[[Worker], None]] = {
+    "writer": write,
+    "deleter": delete,
+    "restorer": restore,
+    "pruner": prune,
+    "watcher": watch,
+}
+
+
+# The parent
+
+
+@dataclasses.dataclass
+class Slot:
+    """A process that is started again after each kill."""
+
+    number: int
+    role: str
+    generation: int = 0
+    process: ForkProcess | None = None
+
+
+@dataclasses.dataclass
+class Outcome:
+    """
+    What a soak came to.
+
+    Attributes:
+        figures: The counts, by their names.
+        broken: What the promise forbids and was found, a line each.
+        excused: Models that lost a blob as the promise excludes: their pull was held up.
+        errors: What processes raised.
+    """
+
+    figures: dict[str, int | float]
+    broken: list[str]
+    excused: list[str]
+    errors: list[str]
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self.figures.items())
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is anything to look into."""
+        return bool(self.broken or self.errors)
+
+    @property
+    def lines(self) -> dict[str, list[str]]:
+        """What was found, by what it is called."""
+        return {"error": self.errors, "excused": self.excused, "broken": self.broken}
+
+
+class Soak:
+    """
+    A soak over a place.
+
+    Args:
+        settings: How much of what.
+        place: Where the models are. It may hold some from an earlier soak with the same seed.
+        work: A directory for journals and locks, outside of the store.
+    """
+
+    def __init__(self, settings: Settings, place: Place, work: Path) -> None:
+        self.settings = settings
+        self.place = place
+        self.work = work
+        roles = ["watcher", *["writer"] * settings.writers, *["deleter"] * settings.deleters]
+        roles += [*["restorer"] * settings.restorers, *["pruner"] * settings.pruners]
+        self._slots = [Slot(number, role) for number, role in enumerate(roles)]
+        self._board = Board(len(roles))
+        self._rng = random.Random(f"parent {settings.seed}")
+        self._context = multiprocessing.get_context("fork")
+        self._interrupted = False
+        self._kills = 0
+        self._rounds = 0
+        self._first: float | None = None  # when the first thing broke
+        self._outcome = Outcome({}, [], [], [])
+        (work / "locks").mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> Outcome:
+        """Go on until there were enough events, or the time is up, or something is broken."""
+        settings = self.settings
+        disable(settings.without)
+        # An exception could be lost: Python ignores those that are raised as it forks.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._interrupt)
+        began = time.monotonic()
+        deadline = began + settings.seconds
+        listed = self._listed()
+        while True:
+            over = self._round(deadline, listed)
+            if self._interrupted:
+                raise KeyboardInterrupt
+            listed = self._check(began)
+            if over or (self._outcome.broken and not settings.go_on):
+                break
+        if not self._outcome.broken:
+            self._check_deleted()
+            self._check_collected()
+        self._outcome.figures = self._figures(time.monotonic() - began)
+        return self._outcome
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        self._interrupted = True
+
+    @property
+    def _events(self) -> int:
+        return sum(self._board.total(what) for what in _EVENTS) + self._kills
+
+    def _round(self, deadline: float, listed: set[str]) -> bool:
+        """Let the processes run for a while, and tell whether that was the last time."""
+        self._rounds += 1
+        self._journals().mkdir(parents=True)
+        opening = Journal(self._journals() / "opening")
+        for key in listed:
+            opening.write("put", key, "before")
+            opening.write("done", key)
+        ends = min(deadline, time.monotonic() + self.settings.round)
+        try:
+            self._set_phase(Phase.BUSY)
+            for slot in self._slots:
+                self._start(slot)
+            while time.monotonic() < ends and self._events < self.settings.events:
+                if self._interrupted:
+                    break
+                time.sleep(self._rng.expovariate(self.settings.kills))
+                self._kill_one()
+                self._change_phase()
+            return time.monotonic() >= deadline or self._events >= self.settings.events
+        finally:
+            self._stop()
+
+    def _set_phase(self, phase: Phase) -> None:
+        settings = self.settings
+        lengths = {
+            # Mostly short, sometimes long enough for the hold to be over while pulls go on.
+            Phase.BUSY: self._rng.choice([0.2, 0.5, 1, 1, 2 * settings.hold]),
+            # Until no pull seems to be under way, and what was deleted has expired.
+            Phase.PAUSE: settings.age + 1.2 * settings.in_flight,
+            Phase.REST: settings.age + 1.2 * settings.in_flight,
+            Phase.STILL: self._rng.uniform(0.1, 1),
+            Phase.ALONE: 0.5,
+            Phase.STOP: 0.0,
+        }
+        self._board.phase = phase
+        self._phase_ends = time.monotonic() + lengths[phase]
+
+    def _change_phase(self) -> None:
+        if time.monotonic() >= self._phase_ends:
+            calm = (Phase.PAUSE, Phase.REST)
+            lively = (Phase.BUSY, Phase.STILL, Phase.ALONE)
+            self._set_phase(self._rng.choice(lively if self._board.phase in calm else calm))
+
+    def _start(self, slot: Slot) -> None:
+        slot.generation += 1
+        slot.process = self._context.Process(target=self._work, args=(slot,), daemon=True)
+        slot.process.start()
+
+    def _work(self, slot: Slot) -> None:
+        """What a process runs."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops us
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _ROLES[slot.role](
+            Worker(
+                settings=self.settings,
+                place=self.place,
+                board=self._board,
+                slot=slot.number,
+                generation=slot.generation,
+                journal=Journal(self._journals() / str(slot.number)),
+                locks=self.work / "locks",
+                rng=random.Random(f"{self.settings.seed} {slot.number} {slot.generation}"),
+            )
+        )
+
+    def _kill_one(self) -> None:
+        """Kill a process, more often than not a pruner, and start it again."""
+        pruners = self._rng.random() < 0.75
+        choice = [s for s in self._slots if (s.role == "pruner") == pruners and s.role != "watcher"]
+        slot = self._rng.choice(choice)
+        self._end(slot, kill=True)
+        self._kills += 1
+        self._start(slot)
+
+    def _end(self, slot: Slot, *, kill: bool) -> None:
+        process, slot.process = slot.process, None
+        if process is None:
+            return
+        if not kill:
+            process.join(15)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        if process.exitcode not in (0, -signal.SIGKILL):
+            self._outcome.errors.append(f"{slot.role} {slot.number}: exit {process.exitcode}")
+        process.close()
+
+    def _stop(self) -> None:
+        """End all processes: half of the pruners are killed, the others finish what they are at."""
+        self._board.phase = Phase.STOP
+        for slot in self._slots:
+            if slot.process is not None:
+                kill = slot.role == "pruner" and self._rng.random() < 0.5
+                self._end(slot, kill=kill)
+                self._kills += kill
+
+    def _journals(self) -> Path:
+        return self.work / f"journals-{self._rounds}"
+
+    def _listed(self) -> set[str]:
+        return {Name.parse(model.name).key for model in self._cache().models()}
+
+    def _cache(self) -> ModelCache:
+        return open_cache(self.place, self.settings)
+
+    # The checks
+
+    def _check(self, began: float) -> set[str]:
+        """Prune once, and see that what is listed is whole, and is what ought to be listed."""
+        broken: list[str] = []
+        history = History(self._journals())
+        self._outcome.errors += history.errors
+        cache = self._cache()
+        for key in list(cache.store.manifests()):
+            if not _is_readable(cache.store, key):
+                # A writer was killed as it wrote: the documented way out is to delete the model.
+                if history.cut_off(key):
+                    cache.unlink(str(Name.from_key(key)))
+                    history.forget(key)
+                else:
+                    broken.append(f"{key}: half a manifest that no killed writer has left")
+        cache.prune(age=self.settings.age)
+
+        found = {key: lost for key in cache.store.manifests() if (lost := _lost(cache.store, key))}
+        for key, (identity, blobs) in [*history.lost, *found.items()]:
+            pulled = history.pulls.get(identity, {})
+            line = f"{key}: pull {identity} {json.dumps(pulled)}: lacks {' '.join(blobs)}"
+            late = pulled.get("spent", 0) > self.settings.hold
+            late = late or pulled.get("silent", 0) > self.settings.in_flight
+            (self._outcome.excused if late else broken).append(line)
+        listed = self._listed()
+        broken += history.compare(listed)
+
+        if broken and self._first is None:
+            moments = [moment - began for moment in history.moments]
+            self._first = min(moments, default=time.monotonic() - began)
+        self._outcome.broken += broken
+        if self.settings.go_on:
+            for key in found:
+                cache.unlink(str(Name.from_key(key)))
+        if not broken:
+            shutil.rmtree(self._journals())
+        return self._listed()
+
+    def _check_deleted(self) -> None:
+        """Restore all that can be restored, several of one name one after the other."""
+        cache = self._cache()
+        restorable = Counter(model.name for model in cache.deleted() if model.restorable)
+        for model in cache.models():
+            self._drop(cache, model.name)
+        for name, number in restorable.items():
+            for _ in range(number):
+                try:
+                    cache.restore(name)
+                except InvalidManifestError:
+                    break  # a manifest that was deleted half-written, and is the only one left
+                except RegistryError as error:
+                    self._outcome.broken.append(f"{name}: cannot be restored: {error}")
+                    break
+                if lost := _lost(cache.store, Name.parse(name).key):
+                    self._outcome.broken.append(f"{name}: restored without {' '.join(lost[1])}")
+                if number > 1:
+                    self._drop(cache, name)
+
+    def _drop(self, cache: ModelCache, name: str) -> None:
+        """Take a model out of the list, without a trace."""
+        entry = cache.store.discard(Name.parse(name).key, (), time.time())
+        if entry is not None:
+            cache.store.forget(entry)
+
+    def _check_collected(self) -> None:
+        """See that a prune of a quiet store leaves what is needed, and no more."""
+        cache = self._cache()
+        before = self._listed()
+        cache.prune(age=0)
+        needed: set[str] = set()
+        for key in cache.store.manifests():
+            manifest = cache.store.read(key)
+            needed |= set(parse_manifest(manifest.data) if manifest else ())
+        left = set(cache.store.blobs())
+        if left != needed or before != self._listed():
+            self._outcome.broken.append(
+                f"prune(age=0): lacks {sorted(needed - left)}, leaves {sorted(left - needed)},"
+                f" lists {sorted(before ^ self._listed())} otherwise"
+            )
+        for thing in (*cache.store.condemned(), *cache.store.deleted()):
+            self._outcome.broken.append(f"prune(age=0): leaves {thing}")
+
+    def _figures(self, seconds: float) -> dict[str, int | float]:
+        figures: dict[str, int | float] = {"events": self._events}
+        figures |= {what.name.lower(): self._board.total(what) for what in Count}
+        figures |= {"kills": self._kills, "rounds": self._rounds, "seconds": round(seconds, 1)}
+        figures["errors"] = len(self._outcome.errors)
+        if self._first is not None:
+            figures["first"] = round(self._first, 2)
+        return figures | {
+            "excused": len(self._outcome.excused),
+            "broken": len(self._outcome.broken),
+        }
+
+
+class History:
+    """
+    What the journals of a round say.
+
+    Operations of several processes on one model overlap, and then nobody knows which was first.
+    But if each delete had ended when a pull or restore began, the model must be listed; and if each
+    pull and restore had ended when a delete began, it must not.
+
+    Args:
+        journals: Their directory.
+    """
+
+    def __init__(self, journals: Path) -> None:
+        self.errors: list[str] = []
+        self.lost: list[tuple[str, tuple[str, list[str]]]] = []
+        self.moments: list[float] = []
+        self.pulls: dict[str, dict[str, float]] = {}
+        self._puts: defaultdict[str, list[_Span]] = defaultdict(list)
+        self._deletes: defaultdict[str, list[_Span]] = defaultdict(list)
+        for path in journals.iterdir():
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        under_way: tuple[float, str, str] | None = None
+        moment = 0.0
+        for line in path.read_text().splitlines():
+            time_of, what, key, *details = line.split(" ")
+            moment = float(time_of)
+            if what in ("put", "delete"):
+                under_way = moment, what, key
+            elif what == "lost":
+                self.lost.append((key, (details[0], details[1:])))
+                self.moments.append(moment)
+            elif what == "error":
+                self.errors.append(line)
+            elif under_way is not None:  # "done", "none" or, after a kill, "start"
+                if what != "none":
+                    self._add(*under_way, moment, cut_off=what == "start")
+                if what == "done" and details[0]:
+                    self.pulls[details[0]] = json.loads(" ".join(details[1:]))
+                under_way = None
+        if under_way is not None:
+            self._add(*under_way, float("inf"), cut_off=True)
+
+    def _add(self, begin: float, what: str, key: str, end: float, *, cut_off: bool) -> None:
+        spans = self._puts if what == "put" else self._deletes
+        spans[key].append(_Span(begin, end, cut_off))
+
+    def cut_off(self, key: str) -> bool:
+        """Tell whether a process was killed as it wrote the manifest at *key*."""
+        return any(span.cut_off for span in self._puts[key])
+
+    def forget(self, key: str) -> None:
+        """Expect nothing of the model at *key*."""
+        self._puts[key] = self._deletes[key] = []
+
+    def compare(self, listed: set[str]) -> list[str]:
+        """Say which models ought to be listed and are not, or the other way round."""
+        wrong = []
+        for key in sorted({*self._puts, *self._deletes, *listed}):
+            puts, deletes = self._puts[key], self._deletes[key]
+            whole_puts = [span for span in puts if not span.cut_off]
+            whole_deletes = [span for span in deletes if not span.cut_off]
+            if key not in listed:
+                if any(all(d.end < put.begin for d in deletes) for put in whole_puts):
+                    wrong.append(f"{key}: pulled or restored last, and not listed")
+            elif any(all(put.end < d.begin for put in puts) for d in whole_deletes):
+                wrong.append(f"{key}: deleted last, and listed")
+            elif not puts:
+                wrong.append(f"{key}: never pulled, and listed")
+        return wrong
+
+
+@dataclasses.dataclass(frozen=True)
+class _Span:
+    begin: float
+    end: float
+    cut_off: bool
+
+
+def _is_readable(store: Store, key: str) -> bool:
+    try:
+        manifest = store.read(key)
+        return manifest is None or parse_manifest(manifest.data) is not None
+    except InvalidManifestError:
+        return False
+
+
+def _lost(store: Store, key: str) -> tuple[str, list[str]] | None:
+    """Which blobs the model at *key* lacks, or has with other content; None if it is whole."""
+    manifest = store.read(key)
+    if manifest is None:
+        return None
+    lost = []
+    for name in parse_manifest(manifest.data):
+        file = store.open_blob(name)
+        if file is None:
+            lost.append(name)
+            continue
+        with file:
+            if f"sha256-{hashlib.sha256(file.read()).hexdigest()}" != name:
+                lost.append(f"{name} (other content)")
+    return (json.loads(manifest.data).get("pull", "-"), lost) if lost else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a soak over a directory, print what it came to, and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="soak.py",
+        description="Soak the collector: pulls, deletes, restores and prunes in many processes,"
+        " killed at random, after which every model must be whole.",
+        epilog="The last line has the figures; the exit status is 1 if anything was broken, and"
+        " then the store and the journals are kept.",
+    )
+    default = Settings()
+    for name, kind, unit, text in _OPTIONS:
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            default=getattr(default, name),
+            metavar=unit,
+            help=f"{text} (%(default)s)",
+        )
+    parser.add_argument("--store", type=Path, help="the directory of the store (a temporary one)")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the temporary directory in any case"
+    )
+    parser.add_argument(
+        "--go-on", action="store_true", help="after something was broken, delete it and go on"
+    )
+    parser.add_argument("--without", choices=PROTECTIONS, help=argparse.SUPPRESS)
+    options = vars(parser.parse_args(arguments))
+    store, always_keep = options.pop("store"), options.pop("keep")
+
+    logging.getLogger("registry_wsgi").setLevel(logging.CRITICAL)
+    work = Path(tempfile.mkdtemp(prefix="soak-", dir=store and store.parent))
+    keep = True
+    try:
+        outcome = Soak(Settings(**options), Disk(store or work / "models"), work).run()
+        keep = outcome.failed or always_keep
+        for found, lines in outcome.lines.items():
+            for line in lines[:50]:
+                print(f"{found}: {line}")
+        if keep:
+            print(f"the store is in {store or work / 'models'}, the journals are in {work}")
+        print(outcome)
+        return int(outcome.failed)
+    except KeyboardInterrupt:
+        keep = always_keep
+        print("interrupted", file=sys.stderr)
+        return 130
+    finally:
+        if not keep:
+            shutil.rmtree(work)
+
+
+_OPTIONS: list[tuple[str, Callable[[str], int | float], str, str]] = [
+    ("events", int, "N", "stop after so many events"),
+    ("seconds", float, "SECONDS", "stop after this time"),
+    ("seed", int, "N", "what the random choices begin with"),
+    ("writers", int, "N", "how many processes pull"),
+    ("deleters", int, "N", "how many delete"),
+    ("restorers", int, "N", "how many restore"),
+    ("pruners", int, "N", "how many collect"),
+    ("models", int, "N", "how many names of models there are"),
+    ("contents", int, "N", "how many blobs there are to make models of"),
+    ("age", float, "SECONDS", "the age of most prunes"),
+    ("retention", float, "SECONDS", "how long deleted models are kept by the others"),
+    ("in_flight", float, "SECONDS", "how recent a change means a pull under way"),
+    ("hold", float, "SECONDS", "how long pulls hold back what is set aside"),
+    ("round", float, "SECONDS", "the time from one check of the whole store to the next"),
+    ("kills", float, "N", "how many processes are killed a second"),
+    ("latency", float, "SECONDS", "the longest wait of a single writer before its download begins"),
+    ("in_place", float, "SHARE", "the share of pulls that choose from what is in place"),
+]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
