@@ -23,6 +23,7 @@ from .errors import (
     ModelExistsError,
     ModelIncompleteError,
     ModelNotFoundError,
+    StoreError,
     escape,
 )
 from .manifest import mentioned_blobs, parse_manifest
@@ -170,7 +171,8 @@ class ModelCache:
         # the sweep. So every digest that stands in it counts, well-formed or not.
         try:
             manifest = self.store.read(key)
-        except InvalidManifestError:
+        except StoreError as error:
+            _log.warning("deleted all the same: %s", error)
             manifest = None
         blobs = mentioned_blobs(manifest.data) if manifest else ()
         return self.store.discard(key, blobs, self._clock()) is not None
@@ -191,7 +193,7 @@ class ModelCache:
                 manifest = self.store.read(key)
                 if manifest is not None:
                     found.append((name, manifest.modified, parse_manifest(manifest.data)))
-            except (InvalidNameError, InvalidManifestError) as error:
+            except (InvalidNameError, StoreError) as error:
                 _log.warning("manifests/%s: %s", escape(key), error)
         users = Counter(blob for _, _, blobs in found for blob in blobs)
         return sorted(

@@ -36,6 +36,7 @@ from .errors import (
     ModelExistsError,
     NoRoomError,
     RegistryError,
+    StoreError,
     escape,
 )
 from .manifest import blob_name, mentioned_blobs, parse_manifest
@@ -219,7 +220,11 @@ class Collector:
         """Look at the blobs that the trash holds for what has expired."""
         held = {}
         for entry in expired:
-            names = self._mentioned(entry)
+            try:
+                names = self._mentioned(entry)
+            except StoreError as error:
+                _log.warning("removed all the same: %s", error)
+                names = set()
             self._needed_by_expired |= names
             looks = {name: self._store.held_blob(entry, name) for name in names}
             held[entry] = {name: blob for name, blob in looks.items() if blob is not None}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
+import os
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -12,12 +15,19 @@ import pytest
 from webtest import TestApp
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
-from registry_wsgi import LocalRegistry, MemoryStore, ModelCache, RegistryError, open_cache
+from registry_wsgi import (
+    DiskStore,
+    LocalRegistry,
+    MemoryStore,
+    ModelCache,
+    RegistryError,
+    open_cache,
+)
 from registry_wsgi.body import read_body
-from registry_wsgi.errors import ConfigurationError, InvalidNameError
+from registry_wsgi.errors import ConfigurationError, InvalidNameError, StoreError
 from registry_wsgi.manifest import mentioned_blobs, parse_manifest
 from registry_wsgi.names import Name
-from support import blob, digest
+from support import Tree, blob, digest
 
 
 class Shelf:
@@ -224,3 +234,46 @@ def test_a_key_that_is_no_name_is_named_as_it_is() -> None:
     with pytest.raises(InvalidNameError) as caught:
         Name.from_key("h/n/m/.DS_Store")
     assert caught.value.name == "h/n/m/.DS_Store"
+
+
+def test_a_manifest_on_a_bad_sector_can_be_deleted_and_goes(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the disk does not give back is left out of the list, deleted, and gone in its time."""
+    tree.add("bad", b"weights")
+    tree.add("good", b"other")
+    bad = tree.path("bad").stat().st_ino
+    opened = os.open
+
+    def open_or_fail(path: str, *arguments: Any) -> int:
+        if os.stat(path).st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(os, "open", open_or_fail)
+    now = time.time()
+    cache = ModelCache(DiskStore(tree.root), clock=lambda: now)
+    assert [model.name for model in cache.models()] == [str(Name.parse("good"))]
+    with pytest.raises(StoreError, match="bad"):
+        cache.prune()
+    assert cache.unlink("bad")
+    with pytest.raises(StoreError, match="bad"):  # what it needs is not known
+        cache.prune()
+    now += timedelta(days=8).total_seconds()
+    assert cache.prune().models == 1
+    assert cache.verify(deep=True).ok
+
+
+@pytest.mark.parametrize("folder", ["trash", "condemned"])
+def test_a_link_that_is_named_like_an_entry_is_passed_over(tree: Tree, folder: str) -> None:
+    """It is not followed, and nothing stops for it."""
+    tree.add("smol", b"weights")
+    other = tree.root.parent / "other"
+    (other / "manifests").mkdir(parents=True)
+    (tree.root / folder).mkdir()
+    (tree.root / folder / "2026-01-01T00-00-00.000000Z-00000000").symlink_to(other)
+    cache = ModelCache(DiskStore(tree.root))
+    assert cache.unlink("smol")
+    cache.prune(age=0)
+    assert cache.deleted() == []
+    assert [path.name for path in other.iterdir()] == ["manifests"]

@@ -446,7 +446,9 @@ def _entries(path: str, root: str, before: float | None = None) -> Iterator[tupl
     with _reported(path):
         for entry in _listdir(path):
             when = _entry_time(entry)
-            if when is not None and (before is None or when <= before):
+            if when is None or (before is not None and when > before):
+                continue
+            if not os.path.islink(os.path.join(path, entry)):  # such a one is not ours
                 yield when, entry
 
 
