@@ -166,8 +166,8 @@ class DiskStore:
                         try:
                             os.makedirs(path, exist_ok=True)
                             os.rename(source, target)
-                        except FileNotFoundError:
-                            continue
+                        except (FileNotFoundError, FileExistsError):
+                            continue  # or another has just tidied it: the next run sets it aside
                 yield Condemned(moment, run, name)
         finally:
             with suppress(OSError):
