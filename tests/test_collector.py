@@ -407,6 +407,7 @@ def test_an_unreadable_manifest_that_is_old_goes_with_all(scene: Scene) -> None:
 def test_a_manifest_that_turns_unreadable_puts_all_back(scene: Scene) -> None:
     """When one cannot be read the second time, what was set aside is back before the error."""
     furnish(scene)
+
     def event(step: str, _: object) -> None:
         if step == "condemn done":
             scene.put_manifest(full("half"), b"{")
