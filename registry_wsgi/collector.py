@@ -340,6 +340,9 @@ class Collector:
                     tally.model("expired", blobs.values())
             if not (earlier or new or no_room):
                 return
+            # A pull is looked for on both sides of the second mark: one that ends meanwhile is
+            # seen before it, or has its manifest read, and one that begins is seen after it.
+            pull = pull or self._pull_has_begun()
             self._mark_again()
         except BaseException:
             # Nobody knows any more what is needed: back with it.
@@ -347,7 +350,7 @@ class Collector:
                 with suppress(RegistryError):
                     self._put_back(blob)
             raise
-        pull = pull or (not self._quiet and self._pull_has_begun())
+        pull = pull or self._pull_has_begun()
         for blob in self._pardons:
             self._put_back(blob)
         spared = {*self._pardons}
@@ -398,6 +401,8 @@ class Collector:
 
     def _pull_has_begun(self) -> bool:
         """Tell whether something has come or grown since the blobs were listed."""
+        if self._quiet:
+            return False
         for name in self._store.blobs():
             if name not in self._listed or blob_name(name) is None:
                 blob = self._store.blob(name)
