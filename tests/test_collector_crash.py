@@ -435,7 +435,7 @@ def test_any_call_of_a_delete_or_restore_may_fail(undoing: Undoing) -> None:
         code = (errno.EIO, errno.EACCES)[number % 2]
         failed += undoing_fails(undoing, scene, failing_at(number, code), code)
         undoing.check(scene, pruned=False)
-    assert failed > 2
+    assert failed > 1
 
 
 @pytest.mark.parametrize(
