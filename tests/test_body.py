@@ -461,6 +461,15 @@ def test_a_chunked_body_without_a_server_that_ends_it_is_unread() -> None:
     assert read_body(environ, LIMIT) == b""
 
 
+@pytest.mark.parametrize("terminated", [{}, TERMINATED, {"wsgi.input_terminated": False}])
+def test_the_environ_stays_as_it_is(terminated: dict[str, Any]) -> None:
+    """Reading a body changes nothing for what else looks at the request."""
+    environ = {"wsgi.input": io.BytesIO(b"{}"), "CONTENT_LENGTH": "2", **terminated}
+    copy = dict(environ)
+    assert read_body(environ, LIMIT) == b"{}"
+    assert environ == copy
+
+
 def test_a_body_is_not_read_further_than_its_length() -> None:
     """What follows on a connection that is kept alive stays there."""
     stream = io.BytesIO(b'{"model":"smol"}DELETE /api/delete')
