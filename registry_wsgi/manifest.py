@@ -77,7 +77,7 @@ def _refuse_other_case(fields: Iterable[str], names: tuple[str, ...]) -> None:
     # Ollama would take "Layers" for "layers". Nobody writes that, so it need not be understood, but
     # it must not be overlooked either.
     for key in fields:
-        if key not in names and key.lower() in names:
+        if key not in names and key.casefold() in names:
             raise InvalidManifestError(f"not a manifest: {key!r:.100} is not in lower case")
 
 
