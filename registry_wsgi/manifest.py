@@ -40,7 +40,7 @@ def parse_manifest(data: bytes) -> dict[str, int | None]:
             understood. Nobody may remove blobs on the strength of such a manifest.
     """
     try:
-        document = json.loads(data)
+        document = json.loads(data, object_pairs_hook=_unambiguous)
     except (ValueError, RecursionError) as error:
         raise InvalidManifestError(f"not a manifest: {error}") from error
     if not isinstance(document, dict):
@@ -71,6 +71,14 @@ def _add(layer: object, blobs: dict[str, int | None]) -> None:
     if size is not None and (type(size) is not int or size < 0):
         raise InvalidManifestError(f"not a manifest: invalid size {size!r:.100} of {name}")
     blobs[name] = size
+
+
+def _unambiguous(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    # Of a key that stands twice Python takes the last value, Go merges objects.
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return fields
 
 
 def _refuse_other_case(fields: Iterable[str], names: tuple[str, ...]) -> None:

@@ -83,6 +83,8 @@ def test_what_a_model_needs_is_found(document: object, blobs: dict[str, int | No
         *(b"null", b"5", b'"x"', b"[]", b"{}", b'{"layers":null}', b'{"layers":{}}'),
         b'{"layers":"x"}',
         b'{"layers":[],"manifests":[]}',
+        b'{"layers":[],"layers":[]}',
+        b'{"layers":[],"config":{"digest":"","digest":""}}',
     ],
     ids=lambda data: repr(data[:30]),
 )
