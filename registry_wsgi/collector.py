@@ -12,7 +12,9 @@ pull that finds a blob in its place uses it as it is. So a blob goes in two phas
 3. The manifests that are new or have changed meanwhile are read. What they need is *pardoned*: put
    back, as if just written. So is what was touched in the meantime.
 4. The rest is *purged*. But while a pull is under way (it may have seen a blob before it was set
-   aside), the rest stays aside for a later run, until there is no pull or the hold is over.
+   aside), the rest stays aside for a later run, until there is no pull or the hold is over. And
+   while the store is in use, so that a pull may have begun that has left no trace yet, what is set
+   aside stays there for as long as a pull can go without one.
 
 Each step is a single rename, link or unlink, and each run begins with what earlier ones have left
 aside, so a run may be killed anywhere, and any number may work at once.
@@ -88,7 +90,7 @@ class PruneReport:
             than the age, with ``all=True``), ``partial`` (an unfinished download or another file
             that is no blob), ``unreferenced`` (nothing needs it).
         held_blobs: How many blobs are set aside, or would be, for a later run to remove, because a
-            pull is under way.
+            pull is under way or may be.
         held_bytes: How many bytes these have.
         held_until: When the first of them goes at the latest, should pulls go on (UTC).
     """
@@ -144,6 +146,9 @@ class Collector:
         # The names of the blobs, and whether something needs them; first what is listed, in the end
         # what is known.
         self._listed: dict[str, bool] = {}
+        # Whether blobs have come or gone of late, and whether one of them shows a pull under way.
+        self._in_use = False
+        self._pull = False
         # Names that mean the same blob as another: upper-case digits.
         self._other_names: defaultdict[str, list[str]] = defaultdict(list)
         self._aside: defaultdict[str, list[Condemned]] = defaultdict(list)
@@ -180,18 +185,17 @@ class Collector:
         # What the trash holds a link to is what was deleted, and its links came and went with that:
         # only a write would make it young again.
         deleted = {blob.content for blobs in held.values() for blob in blobs.values()}
-        pull = False
         doomed = {}
         for name, blob in self._look_at_unneeded():
             changed = blob.written if blob.content in deleted else blob.changed
-            pull = pull or (not self._quiet and changed > self._recent)
+            self._pull = self._pull or self._is_recent(changed)
             if deleted_only and blob_name(name) not in self._needed_by_expired:
                 continue
             if changed <= self._cutoff:
                 doomed[name] = blob
 
         if dry_run:
-            self._plan(tally, expired, held, doomed, pull)
+            self._plan(tally, expired, held, doomed)
             return tally.report(self._hold, dry_run=True)
 
         for aside in self._pardons:
@@ -200,13 +204,14 @@ class Collector:
         for key in self._old:
             if self._remove_old(key):
                 tally.model("all", ())
-        self._sweep(tally, doomed, held, pull)
+        self._sweep(tally, doomed, held)
         store.tidy(abandoned)
         return tally.report(self._hold, dry_run=False)
 
     # Phase 1
 
     def _list(self) -> None:
+        self._in_use = self._is_recent(self._store.blobs_changed())
         # What is aside before the names: a blob that is put back between the two is seen.
         for blob in self._store.condemned():
             self._aside[blob_name(blob.name) or blob.name].append(blob)
@@ -307,6 +312,9 @@ class Collector:
 
     def _remove_old(self, key: str) -> bool:
         store = self._store
+        before = self._read(key)
+        if before is None or before.modified > self._cutoff or hash(before.data) != self._old[key]:
+            return False  # it was pulled anew since it was judged, and is looked at again below
         try:
             entry = store.discard(key, (), self._now)
         except NoRoomError as error:
@@ -317,7 +325,7 @@ class Collector:
         manifest = store.read_deleted(entry)
         if manifest is None or hash(manifest.data) == self._old[key]:
             return store.forget(entry)
-        # It was pulled anew since it was read.
+        # It was pulled anew in that moment.
         with suppress(ModelExistsError):  # and once more: then this one stays in the trash
             store.recover(entry)
         return False
@@ -327,7 +335,6 @@ class Collector:
         tally: _Tally,
         doomed: dict[str, Blob],
         held: dict[Deleted, dict[str, Blob]],
-        pull: bool,
     ) -> None:
         earlier = self._look_aside()
         new: list[Condemned] = []
@@ -342,7 +349,7 @@ class Collector:
                 return
             # A pull is looked for on both sides of the second mark: one that ends meanwhile is
             # seen before it, or has its manifest read, and one that begins is seen after it.
-            pull = pull or self._pull_has_begun()
+            self._look_for_pulls()
             self._mark_again()
         except BaseException:
             # Nobody knows any more what is needed: back with it.
@@ -350,7 +357,7 @@ class Collector:
                 with suppress(RegistryError):
                     self._put_back(blob)
             raise
-        pull = pull or self._pull_has_begun()
+        self._look_for_pulls()
         for blob in self._pardons:
             self._put_back(blob)
         spared = {*self._pardons}
@@ -361,9 +368,9 @@ class Collector:
         plans = earlier | {blob: doomed[blob.name] for blob in new}
         for blob, plan in self._counted("removing blobs", plans.items(), len(plans)):
             if blob not in spared:
-                self._purge(tally, blob, plan, pull)
+                self._purge(tally, blob, plan)
         for name in no_room:
-            self._remove(tally, name, doomed[name], pull)
+            self._remove(tally, name, doomed[name])
 
     def _condemn(self, doomed: dict[str, Blob], new: list[Condemned]) -> list[str]:
         """Set *doomed* aside and add them to *new*; name those there was no room for."""
@@ -399,34 +406,34 @@ class Collector:
                     self._mark_manifest(key, manifest)
         self._mark_deleted(())
 
-    def _pull_has_begun(self) -> bool:
-        """Tell whether something has come or grown since the blobs were listed."""
-        if self._quiet:
-            return False
+    def _look_for_pulls(self) -> None:
+        """Look whether something has come or grown since the blobs were listed."""
+        if self._pull or self._quiet:
+            return
         for name in self._store.blobs():
             if name not in self._listed or blob_name(name) is None:
                 blob = self._store.blob(name)
-                if blob is not None and blob.changed > self._recent:
-                    return True
-        return False
+                if blob is not None and self._is_recent(blob.changed):
+                    self._pull = True
+                    return
 
-    def _purge(self, tally: _Tally, blob: Condemned, plan: Blob, pull: bool) -> None:
+    def _purge(self, tally: _Tally, blob: Condemned, plan: Blob) -> None:
         look = self._store.condemned_blob(blob)
         if look is None:
             return
         if look.written > plan.written:
             self._put_back(blob)  # touched meanwhile: somebody means to use it
-        elif pull and not self._is_over(blob):
+        elif self._is_held(blob.when):
             tally.hold(blob.when, look)
         elif self._store.purge(blob):
             tally.blob(self._reason(blob.name), plan)
 
-    def _remove(self, tally: _Tally, name: str, plan: Blob, pull: bool) -> None:
+    def _remove(self, tally: _Tally, name: str, plan: Blob) -> None:
         """Remove a blob that there was no room to set aside."""
         look = self._store.blob(name)
         if self._listed[name] or look is None or look.written > plan.written:
             return
-        if pull:
+        if self._is_held(self._now):
             tally.hold(self._now, look)
         elif self._store.remove_blob(name):
             tally.blob(self._reason(name), plan)
@@ -435,8 +442,16 @@ class Collector:
         """Tell whether a blob was in use when an earlier run set it aside and was killed."""
         return not self._quiet and look.written > blob.when - self._grace
 
-    def _is_over(self, blob: Condemned) -> bool:
-        return blob.when + self._hold <= self._now
+    def _is_held(self, since: float) -> bool:
+        """Tell whether what was set aside at a time has to wait for a pull that may need it."""
+        if self._quiet or since + self._hold <= self._now:
+            return False
+        # A pull shows itself when its first own blob begins to grow. Until then only what others
+        # left behind tells that the store is in use.
+        return self._pull or (self._in_use and since > self._recent)
+
+    def _is_recent(self, changed: float) -> bool:
+        return not self._quiet and changed > self._recent
 
     def _look_aside(self) -> dict[Condemned, Blob]:
         """Look at what earlier runs have left aside and nothing needs."""
@@ -458,7 +473,6 @@ class Collector:
         expired: list[Deleted],
         held: dict[Deleted, dict[str, Blob]],
         doomed: dict[str, Blob],
-        pull: bool,
     ) -> None:
         for entry in expired:
             tally.model("expired", held[entry].values())
@@ -467,12 +481,12 @@ class Collector:
         for blob, look in self._look_aside().items():
             if self._was_touched(blob, look):
                 continue
-            if pull and not self._is_over(blob):
+            if self._is_held(blob.when):
                 tally.hold(blob.when, look)
             else:
                 tally.blob(self._reason(blob.name), look)
         for name, look in doomed.items():
-            if pull:
+            if self._is_held(self._now):
                 tally.hold(self._now, look)
             else:
                 tally.blob(self._reason(name), look)

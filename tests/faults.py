@@ -68,6 +68,10 @@ class Scene(ABC):
     def put_manifest(self, key: str, data: bytes, *, age: float = 0) -> None:
         """Put *data* in the place of the manifest at *key*."""
 
+    @abstractmethod
+    def use(self, *, age: float) -> None:
+        """Let a blob have come to the store, or gone, so long ago, and no later."""
+
     def blob(self, data: bytes, *, age: float = OLD) -> None:
         """Put a whole blob in place."""
         self.put_blob(blob(data), data, age=age)
@@ -158,6 +162,9 @@ class DiskScene(Scene):
     def put_manifest(self, key: str, data: bytes, *, age: float = 0) -> None:
         self.date(self.tree.write(key, data), age)
 
+    def use(self, *, age: float) -> None:
+        self.date(self.tree.blobs, age)
+
     def date(self, path: Path, age: float) -> None:
         """Make the last write of *path* that old."""
         when = self.clock() - age
@@ -186,6 +193,11 @@ class MemoryScene(Scene):
     def put_manifest(self, key: str, data: bytes, *, age: float = 0) -> None:
         with self.clock.ago(age):
             self.store.put_manifest(key, data)
+
+    def use(self, *, age: float) -> None:
+        with self.clock.ago(age):
+            self.store.put_blob("passing", b"")
+            self.store.remove_blob("passing")
 
 
 def full(key: str) -> str:

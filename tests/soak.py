@@ -51,7 +51,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 import support
 from registry_wsgi.cache import ModelCache
@@ -72,6 +72,8 @@ from registry_wsgi.stores.disk import DiskStore
 PROTECTIONS = ("hold", "put-back", "second-mark")
 
 Pause = Callable[[], None]
+
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -539,7 +541,7 @@ def watch(worker: Worker) -> None:
                 if lost and again is not None and again.data == manifest.data:
                     seen.add(manifest.data)
                     identity = json.loads(manifest.data).get("pull", "-")
-                    worker.journal.write("lost", key, f"{identity} {' '.join(lost)}")
+                    worker.journal.write("lost", key, f"{identity} {','.join(lost)}")
         except RegistryError as error:
             worker.error(error)
         time.sleep(0.02)
@@ -558,7 +560,7 @@ def disable(protection: str | None) -> None:
     """Take a protection out of the collector, in this process and those that it starts."""
     if protection == "hold":
         # What is set aside goes at once, pull or no pull.
-        Collector._is_over = lambda self, blob: True  # type: ignore[method-assign]
+        Collector._is_held = lambda self, since: False  # type: ignore[method-assign]
     elif protection == "put-back":
         # What is needed again stays aside.
         Collector._put_back = lambda self, blob: None  # type: ignore[method-assign]
@@ -609,6 +611,12 @@ class Outcome:
     def __str__(self) -> str:
         return " ".join(f"{name}={value}" for name, value in self.figures.items())
 
+    def add(self, found: Findings) -> None:
+        """Add what the check of one round found."""
+        self.broken += found.broken
+        self.excused += found.excused
+        self.errors += found.errors
+
     @property
     def failed(self) -> bool:
         """Whether there is anything to look into."""
@@ -618,6 +626,17 @@ class Outcome:
     def lines(self) -> dict[str, list[str]]:
         """What was found, by what it is called."""
         return {"error": self.errors, "excused": self.excused, "broken": self.broken}
+
+
+@dataclasses.dataclass
+class Findings:
+    """What the check at the end of a round found; *moments*: when the watcher saw things break."""
+
+    listed: set[str] = dataclasses.field(default_factory=set)
+    broken: list[str] = dataclasses.field(default_factory=list)
+    excused: list[str] = dataclasses.field(default_factory=list)
+    errors: list[str] = dataclasses.field(default_factory=list)
+    moments: list[float] = dataclasses.field(default_factory=list)
 
 
 class Soak:
@@ -656,19 +675,35 @@ class Soak:
             signal.signal(number, self._interrupt)
         began = time.monotonic()
         deadline = began + settings.seconds
-        listed = self._listed()
+        listed = self._apart(self._listed)
         while True:
             over = self._round(deadline, listed)
             if self._interrupted:
                 raise KeyboardInterrupt
-            listed = self._check(began)
+            found = self._apart(self._check)
+            listed = found.listed
+            self._outcome.add(found)
+            if found.broken and self._first is None:
+                self._first = min(found.moments, default=time.monotonic()) - began
             if over or (self._outcome.broken and not settings.go_on):
                 break
         if not self._outcome.broken:
-            self._check_deleted()
-            self._check_collected()
+            self._outcome.broken += self._apart(self._check_deleted)
+            self._outcome.broken += self._apart(self._check_collected)
         self._outcome.figures = self._figures(time.monotonic() - began)
         return self._outcome
+
+    def _apart(self, function: Callable[[], _T]) -> _T:
+        """Call *function* in another process: this one opens no store, as it goes on to fork."""
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=lambda: sender.send(function()), daemon=True)
+        process.start()
+        sender.close()
+        with receiver:
+            try:
+                return cast("_T", receiver.recv())
+            finally:
+                process.join()
 
     def _interrupt(self, number: int, frame: object) -> None:
         self._interrupted = True
@@ -785,11 +820,10 @@ class Soak:
 
     # The checks
 
-    def _check(self, began: float) -> set[str]:
+    def _check(self) -> Findings:
         """Prune once, and see that what is listed is whole, and is what ought to be listed."""
-        broken: list[str] = []
         history = History(self._journals())
-        self._outcome.errors += history.errors
+        found = Findings(errors=history.errors, moments=history.moments)
         cache = self._cache()
         for key in list(cache.store.manifests()):
             if not _is_readable(cache.store, key):
@@ -798,32 +832,29 @@ class Soak:
                     cache.unlink(str(Name.from_key(key)))
                     history.forget(key)
                 else:
-                    broken.append(f"{key}: half a manifest that no killed writer has left")
+                    found.broken.append(f"{key}: half a manifest that no killed writer has left")
         cache.prune(age=self.settings.age)
 
-        found = {key: lost for key in cache.store.manifests() if (lost := _lost(cache.store, key))}
-        for key, (identity, blobs) in [*history.lost, *found.items()]:
-            pulled = history.pulls.get(identity, {})
-            line = f"{key}: pull {identity} {json.dumps(pulled)}: lacks {' '.join(blobs)}"
-            late = pulled.get("spent", 0) > self.settings.hold
-            late = late or pulled.get("silent", 0) > self.settings.in_flight
-            (self._outcome.excused if late else broken).append(line)
-        listed = self._listed()
-        broken += history.compare(listed)
+        lacking = {lack for key in cache.store.manifests() if (lack := _lacks(cache.store, key))}
+        for key, identity, blobs in sorted(lacking | history.lost):
+            pull = history.pulls.get(identity, {})
+            late = pull.get("spent", 0) > self.settings.hold
+            late = late or pull.get("silent", 0) > self.settings.in_flight
+            line = f"{key}: lacks {blobs} (pull {identity} {json.dumps(pull)})"
+            (found.excused if late else found.broken).append(line)
+        found.broken += history.compare(self._listed())
 
-        if broken and self._first is None:
-            moments = [moment - began for moment in history.moments]
-            self._first = min(moments, default=time.monotonic() - began)
-        self._outcome.broken += broken
         if self.settings.go_on:
-            for key in found:
+            for key, _, _ in lacking:
                 cache.unlink(str(Name.from_key(key)))
-        if not broken:
+        if not (found.broken or found.errors):
             shutil.rmtree(self._journals())
-        return self._listed()
+        found.listed = self._listed()
+        return found
 
-    def _check_deleted(self) -> None:
+    def _check_deleted(self) -> list[str]:
         """Restore all that can be restored, several of one name one after the other."""
+        broken = []
         cache = self._cache()
         restorable = Counter(model.name for model in cache.deleted() if model.restorable)
         for model in cache.models():
@@ -832,15 +863,14 @@ class Soak:
             for _ in range(number):
                 try:
                     cache.restore(name)
-                except InvalidManifestError:
-                    break  # a manifest that was deleted half-written, and is the only one left
                 except RegistryError as error:
-                    self._outcome.broken.append(f"{name}: cannot be restored: {error}")
+                    broken.append(f"{name}: cannot be restored: {error}")
                     break
-                if lost := _lost(cache.store, Name.parse(name).key):
-                    self._outcome.broken.append(f"{name}: restored without {' '.join(lost[1])}")
+                if lack := _lacks(cache.store, Name.parse(name).key):
+                    broken.append(f"{name}: restored, and lacks {lack[2]}")
                 if number > 1:
                     self._drop(cache, name)
+        return broken
 
     def _drop(self, cache: ModelCache, name: str) -> None:
         """Take a model out of the list, without a trace."""
@@ -848,7 +878,7 @@ class Soak:
         if entry is not None:
             cache.store.forget(entry)
 
-    def _check_collected(self) -> None:
+    def _check_collected(self) -> list[str]:
         """See that a prune of a quiet store leaves what is needed, and no more."""
         cache = self._cache()
         before = self._listed()
@@ -858,13 +888,12 @@ class Soak:
             manifest = cache.store.read(key)
             needed |= set(parse_manifest(manifest.data) if manifest else ())
         left = set(cache.store.blobs())
-        if left != needed or before != self._listed():
-            self._outcome.broken.append(
-                f"prune(age=0): lacks {sorted(needed - left)}, leaves {sorted(left - needed)},"
-                f" lists {sorted(before ^ self._listed())} otherwise"
-            )
-        for thing in (*cache.store.condemned(), *cache.store.deleted()):
-            self._outcome.broken.append(f"prune(age=0): leaves {thing}")
+        broken = [f"prune(age=0): lacks {blob}" for blob in sorted(needed - left)]
+        broken += [f"prune(age=0): leaves {blob}" for blob in sorted(left - needed)]
+        broken += [f"prune(age=0): leaves {thing}" for thing in cache.store.condemned()]
+        broken += [f"prune(age=0): leaves {thing}" for thing in cache.store.deleted()]
+        broken += [f"prune(age=0): lists {key}, or not" for key in before ^ self._listed()]
+        return broken
 
     def _figures(self, seconds: float) -> dict[str, int | float]:
         figures: dict[str, int | float] = {"events": self._events}
@@ -893,7 +922,7 @@ class History:
 
     def __init__(self, journals: Path) -> None:
         self.errors: list[str] = []
-        self.lost: list[tuple[str, tuple[str, list[str]]]] = []
+        self.lost: set[tuple[str, str, str]] = set()
         self.moments: list[float] = []
         self.pulls: dict[str, dict[str, float]] = {}
         self._puts: defaultdict[str, list[_Span]] = defaultdict(list)
@@ -910,7 +939,7 @@ class History:
             if what in ("put", "delete"):
                 under_way = moment, what, key
             elif what == "lost":
-                self.lost.append((key, (details[0], details[1:])))
+                self.lost.add((key, details[0], details[1]))
                 self.moments.append(moment)
             elif what == "error":
                 self.errors.append(line)
@@ -967,21 +996,21 @@ def _is_readable(store: Store, key: str) -> bool:
         return False
 
 
-def _lost(store: Store, key: str) -> tuple[str, list[str]] | None:
-    """Which blobs the model at *key* lacks, or has with other content; None if it is whole."""
+def _lacks(store: Store, key: str) -> tuple[str, str, str] | None:
+    """Tell which blobs the model at *key* lacks, or has with other content; None if it is whole."""
     manifest = store.read(key)
     if manifest is None:
         return None
-    lost = []
+    lacking = []
     for name in parse_manifest(manifest.data):
         file = store.open_blob(name)
-        if file is None:
-            lost.append(name)
-            continue
-        with file:
-            if f"sha256-{hashlib.sha256(file.read()).hexdigest()}" != name:
-                lost.append(f"{name} (other content)")
-    return (json.loads(manifest.data).get("pull", "-"), lost) if lost else None
+        if file is not None:
+            with file:
+                if f"sha256-{hashlib.sha256(file.read()).hexdigest()}" == name:
+                    continue
+        lacking.append(name)
+    identity = json.loads(manifest.data).get("pull", "-")
+    return (key, identity, ",".join(sorted(lacking))) if lacking else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

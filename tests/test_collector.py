@@ -781,7 +781,7 @@ def test_a_growing_download_holds_back(scene: Scene) -> None:
     )
     assert (scene.kept(), scene.aside()) == ({b"half"}, {blob(b"nobody's")})
     assert scene.prune().held_blobs == 1
-    scene.clock.now += 1
+    scene.clock.now += HOUR
     assert scene.prune().reasons == {"unreferenced": Removed(0, 1, len(b"nobody's"))}
     assert (scene.kept(), scene.aside()) == ({b"half"}, set())
 
@@ -793,8 +793,41 @@ def test_a_blob_that_just_came_holds_back(scene: Scene) -> None:
     assert scene.prune().held_blobs == 1
     # The pull has ended.
     scene.put_manifest(full("smol"), manifest(b"first half", config=b"first half"))
+    scene.clock.now += HOUR
     assert scene.prune().blobs == 1
     assert scene.kept() == {b"first half"}
+
+
+def test_a_store_in_use_holds_back(scene: Scene) -> None:
+    """
+    Where blobs came or went of late, a pull may be about to begin that nothing shows yet.
+
+    So what is set aside stays there until such a pull would show. Then only a pull holds it back.
+    """
+    scene.blob(b"nobody's")
+    scene.use(age=HOUR - 1)
+    report = scene.prune()
+    assert (report.blobs, report.held_blobs, scene.aside()) == (0, 1, {blob(b"nobody's")})
+    scene.clock.now += HOUR - 1
+    scene.use(age=0)
+    assert scene.prune().held_blobs == 1
+    scene.clock.now += 1
+    scene.use(age=0)
+    assert scene.prune().blobs == 1
+
+
+def test_a_store_that_rests_holds_nothing_back(scene: Scene) -> None:
+    """One run removes what has been needed by nothing for long enough."""
+    scene.blob(b"nobody's")
+    scene.use(age=HOUR)
+    assert scene.prune().blobs == 1
+
+
+def test_age_0_takes_no_notice_of_use(scene: Scene) -> None:
+    """With age 0 the store is said to be quiet."""
+    scene.blob(b"nobody's")
+    scene.use(age=0)
+    assert scene.prune(age=0).blobs == 1
 
 
 def test_pulls_without_end_hold_back_only_so_long(scene: Scene) -> None:

@@ -122,6 +122,14 @@ class Store(Protocol):
     def blobs(self) -> Iterator[str]:
         """List the names of all blobs, of unfinished downloads and whatever lies among them."""
 
+    def blobs_changed(self) -> float:
+        """
+        Tell when one of what `blobs` lists last came or went, in seconds since the epoch.
+
+        It may be later than that (by changes of other kinds), but never earlier. 0 if none ever
+        did.
+        """
+
     def blob(self, name: str) -> Blob | None:
         """Look at the blob *name*; None if there is none."""
 

@@ -131,6 +131,11 @@ class DiskStore:
                     if not entry.is_dir(follow_symlinks=False):
                         yield entry.name
 
+    def blobs_changed(self) -> float:
+        with _reported(self._blobs):
+            status = _stat(self._blobs)
+        return 0.0 if status is None else max(status.st_mtime, status.st_ctime)
+
     def blob(self, name: str) -> Blob | None:
         return _blob(self._present(self._blob(name)))
 

@@ -35,6 +35,7 @@ class MemoryStore:
         self._serial = itertools.count(1)
         self._manifests: dict[str, Manifest] = {}
         self._blobs: dict[str, _Content] = {}
+        self._blobs_changed = 0.0
         self._trash: dict[Deleted, tuple[Manifest, dict[str, _Content]]] = {}
         self._condemned: dict[Condemned, _Content] = {}
 
@@ -53,6 +54,7 @@ class MemoryStore:
         """Store *data* as the blob *name*, ``sha256-<hex>``."""
         with self._lock:
             self._blobs[name] = _Content(data, self._clock())
+            self._blobs_changed = self._clock()
 
     def get_blob(self, name: str) -> bytes | None:
         """Read the blob *name*; None if there is none."""
@@ -85,6 +87,10 @@ class MemoryStore:
         with self._lock:
             return iter(list(self._blobs))
 
+    def blobs_changed(self) -> float:
+        with self._lock:
+            return self._blobs_changed
+
     def blob(self, name: str) -> Blob | None:
         with self._lock:
             return self._look(self._blobs.get(name))
@@ -95,6 +101,7 @@ class MemoryStore:
 
     def remove_blob(self, name: str) -> bool:
         with self._lock:
+            self._blobs_changed = self._clock()
             return self._blobs.pop(name, None) is not None
 
     def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
@@ -104,6 +111,7 @@ class MemoryStore:
                 content = self._blobs.pop(name, None)
                 if content is None:
                     continue
+                self._blobs_changed = self._clock()
                 blob = Condemned(when, run, name)
                 self._condemned[blob] = content
             yield blob
@@ -121,7 +129,7 @@ class MemoryStore:
             if blob not in self._condemned or blob.name in self._blobs:
                 return False
             self._blobs[blob.name] = content = self._condemned.pop(blob)
-            content.changed = self._clock()
+            content.changed = self._blobs_changed = self._clock()
             return True
 
     def purge(self, blob: Condemned) -> bool:
@@ -155,6 +163,7 @@ class MemoryStore:
             if entry not in self._trash or name not in self._trash[entry][1]:
                 return False
             self._blobs[name] = self._trash[entry][1][name]
+            self._blobs_changed = self._clock()
             return True
 
     def recover(self, entry: Deleted) -> bool:

@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from registry_wsgi.errors import ModelExistsError
 from registry_wsgi.names import Name
 from registry_wsgi.stores.base import Condemned, Deleted, Store
 from stores.kinds import Kind, content, race, state
+from support import blob
 
 KEY = "registry.ollama.ai/library/smol/latest"
 OTHER = "example.com/ns/other/v1"
@@ -239,6 +241,27 @@ def test_an_open_blob_is_read_to_its_end(kind: Kind) -> None:
     with file:
         kind.store.remove_blob("sha256-aa")
         assert file.read() == bytes(100_000)
+
+
+@pytest.mark.parametrize("way", ["put", "removed", "condemned", "pardoned", "recovered"])
+def test_what_comes_and_goes_among_the_blobs_shows(kind: Kind, way: str) -> None:
+    """A store tells when a blob last came or went, in whatever way."""
+    store, name = kind.store, blob(b"weights")
+    kind.put(KEY, b"weights")
+    entry = discard(store, KEY, name)
+    aside = condemn(store, name) if way in ("pardoned", "recovered") else []
+    steps: dict[str, Callable[[], object]] = {
+        "put": lambda: kind.put_blob(blob(b"other"), b"other"),
+        "removed": lambda: store.remove_blob(name),
+        "condemned": lambda: condemn(store, name),
+        "pardoned": lambda: store.pardon(aside[0]),
+        "recovered": lambda: store.recover_blob(entry, name),
+    }
+    before = store.blobs_changed()
+    kind.clock.move(seconds=1)
+    time.sleep(0.02)  # longer than a tick of the clock that files are dated by
+    steps[way]()
+    assert store.blobs_changed() > before
 
 
 # Setting blobs aside
