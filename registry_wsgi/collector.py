@@ -211,7 +211,7 @@ class Collector:
     # Phase 1
 
     def _list(self) -> None:
-        self._in_use = self._is_recent(self._store.blobs_changed())
+        self._look_for_use()
         # What is aside before the names: a blob that is put back between the two is seen.
         for blob in self._store.condemned():
             self._aside[blob_name(blob.name) or blob.name].append(blob)
@@ -337,6 +337,7 @@ class Collector:
         held: dict[Deleted, dict[str, Blob]],
     ) -> None:
         earlier = self._look_aside()
+        self._look_for_use()  # again, as what follows will look like use itself
         new: list[Condemned] = []
         try:
             no_room = self._condemn(doomed, new)
@@ -405,6 +406,9 @@ class Collector:
                 if manifest is not None:
                     self._mark_manifest(key, manifest)
         self._mark_deleted(())
+
+    def _look_for_use(self) -> None:
+        self._in_use = self._in_use or self._is_recent(self._store.blobs_changed())
 
     def _look_for_pulls(self) -> None:
         """Look whether something has come or grown since the blobs were listed."""

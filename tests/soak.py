@@ -94,6 +94,8 @@ class Settings:
         latency: How long at most a writer that is alone waits for an answer before its download
             begins; of many, a tenth of that.
         in_place: Which share of pulls choose from what is in place, so that nothing shows them.
+        at_rest: Let pulls also begin in a store at rest, which is not promised to go well: nothing
+            shows the first one before its download begins.
         go_on: After something was found broken, go on (it is deleted) instead of ending there.
         without: Which of `PROTECTIONS` is taken out.
     """
@@ -115,6 +117,7 @@ class Settings:
     kills: float = 5.0
     latency: float = 0.2
     in_place: float = 0.0
+    at_rest: bool = False
     go_on: bool = False
     without: str | None = None
 
@@ -146,6 +149,9 @@ class Place(Protocol):
 
     def touch(self, name: str) -> bool:
         """Mark the blob *name* as just used; False if it is gone."""
+
+    def stir(self) -> None:
+        """Let something come and go among the blobs, as when somebody gives a download up."""
 
     def verify(self, name: str) -> bool:
         """Tell whether the blob *name* is in its place and whole."""
@@ -189,6 +195,11 @@ class Disk:
         except FileNotFoundError:
             return False
         return True
+
+    def stir(self) -> None:
+        path = self._blobs / "sha256-somebody-partial"
+        path.touch()
+        path.unlink()
 
     def verify(self, name: str) -> bool:
         try:
@@ -445,7 +456,7 @@ def pull(
         return
     now = time.monotonic()
     if now - begun > settings.hold / 2 or (
-        fetched and max(silent, now - sign) > settings.in_flight / 2
+        fetched and max(lead, silent, now - sign) > settings.in_flight / 2
     ):
         worker.count(Count.LATE)  # the machine was busy: the promise is for pulls that go on
         return
@@ -754,7 +765,10 @@ class Soak:
         if time.monotonic() >= self._phase_ends:
             calm = (Phase.PAUSE, Phase.REST)
             lively = (Phase.BUSY, Phase.STILL, Phase.ALONE)
-            self._set_phase(self._rng.choice(lively if self._board.phase in calm else calm))
+            phase = self._rng.choice(lively if self._board.phase in calm else calm)
+            if phase in lively and not self.settings.at_rest:
+                self.place.stir()
+            self._set_phase(phase)
 
     def _start(self, slot: Slot) -> None:
         slot.generation += 1
@@ -839,7 +853,8 @@ class Soak:
         for key, identity, blobs in sorted(lacking | history.lost):
             pull = history.pulls.get(identity, {})
             late = pull.get("spent", 0) > self.settings.hold
-            late = late or pull.get("silent", 0) > self.settings.in_flight
+            silent = max(pull.get("lead", 0), pull.get("silent", 0))
+            late = late or silent > self.settings.in_flight
             line = f"{key}: lacks {blobs} (pull {identity} {json.dumps(pull)})"
             (found.excused if late else found.broken).append(line)
         found.broken += history.compare(self._listed())
@@ -1037,6 +1052,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--go-on", action="store_true", help="after something was broken, delete it and go on"
+    )
+    parser.add_argument(
+        "--at-rest", action="store_true", help="let pulls begin in a store at rest too"
     )
     parser.add_argument("--without", choices=PROTECTIONS, help=argparse.SUPPRESS)
     options = vars(parser.parse_args(arguments))
