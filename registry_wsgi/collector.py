@@ -22,8 +22,10 @@ aside, so a run may be killed anywhere, and any number may work at once.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -53,6 +55,10 @@ _T = TypeVar("_T")
 
 #: Called with what is being done, how much of it is done and how much there is (None: not known).
 Progress = Callable[[str, int, int | None], None]
+
+# A run of the collector that has set something aside: when, and its id. None has an empty one.
+_Run = tuple[float, str]
+_NO_RUN = (0.0, "")
 
 _EVERY = 1_000  # how many steps there are from one call of a progress hook to the next
 
@@ -144,16 +150,17 @@ class Collector:
         self._progress = progress
 
         # The names of the blobs, and whether something needs them; first what is listed, in the end
-        # what is known.
+        # what is known. There may be millions: what is kept of each is little.
         self._listed: dict[str, bool] = {}
+        self._files: set[str] = set()  # those of them that name no blob: unfinished downloads, say
         # Whether blobs have come or gone of late, and whether one of them shows a pull under way.
         self._in_use = False
         self._pull = False
         # Names that mean the same blob as another: upper-case digits.
-        self._other_names: defaultdict[str, list[str]] = defaultdict(list)
-        self._aside: defaultdict[str, list[Condemned]] = defaultdict(list)
+        self._other_names: defaultdict[str, set[str]] = defaultdict(set)
+        self._aside: dict[str, tuple[_Run, ...]] = {}  # what earlier runs have set aside
         self._pardons: list[Condemned] = []
-        self._versions: dict[str, Hashable] = {}
+        self._known: set[int] = set()  # the manifests that were read, each with its version
         self._old: dict[str, int] = {}  # with every_model: which manifests go, with their content
         self._needed_by_old: set[str] = set()
         self._needed_by_expired: set[str] = set()
@@ -185,14 +192,14 @@ class Collector:
         # What the trash holds a link to is what was deleted, and its links came and went with that:
         # only a write would make it young again.
         deleted = {blob.content for blobs in held.values() for blob in blobs.values()}
-        doomed = {}
+        doomed = _Suspects()
         for name, blob in self._look_at_unneeded():
             changed = blob.written if blob.content in deleted else blob.changed
             self._pull = self._pull or self._is_recent(changed)
             if deleted_only and blob_name(name) not in self._needed_by_expired:
                 continue
             if changed <= self._cutoff:
-                doomed[name] = blob
+                doomed.add(name, _NO_RUN, blob)
 
         if dry_run:
             self._plan(tally, expired, held, doomed)
@@ -213,13 +220,21 @@ class Collector:
     def _list(self) -> None:
         self._look_for_use()
         # What is aside before the names: a blob that is put back between the two is seen.
+        runs: dict[_Run, tuple[_Run]] = {}  # one for all blobs of a run
         for blob in self._store.condemned():
-            self._aside[blob_name(blob.name) or blob.name].append(blob)
+            run = blob.when, blob.id
+            self._aside[blob.name] = self._aside.get(blob.name, ()) + runs.setdefault(run, (run,))
+            self._classify(blob.name)
         for name in self._counted("listing blobs", self._store.blobs()):
             self._listed[name] = False
-            canonical = blob_name(name)
-            if canonical is not None and canonical != name:
-                self._other_names[canonical].append(name)
+            self._classify(name)
+
+    def _classify(self, name: str) -> None:
+        canonical = blob_name(name)
+        if canonical is None:
+            self._files.add(name)
+        elif canonical != name:
+            self._other_names[canonical].add(name)
 
     def _look_at_expired(self, expired: list[Deleted]) -> dict[Deleted, dict[str, Blob]]:
         """Look at the blobs that the trash holds for what has expired."""
@@ -247,7 +262,8 @@ class Collector:
                 self._old[key] = hash(manifest.data)
                 self._needed_by_old |= mentioned_blobs(manifest.data)
             else:
-                self._versions[key] = manifest.version
+                if manifest.version is not None:
+                    self._known.add(hash((key, manifest.version)))
                 self._mark_manifest(key, manifest)
         self._mark_deleted(expired)
 
@@ -294,12 +310,16 @@ class Collector:
 
     def _need(self, blobs: Iterable[str]) -> None:
         for blob in blobs:
-            if blob in self._listed:
-                self._listed[blob] = True
-            for name in self._other_names.get(blob, ()):
-                self._listed[name] = True
-            if blob in self._aside:
-                self._pardons += self._aside.pop(blob)
+            self._need_name(blob)
+            if blob in self._other_names:
+                for name in self._other_names[blob]:
+                    self._need_name(name)
+
+    def _need_name(self, name: str) -> None:
+        if name in self._listed:
+            self._listed[name] = True
+        if name in self._aside:
+            self._pardons += (Condemned(*run, name) for run in self._aside.pop(name))
 
     def _look_at_unneeded(self) -> Iterator[tuple[str, Blob]]:
         unneeded = [name for name, needed in self._listed.items() if not needed]
@@ -331,22 +351,18 @@ class Collector:
         return False
 
     def _sweep(
-        self,
-        tally: _Tally,
-        doomed: dict[str, Blob],
-        held: dict[Deleted, dict[str, Blob]],
+        self, tally: _Tally, doomed: _Suspects, held: dict[Deleted, dict[str, Blob]]
     ) -> None:
         earlier = self._look_aside()
         self._look_for_use()  # again, as what follows will look like use itself
-        new: list[Condemned] = []
         try:
-            no_room = self._condemn(doomed, new)
+            no_room = self._condemn(doomed)
             # From here on nobody restores what has expired; before the manifests are read again, as
             # somebody may just have.
             for entry, blobs in held.items():
                 if self._store.forget(entry):
                     tally.model("expired", blobs.values())
-            if not (earlier or new or no_room):
+            if not (earlier or doomed):
                 return
             # A pull is looked for on both sides of the second mark: one that ends meanwhile is
             # seen before it, or has its manifest read, and one that begins is seen after it.
@@ -354,38 +370,45 @@ class Collector:
             self._mark_again()
         except BaseException:
             # Nobody knows any more what is needed: back with it.
-            for blob in new:
-                with suppress(RegistryError):
-                    self._put_back(blob)
+            for blob, _ in doomed:
+                if blob.id:
+                    with suppress(RegistryError):
+                        self._put_back(blob)
             raise
         self._look_for_pulls()
         for blob in self._pardons:
             self._put_back(blob)
-        spared = {*self._pardons}
-        for blob, look in earlier.items():
-            if blob not in spared and self._was_touched(blob, look):
+        for blob, look in earlier:
+            if not self._listed.get(blob.name) and self._was_in_use(blob, look):
                 self._put_back(blob)
-                spared.add(blob)
-        plans = earlier | {blob: doomed[blob.name] for blob in new}
-        for blob, plan in self._counted("removing blobs", plans.items(), len(plans)):
-            if blob not in spared:
+        for blob, _ in doomed:
+            if blob.id and self._listed[blob.name]:
+                self._put_back(blob)
+        steps = itertools.chain(earlier, doomed)
+        for blob, plan in self._counted("removing blobs", steps, len(earlier) + len(doomed)):
+            if self._listed.get(blob.name):
+                continue
+            if blob.id:
                 self._purge(tally, blob, plan)
-        for name in no_room:
-            self._remove(tally, name, doomed[name])
+            elif no_room:
+                self._remove(tally, blob.name, plan)
 
-    def _condemn(self, doomed: dict[str, Blob], new: list[Condemned]) -> list[str]:
-        """Set *doomed* aside and add them to *new*; name those there was no room for."""
-        condemned = self._store.condemn(doomed, self._now)
+    def _condemn(self, doomed: _Suspects) -> bool:
+        """Set *doomed* aside, and tell whether there was no room for some."""
+        condemned = self._store.condemn(doomed.names, self._now)
+        at = 0
+        run = _NO_RUN
         try:
             for blob in self._counted("setting blobs aside", condemned, len(doomed)):
-                new.append(blob)
-                self._aside[blob_name(blob.name) or blob.name].append(blob)
+                if run != (blob.when, blob.id):
+                    run = blob.when, blob.id
+                at = doomed.names.index(blob.name, at)
+                doomed.runs[at] = run
         except NoRoomError as error:
             # A full disk must still be freed: these go right after the manifests are read again.
             _log.warning("blobs are removed without being set aside first: %s", error)
-            done = {blob.name for blob in new}
-            return [name for name in doomed if name not in done]
-        return []
+            return True
+        return False
 
     def _put_back(self, blob: Condemned) -> None:
         store = self._store
@@ -400,8 +423,8 @@ class Collector:
         store = self._store
         self._mark_deleted(())
         for key in self._counted("checking manifests", store.manifests()):
-            version = self._versions.get(key)
-            if version is None or version != store.version(key):
+            version = store.version(key)
+            if version is None or hash((key, version)) not in self._known:
                 manifest = self._read(key)
                 if manifest is not None:
                     self._mark_manifest(key, manifest)
@@ -415,7 +438,7 @@ class Collector:
         if self._pull or self._quiet:
             return
         for name in self._store.blobs():
-            if name not in self._listed or blob_name(name) is None:
+            if name not in self._listed or name in self._files:
                 blob = self._store.blob(name)
                 if blob is not None and self._is_recent(blob.changed):
                     self._pull = True
@@ -435,14 +458,14 @@ class Collector:
     def _remove(self, tally: _Tally, name: str, plan: Blob) -> None:
         """Remove a blob that there was no room to set aside."""
         look = self._store.blob(name)
-        if self._listed[name] or look is None or look.written > plan.written:
+        if look is None or look.written > plan.written:
             return
         if self._is_held(self._now):
             tally.hold(self._now, look)
         elif self._store.remove_blob(name):
             tally.blob(self._reason(name), plan)
 
-    def _was_touched(self, blob: Condemned, look: Blob) -> bool:
+    def _was_in_use(self, blob: Condemned, look: Blob) -> bool:
         """Tell whether a blob was in use when an earlier run set it aside and was killed."""
         return not self._quiet and look.written > blob.when - self._grace
 
@@ -457,11 +480,15 @@ class Collector:
     def _is_recent(self, changed: float) -> bool:
         return not self._quiet and changed > self._recent
 
-    def _look_aside(self) -> dict[Condemned, Blob]:
+    def _look_aside(self) -> _Suspects:
         """Look at what earlier runs have left aside and nothing needs."""
-        asides = [blob for blobs in self._aside.values() for blob in blobs]
-        looks = {blob: self._store.condemned_blob(blob) for blob in asides}
-        return {blob: look for blob, look in looks.items() if look is not None}
+        suspects = _Suspects()
+        for name, runs in self._aside.items():
+            for run in runs:
+                look = self._store.condemned_blob(Condemned(*run, name))
+                if look is not None:
+                    suspects.add(name, run, look)
+        return suspects
 
     def _reason(self, name: str) -> str:
         canonical = blob_name(name)
@@ -476,24 +503,24 @@ class Collector:
         tally: _Tally,
         expired: list[Deleted],
         held: dict[Deleted, dict[str, Blob]],
-        doomed: dict[str, Blob],
+        doomed: _Suspects,
     ) -> None:
         for entry in expired:
             tally.model("expired", held[entry].values())
         for _ in self._old:
             tally.model("all", ())
-        for blob, look in self._look_aside().items():
-            if self._was_touched(blob, look):
+        for blob, look in self._look_aside():
+            if self._was_in_use(blob, look):
                 continue
             if self._is_held(blob.when):
                 tally.hold(blob.when, look)
             else:
                 tally.blob(self._reason(blob.name), look)
-        for name, look in doomed.items():
+        for blob, look in doomed:
             if self._is_held(self._now):
                 tally.hold(self._now, look)
             else:
-                tally.blob(self._reason(name), look)
+                tally.blob(self._reason(blob.name), look)
 
     def _counted(self, what: str, steps: Iterable[_T], total: int | None = None) -> Iterator[_T]:
         if self._progress is None:
@@ -516,6 +543,34 @@ def _is_model(key: str) -> bool:
     return True
 
 
+class _Suspects:
+    """Blobs that may have to go, each as it looked first. Of a million they take 32 megabytes."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.runs: list[_Run] = []  # that have set them aside
+        self._sizes = array("q")
+        self._written = array("d")
+        self._linked: dict[int, Blob] = {}  # those whose content has other names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[tuple[Condemned, Blob]]:
+        for i, name in enumerate(self.names):
+            size, written = self._sizes[i], self._written[i]
+            blob = self._linked.get(i) or Blob(size, written, written, None)
+            yield Condemned(*self.runs[i], name), blob
+
+    def add(self, name: str, run: _Run, blob: Blob) -> None:
+        self.names.append(name)
+        self.runs.append(run)
+        self._sizes.append(blob.size)
+        self._written.append(blob.written)
+        if blob.links != 1:
+            self._linked[len(self.names) - 1] = blob
+
+
 class _Tally:
     """Counts what goes, and the space that is free when all names of a content are gone."""
 
@@ -525,7 +580,8 @@ class _Tally:
         self._bytes: defaultdict[str, int] = defaultdict(int)
         # Of content with several names: how many have gone, the look, and the reason of a blob.
         self._shared: dict[Hashable, tuple[int, Blob, str | None]] = {}
-        self._held: list[tuple[float, int]] = []
+        self._held = Removed()
+        self._first_held: float | None = None
 
     def model(self, reason: str, held: Iterable[Blob]) -> None:
         self._models[reason] += 1
@@ -540,7 +596,8 @@ class _Tally:
             self._count(blob, reason)
 
     def hold(self, when: float, blob: Blob) -> None:
-        self._held.append((when, blob.size))
+        self._held = Removed(0, self._held.blobs + 1, self._held.bytes + blob.size)
+        self._first_held = when if self._first_held is None else min(when, self._first_held)
 
     def _count(self, blob: Blob, reason: str | None) -> None:
         gone, _, known = self._shared.get(blob.content, (0, blob, None))
@@ -556,14 +613,14 @@ class _Tally:
             reason: Removed(self._models[reason], self._blobs[reason], self._bytes[reason])
             for reason in sorted({*self._models, *self._blobs})
         }
-        first = min((when for when, _ in self._held), default=None)
+        first = self._first_held
         return PruneReport(
             models=sum(self._models.values()),
             blobs=sum(self._blobs.values()),
             bytes=sum(self._bytes.values()),
             dry_run=dry_run,
             reasons=reasons,
-            held_blobs=len(self._held),
-            held_bytes=sum(size for _, size in self._held),
+            held_blobs=self._held.blobs,
+            held_bytes=self._held.bytes,
             held_until=None if first is None else moment(first + hold),
         )

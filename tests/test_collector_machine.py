@@ -205,7 +205,7 @@ class Machine(RuleBasedStateMachine):
             self.models.clear()
         needed = {data for layers in self.models.values() for data in [*layers, CONFIG]}
         assert {*self.place.store.blobs()} == {*map(blob, needed)}
-        assert self.place.store.condemned() == []
+        assert list(self.place.store.condemned()) == []
 
     def expire(self, age: float) -> int:
         gone = [entry for entry in self.trash if entry[0] <= self.now - age]

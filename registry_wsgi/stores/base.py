@@ -33,12 +33,13 @@ class Manifest:
     Attributes:
         data: The content.
         modified: When it was last changed, in seconds since the epoch.
-        version: Equal for as long as the stored manifest is not changed.
+        version: Equal for as long as the stored manifest is not changed. None if that cannot be
+            told, as it was written just now.
     """
 
     data: bytes
     modified: float
-    version: Hashable
+    version: Hashable | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +112,12 @@ class Store(Protocol):
     def read(self, key: str) -> Manifest | None:
         """Read the manifest at *key*; None if it is gone."""
 
-    def version(self, key: str) -> Hashable:
+    def version(self, key: str) -> Hashable | None:
         """
         Tell the version that `read` would give for the manifest at *key* now, without reading it.
 
         It may differ from that of an unchanged manifest (then that is read once more), but never
-        be equal to that of a changed one. None if the manifest is gone.
+        be equal to that of a changed one. None if that cannot be told, or if the manifest is gone.
         """
 
     def blobs(self) -> Iterator[str]:
@@ -144,7 +145,8 @@ class Store(Protocol):
         Set the blobs *names* aside, one by one as the result is asked for.
 
         A blob that is set aside is not found by its name any more, but can be put back unchanged.
-        Those that are gone are left out.
+        Those that are gone are left out. The others come in the order of *names*, all with the same
+        moment and id.
 
         Args:
             names: Which blobs.
@@ -155,7 +157,7 @@ class Store(Protocol):
                 that failed.
         """
 
-    def condemned(self) -> list[Condemned]:
+    def condemned(self) -> Iterator[Condemned]:
         """List what is set aside, by this or any other process, oldest first."""
 
     def condemned_blob(self, blob: Condemned) -> Blob | None:

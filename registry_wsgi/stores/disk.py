@@ -111,7 +111,7 @@ class DiskStore:
     def read(self, key: str) -> Manifest | None:
         return _read(self._manifest(key))
 
-    def version(self, key: str) -> Hashable:
+    def version(self, key: str) -> Hashable | None:
         path = self._manifest(key)
         with _reported(path):
             status = _stat(path)
@@ -178,12 +178,12 @@ class DiskStore:
             with suppress(OSError):
                 os.rmdir(path)
 
-    def condemned(self) -> list[Condemned]:
-        found = []
-        for when, run in _entries(self._condemned, self.root):
+    def condemned(self) -> Iterator[Condemned]:
+        for when, run in sorted(_entries(self._condemned, self.root)):
             with _reported(run):
-                found += [Condemned(when, run, name) for name in _listdir(self._run(run))]
-        return sorted(found)
+                names = _listdir(self._run(run))
+            for name in sorted(names):
+                yield Condemned(when, run, name)
 
     def condemned_blob(self, blob: Condemned) -> Blob | None:
         return _blob(self._aside(blob), links=True)
@@ -525,27 +525,29 @@ def _keys(root: str, depth: int = 4, *, follow: bool = True) -> Iterator[str]:
         return
     with _reported(root):
         try:
-            entries = list(os.scandir(root))
+            # All at once: it may change as it is read.
+            with os.scandir(root) as entries:
+                names = [entry.name for entry in entries if _is_below(entry, depth, follow=follow)]
         except (FileNotFoundError, NotADirectoryError):
             return
-        for entry in entries:
-            is_directory = _is_directory(entry, follow=follow)
-            if depth == 1 and not is_directory:
-                yield entry.name
-            elif depth > 1 and is_directory:
-                for key in _keys(entry.path, depth - 1, follow=follow):
-                    yield f"{entry.name}/{key}"
-            else:
-                _log.warning("%s: not a manifest, skipped", quote(entry.path))
+    for name in names:
+        if depth == 1:
+            yield name
+        else:
+            for key in _keys(os.path.join(root, name), depth - 1, follow=follow):
+                yield f"{name}/{key}"
 
 
-def _is_directory(entry: os.DirEntry[str], *, follow: bool) -> bool:
+def _is_below(entry: os.DirEntry[str], depth: int, *, follow: bool) -> bool:
     try:
-        return entry.is_dir(follow_symlinks=follow)
+        is_directory = entry.is_dir(follow_symlinks=follow)
     except OSError as error:
-        if error.errno in _ABSENT:
-            return False
-        raise
+        if error.errno not in _ABSENT:
+            raise
+        is_directory = False
+    if is_directory != (depth > 1):
+        _log.warning("%s: not a manifest, skipped", quote(entry.path))
+    return is_directory == (depth > 1)
 
 
 def _open(path: str) -> int | None:
@@ -581,11 +583,11 @@ def _read(path: str) -> Manifest | None:
     return Manifest(data, max(status.st_mtime, status.st_ctime), _version(status))
 
 
-def _version(status: os.stat_result) -> Hashable:
+def _version(status: os.stat_result) -> Hashable | None:
     # Within one tick of the file system's clock a file can change and keep its times (git calls
     # such a file racily clean): what changed just now may be changing still.
     if status.st_mtime > time.time() - _TICK:
-        return object()
+        return None
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 

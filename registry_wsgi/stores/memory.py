@@ -53,8 +53,8 @@ class MemoryStore:
     def put_blob(self, name: str, data: bytes) -> None:
         """Store *data* as the blob *name*, ``sha256-<hex>``."""
         with self._lock:
-            self._blobs[name] = _Content(data, self._clock())
             self._blobs_changed = self._clock()
+            self._blobs[name] = _Content(data, self._blobs_changed)
 
     def get_blob(self, name: str) -> bytes | None:
         """Read the blob *name*; None if there is none."""
@@ -79,7 +79,7 @@ class MemoryStore:
         with self._lock:
             return self._manifests.get(key)
 
-    def version(self, key: str) -> Hashable:
+    def version(self, key: str) -> Hashable | None:
         with self._lock:
             return self._manifests[key].version if key in self._manifests else None
 
@@ -116,9 +116,9 @@ class MemoryStore:
                 self._condemned[blob] = content
             yield blob
 
-    def condemned(self) -> list[Condemned]:
+    def condemned(self) -> Iterator[Condemned]:
         with self._lock:
-            return sorted(self._condemned)
+            return iter(sorted(self._condemned))
 
     def condemned_blob(self, blob: Condemned) -> Blob | None:
         with self._lock:

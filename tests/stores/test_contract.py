@@ -153,9 +153,12 @@ def test_a_manifest_that_is_gone_has_no_content_and_no_version(store: Store) -> 
 def test_a_version_is_a_value(kind: Kind) -> None:
     """A version can be kept and compared, and is not that of a manifest that is gone."""
     kind.put_manifest(KEY, b"{}")
-    version = kind.store.version(KEY)
-    assert version is not None
-    assert isinstance(hash(version), int)
+    kind.settle()
+    found = kind.store.read(KEY)
+    assert found is not None
+    assert found.version is not None
+    assert found.version == kind.store.version(KEY)
+    assert hash(found.version) == hash(kind.store.version(KEY))
 
 
 def test_another_content_is_another_version(kind: Kind) -> None:
@@ -167,16 +170,18 @@ def test_another_content_is_another_version(kind: Kind) -> None:
         assert found is not None
         seen += [(number, found.version), (number, kind.store.version(KEY))]
     for (one, first), (other, second) in itertools.combinations(seen, 2):
-        assert one == other or first != second
+        assert one == other or None in (first, second) or first != second
 
 
 def test_a_manifest_that_came_again_has_another_version(kind: Kind) -> None:
     """A manifest that was removed and written anew is not taken for the one before."""
     kind.put_manifest(KEY, b"{}")
+    kind.settle()
     found = kind.store.read(KEY)
     assert found is not None
     discard(kind.store)
     kind.put_manifest(KEY, b"[]")
+    kind.settle()
     assert kind.store.version(KEY) != found.version
 
 
@@ -277,7 +282,7 @@ def test_a_blob_that_is_set_aside_is_not_found_by_its_name(kind: Kind) -> None:
     assert list(kind.store.blobs()) == ["sha256-bb"]
     assert kind.store.blob("sha256-aa") is None
     assert kind.store.open_blob("sha256-aa") is None
-    assert kind.store.condemned() == [aside]
+    assert list(kind.store.condemned()) == [aside]
     look = kind.store.condemned_blob(aside)
     assert look is not None
     assert look.size == 7
@@ -288,9 +293,9 @@ def test_what_is_set_aside_is_seen_by_others(kind: Kind) -> None:
     kind.put_blob("sha256-aa", b"weights")
     asides = condemn(kind.store, "sha256-aa")
     another = kind.another()
-    assert another.condemned() == asides
+    assert list(another.condemned()) == asides
     assert another.pardon(asides[0]) is True
-    assert kind.store.condemned() == []
+    assert list(kind.store.condemned()) == []
     assert content(kind.store, "sha256-aa") == b"weights"
 
 
@@ -324,7 +329,7 @@ def test_what_was_set_aside_first_comes_first(kind: Kind) -> None:
     for number, moment in enumerate(moments):
         kind.put_blob(f"sha256-0{number}", b"x")
         condemn(kind.store, f"sha256-0{number}", when=moment)
-    found = kind.store.condemned()
+    found = list(kind.store.condemned())
     assert [blob.name for blob in found] == ["sha256-01", "sha256-02", "sha256-00"]
     assert len({blob.id for blob in found}) == 3
 
@@ -336,7 +341,7 @@ def test_a_pardon_puts_a_blob_back_once(kind: Kind) -> None:
     set_aside = kind.store.condemned_blob(aside)
     assert kind.store.pardon(aside) is True
     assert content(kind.store, "sha256-aa") == b"weights"
-    assert kind.store.condemned() == []
+    assert list(kind.store.condemned()) == []
     assert kind.store.condemned_blob(aside) is None
     look = kind.store.blob("sha256-aa")
     assert look is not None
@@ -373,7 +378,7 @@ def test_one_name_can_be_set_aside_twice(kind: Kind) -> None:
     assert first != second
     assert kind.store.pardon(first) is True
     assert kind.store.pardon(second) is False
-    assert kind.store.condemned() == [second]
+    assert list(kind.store.condemned()) == [second]
     assert kind.store.purge(second) is True
 
 
@@ -386,7 +391,7 @@ def test_a_purge_removes_for_good_once(kind: Kind) -> None:
     assert kind.store.purge(first) is False
     assert kind.store.pardon(first) is False
     assert kind.store.condemned_blob(first) is None
-    assert kind.store.condemned() == [second]
+    assert list(kind.store.condemned()) == [second]
     assert list(kind.store.blobs()) == []
 
 
@@ -744,7 +749,7 @@ def test_of_several_that_set_aside_one_does(kind: Kind) -> None:
         kind.put_blob("sha256-aa", b"x")
         won = race(*[lambda: condemn(kind.another(), "sha256-aa")] * THREADS)
         [aside] = [aside for asides in won for aside in asides]
-        assert kind.store.condemned() == [aside]
+        assert list(kind.store.condemned()) == [aside]
         assert kind.store.purge(aside) is True
 
 
@@ -770,7 +775,7 @@ def test_of_several_pardons_at_least_one_succeeds(kind: Kind) -> None:
         won = race(*[lambda: kind.another().pardon(aside)] * THREADS)  # noqa: B023
         assert any(won)
         assert content(kind.store, "sha256-aa") == b"x"
-        assert kind.store.condemned() == []
+        assert list(kind.store.condemned()) == []
         look = kind.store.blob("sha256-aa")
         assert look is not None
         assert look.links == 1
@@ -786,7 +791,7 @@ def test_a_blob_that_is_pardoned_and_purged_is_where_the_pardon_says(kind: Kind)
         pardoned, purged = race(*[lambda step=step: step(aside) for step in steps])  # noqa: B023
         assert pardoned or purged
         assert content(kind.store, "sha256-aa") == (b"x" if pardoned else None)
-        assert kind.store.condemned() == []
+        assert list(kind.store.condemned()) == []
         kind.store.remove_blob("sha256-aa")
 
 

@@ -135,7 +135,7 @@ def test_a_bare_root_is_an_empty_store(tmp_path: Path) -> None:
     assert store.open_blob("sha256-aa") is None
     assert store.discard(KEY, ["sha256-aa"], WHEN) is None
     assert store.deleted() == []
-    assert store.condemned() == []
+    assert list(store.condemned()) == []
     store.tidy(math.inf)
     assert [path for path in contents(tmp_path) if path] == []
     assert directories(tmp_path) <= {"trash"}
@@ -442,7 +442,7 @@ def test_a_run_directory_that_vanishes_loses_nothing(tree: Tree, store: DiskStor
         asides = condemn(store, *BLOBS)
     names = [aside.name for aside in asides]
     assert sorted([*names, *store.blobs()]) == sorted(BLOBS)
-    assert store.condemned() == sorted(asides)
+    assert list(store.condemned()) == sorted(asides)
 
 
 def test_an_entry_that_always_vanishes_is_an_error(tree: Tree, store: DiskStore) -> None:
@@ -573,7 +573,7 @@ def test_without_links_a_prune_works(tree: Tree, store: DiskStore, number: int) 
         report = cache.prune(age=0)
     assert (report.models, report.blobs, report.bytes) == (1, 1, len(b"weights"))
     assert cache.deleted() == []
-    assert store.condemned() == []
+    assert list(store.condemned()) == []
     assert broken(tree.root) == []
     assert not (tree.blobs / blob(b"weights")).exists()
 
@@ -643,7 +643,7 @@ def test_without_links_a_pardon_renames(tree: Tree, store: DiskStore, number: in
         (tree.blobs / name).write_bytes(b"new")
         assert store.pardon(aside) is False
         assert (tree.blobs / name).read_bytes() == b"new"
-        assert store.condemned() == [aside]
+        assert list(store.condemned()) == [aside]
 
 
 @pytest.mark.parametrize("by", ["pardon", "purge"])
@@ -657,7 +657,7 @@ def test_without_links_a_pardon_may_be_overtaken(tree: Tree, store: DiskStore, b
 
     with watched(Once("rename", overtake)), watched(failing(errno.EPERM, "link")):
         assert store.pardon(aside) is False
-    assert store.condemned() == []
+    assert list(store.condemned()) == []
     assert (store.blob(name) is not None) == (by == "pardon")
 
 
@@ -677,7 +677,7 @@ def test_a_pardon_that_was_killed_is_finished(tree: Tree, store: DiskStore) -> N
     [aside] = condemn(store, name)
     os.link(tree.root / "condemned" / aside.id / name, tree.blobs / name)
     assert store.pardon(aside) is True
-    assert store.condemned() == []
+    assert list(store.condemned()) == []
     assert (tree.blobs / name).read_bytes() == b"weights"
 
 
@@ -893,7 +893,7 @@ def test_whatever_fails_no_blob_is_lost(tmp_path: Path, step: str, number: int) 
             _check(error, number, tree)
             take()
         expected = {"condemn": (False, 1), "pardon": (True, 0)}.get(step, (False, 0))
-        assert (store.blob(name) is not None, len(store.condemned())) == expected, k
+        assert (store.blob(name) is not None, len(list(store.condemned()))) == expected, k
     assert k > 1
 
 
@@ -936,7 +936,7 @@ def test_a_trash_that_cannot_be_listed_is_an_error(
         with pytest.raises(StoreError, match=str(tree.trash)):
             store.deleted()
         with pytest.raises(StoreError, match=str(tree.root)):
-            store.condemned()
+            list(store.condemned())
     with (
         watched(failing(number, "scandir"), READING),
         pytest.raises(StoreError, match=str(tree.trash)),
@@ -1693,7 +1693,7 @@ def test_a_manifest_written_just_now_has_no_version_that_lasts(
     """It may be written again within the tick of the file system's clock, so it is read again."""
     later = time.time() + 3600
     os.utime(tree.path("smol"), (later, later))
-    assert store.version(KEY) != store.version(KEY)
+    assert store.version(KEY) is None
 
 
 @pytest.mark.parametrize("what", ["size", "time", "file"])

@@ -14,7 +14,7 @@ KEY = "registry.ollama.ai/library/smol/latest"
 
 def test_the_clock_gives_the_times() -> None:
     """Manifests and blobs have the time of the clock when they were put in, or put back."""
-    moments = iter([10.0, 20.0, 30.0, 40.0])
+    moments = iter([10.0, 20.0, 25.0, 30.0, 40.0])
     store = MemoryStore(clock=lambda: next(moments))
     store.put_manifest(KEY, b"{}")
     store.put_blob("sha256-aa", b"x")
