@@ -38,6 +38,7 @@ class Stepped(DiskStore):
         super().__init__(root)
         self.hooks = hooks
         self.steps = 0
+        self.condemning: int | None = None
 
     def step(self) -> None:
         """Count a step, and do what is to be done before it."""
@@ -53,6 +54,7 @@ class Stepped(DiskStore):
 
     def condemn(self, *arguments: Any) -> Any:
         """Set aside, with a step before each blob and after the last."""
+        self.condemning = self.steps
         self.step()
         for one in super().condemn(*arguments):
             yield one
@@ -175,6 +177,28 @@ def test_a_pull_that_touches_what_it_uses_may_take_its_time(tmp_path: Path, step
         assert broken(tree.root) == [], step
 
 
+def test_a_pull_that_nothing_shows_is_waited_for_in_a_store_in_use(tmp_path: Path) -> None:
+    """It looks, waits for its first byte for the rest of the run, and commits: whole in the end."""
+    for step in itertools.count():
+        tree = scene(tmp_path / str(step))
+        pull = Pull(tree, "new", touching=False)
+
+        def look(tree: Tree = tree, pull: Pull = pull) -> None:
+            os.utime(tree.blobs, (LATER, LATER))  # something came, and went
+            pull.look()
+
+        store = Stepped(tree.root, {step: look})
+        report = cache_of(store).prune()
+        assert store.condemning is not None
+        if step >= store.condemning:  # from there on this run itself looks like use
+            break
+        assert report.held_blobs >= 2, step
+        pull.commit()
+        cache_of(DiskStore(tree.root)).prune()
+        assert broken(tree.root) == [], step
+    assert step > 10
+
+
 def test_a_manifest_that_changes_within_a_tick_is_read_again(tmp_path: Path, steps: int) -> None:
     """One that is rewritten in place, with the same size and times, has another content."""
     for step in range(steps):
@@ -269,6 +293,24 @@ def test_a_model_that_is_pulled_anew_is_not_old(tmp_path: Path, steps: int) -> N
         if not tree.path("kept").exists():
             # It came before it was judged, and with it was too old by this clock.
             assert step < steps
+
+
+def test_a_model_that_is_pulled_anew_as_it_was_is_not_old(tmp_path: Path, steps: int) -> None:
+    """Nor is one that comes with the same content: it goes only if it came in that very moment."""
+    gone = []
+    for step in range(steps + 10):
+        tree = scene(tmp_path / str(step))
+
+        def again(tree: Tree = tree) -> None:
+            tree.add("kept", b"kept", b"shared")
+            os.utime(tree.path("kept"), (LATER, LATER))
+
+        run(tree, {step: again}, all=True)
+        cache_of(DiskStore(tree.root)).prune()
+        assert broken(tree.root) == [], step
+        if not tree.path("kept").exists():
+            gone.append(step)
+    assert len(gone) == 1
 
 
 def test_a_manifest_that_is_half_written_stops_the_sweep(tmp_path: Path, steps: int) -> None:
