@@ -47,8 +47,9 @@ class NotedFile(io.FileIO):
         super().close()
 
 
-def stream(query: dict[str, str], start_response: StartResponse, _: Any) -> Iterable[bytes]:
-    start_response("200 OK", TEXT)
+def stream(query: dict[str, str], start_response: StartResponse, environ: Any) -> Iterable[bytes]:
+    length = [("Content-Length", "7")] if environ["PATH_INFO"] == "/sized" else []
+    start_response("200 OK", [*TEXT, *length])
 
     def chunks() -> Iterator[bytes]:
         yield b"first "
@@ -100,12 +101,14 @@ def body(query: dict[str, str], start_response: StartResponse, environ: Any) -> 
 
 
 def missing(query: dict[str, str], start_response: StartResponse, environ: Any) -> Iterable[bytes]:
-    start_response("404 Not Found", [*TEXT, ("X-App", "plain")])
+    headers = [("X-App", "plain"), ("X-Host", environ.get("HTTP_HOST", ""))]
+    start_response("404 Not Found", [*TEXT, *headers])
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [b"the app has no such page"]
 
 
 PAGES: dict[str, Callable[[dict[str, str], StartResponse, Any], Iterable[bytes]]] = {
     "/stream": stream,
+    "/sized": stream,
     "/write": write,
     "/file": file,
     "/error": error,

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from werkzeug.middleware.proxy_fix import ProxyFix
+
 from apps.helpers import JSONLines
 from registry_wsgi import LocalRegistry, open_cache
 
@@ -27,6 +29,7 @@ def fallback(environ: WSGIEnvironment, start_response: StartResponse) -> Iterabl
 cache = open_cache()
 before_an_app = LocalRegistry(fallback, cache)
 alone = LocalRegistry(None, cache)
+behind_a_proxy = ProxyFix(alone)
 
 
 def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from live.servers import KINDS, Registry, Serve, Server
+from live.servers import KINDS, Nginx, Registry, Serve, Server
 from support import Tree, contents
 
 SERVERS = pytest.StashKey[list[Server]]()
@@ -20,11 +20,17 @@ SERVERS = pytest.StashKey[list[Server]]()
 def serve(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Serve]:
-    """Start a server around an app, with the arguments of `Server` but for the folder."""
+    """Start a server, with the arguments of `Server`, or of `Nginx`, but for the folder."""
     servers = request.config.stash.setdefault(SERVERS, [])
 
-    def start(kind: str, app: str, *arguments: Any) -> Server:
-        server = Server(kind, app, tmp_path_factory.mktemp(kind), *arguments)
+    def start(kind: str, *arguments: Any) -> Server:
+        folder = tmp_path_factory.mktemp(kind)
+        server: Server
+        if kind == "nginx":
+            server = Nginx(folder, *arguments)
+        else:
+            app, *rest = arguments
+            server = Server(kind, app, folder, *rest)
         servers.append(server)
         return server
 
@@ -68,11 +74,15 @@ def kind(request: pytest.FixtureRequest) -> str:
 def registry_server(
     kind: str, serve: Serve, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Server, Path, Path]:
-    """A server around tests/apps/registry.py, with its models directory and its log."""
+    """A server around tests/apps/registry.py, or nginx before one, with its models and its log."""
     root = tmp_path_factory.mktemp("models")
     log = tmp_path_factory.mktemp("log") / "log.jsonl"
     environment = {"OLLAMA_MODELS": str(root), "LOG": str(log)}
-    return serve(kind, "apps.registry:app", environment), root, log
+    if kind != "nginx":
+        return serve(kind, "apps.registry:app", environment), root, log
+    behind = serve("gunicorn-gthread", "apps.registry:behind_a_proxy", environment)
+    ollama = serve("gunicorn-gthread", "apps.plain:bare")
+    return serve("nginx", behind.port, ollama.port), root, log
 
 
 @pytest.fixture

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import registry_wsgi
-from support import Tree, require
+from support import Tree, require, unavailable
 
 LIMIT = 20.0  # seconds for anything that is waited for: only a test that fails takes them
 
@@ -34,7 +36,26 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
 }
 _LISTENING = re.compile(r"(?:Listening at:|Serving on) http://127\.0\.0\.1:(\d+)")
 
+# The example of the docs, with room for the folder of the test, in place of /etc/nginx/nginx.conf.
+_NGINX = """\
+{user}
+pid nginx.pid;
+daemon off;
+error_log stderr;
+events {{}}
+http {{
+    access_log access.log;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    {sites}
+}}
+"""
+
 _TESTS = Path(__file__).parents[1]
+_NGINX_SITES = _TESTS.parent / "docs" / "examples" / "nginx.conf"
 _PACKAGE = Path(registry_wsgi.__file__).parents[1]
 
 T = TypeVar("T")
@@ -103,7 +124,7 @@ class Server:
     A server in a child process, ready for requests once made.
 
     Args:
-        kind: One of `KINDS`.
+        kind: One of `KINDS`; for nginx there is `Nginx`.
         app: What it serves, ``module:name`` or ``module:name()``; tests/ is on its path.
         folder: An empty folder, for its output and as its home and working directory.
         environment: What it gets beside the environment of the tests.
@@ -202,8 +223,92 @@ class Server:
             raise RuntimeError(f"it ended with {self._process.returncode}")
 
 
-#: Starts a server, with the arguments of `Server` but for the folder; it is stopped at the end.
+class Nginx(Server):
+    """
+    Nginx as the docs set it up: ``/api/delete`` goes to one server, all else to another.
+
+    Args:
+        folder: An empty folder, for everything that nginx writes.
+        registry: The port of the server behind ``/api/delete``.
+        ollama: The port of what stands in for Ollama.
+        changes: What to replace in the example of the docs.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        registry: int,
+        ollama: int,
+        changes: Mapping[str, str] | None = None,
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:  # a port 0 it would not tell
+            self._free: int = free.getsockname()[1]
+        sites = _NGINX_SITES.read_text()
+        ports = {8080: self._free, 8434: registry, 11434: ollama}
+        local = {f"127.0.0.1:{old}": f"127.0.0.1:{new}" for old, new in ports.items()}
+        for old, new in {**(changes or {}), **local}.items():
+            assert old in sites
+            sites = sites.replace(old, new)
+        user = "user root;" if os.geteuid() == 0 else ""  # another could not enter the folder
+        (folder / "nginx.conf").write_text(_NGINX.format(user=user, sites=sites))
+        super().__init__("nginx", "nginx.conf", folder)
+
+    def _port(self) -> int:
+        self._check_alive()
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", self._free)):
+            return self._free
+        return 0
+
+
+#: Starts a server, with the arguments of `Server`, or of `Nginx`, but for the folder; it is stopped
+#: at the end.
 Serve = Callable[..., Server]
+
+
+@dataclass
+class App:
+    """An app that is served, with the files by which it and the test tell each other things."""
+
+    server: Server
+    notes: Path
+    signal: Path
+    file: Path
+    pipe: int
+
+    def target(self, path: str) -> str:
+        """The target of a request for *path* that tells the app where these files are."""
+        files = {"notes": self.notes, "signal": self.signal, "file": self.file}
+        return f"{path}?{urlencode({name: str(file) for name, file in files.items()})}"
+
+    def go_on(self) -> None:
+        """Let the app go on that waits for the signal."""
+        os.write(self.pipe, b"!")
+
+    def noted(self) -> list[str]:
+        """What the app has noted so far."""
+        return self.notes.read_text().splitlines()
+
+    def both(self, method: str, path: str, body: bytes = b"") -> tuple[bytes, bytes]:
+        """What comes over the wire with the middleware, and without it."""
+        target = self.target(path)
+        return (
+            self.server.exchange(request(method, target, body)),
+            self.server.exchange(request(method, target, body, {"X-Bare": "1"})),
+        )
+
+
+@contextmanager
+def staged(server: Server, folder: Path) -> Iterator[App]:
+    """Give the app behind *server* its files, below *folder*."""
+    notes, fifo, file = folder / "notes", folder / "signal", folder / "file"
+    notes.touch()
+    os.mkfifo(fifo)
+    file.write_bytes(b"content\n" * 10_000)
+    pipe = os.open(fifo, os.O_RDWR)  # so that the app need not wait for us to open it
+    try:
+        yield App(server, notes, fifo, file, pipe)
+    finally:
+        os.close(pipe)
 
 
 class Registry:
@@ -241,11 +346,7 @@ def start(
     options: Iterable[str] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a server; see `Server` for the arguments."""
-    command = _COMMANDS[kind]
-    require(command[0])
-    if kind == "waitress" and app.endswith("()"):
-        app = app.removesuffix("()")
-        command += ("--call",)
+    command = _command(kind, app, folder, options)
     settings = {
         name: value
         for name, value in os.environ.items()
@@ -258,7 +359,7 @@ def start(
     settings.update(environment or {})
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-u", "-m", *command, *options, app],
+            command,
             cwd=folder,
             env=settings,
             stdin=subprocess.DEVNULL,
@@ -266,6 +367,21 @@ def start(
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that the workers can be killed with it
         )
+
+
+def _command(kind: str, app: str, folder: Path, options: Iterable[str]) -> list[str]:
+    if kind == "nginx":
+        # Debian has it where only root looks.
+        nginx = shutil.which("nginx", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin")
+        if nginx is None:
+            unavailable("the command nginx is not installed")
+        return [nginx, "-e", "stderr", "-p", str(folder), "-c", str(folder / app)]
+    command = _COMMANDS[kind]
+    require(command[0])
+    if kind == "waitress" and app.endswith("()"):
+        app = app.removesuffix("()")
+        command += ("--call",)
+    return [sys.executable, "-u", "-m", *command, *options, app]
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -4,51 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http.client import HTTPResponse
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
 
-from live.servers import Serve, Server, request, wait_for
+from live.servers import App, Serve, Server, request, staged, wait_for
 from support import require
 
 pytestmark = pytest.mark.live
 
 APPS = {"plain": (), "flask_app": ("flask",), "django_app": ("django",)}
-
-
-@dataclass
-class App:
-    """One of the apps, served, with the files by which it and the test tell each other things."""
-
-    server: Server
-    notes: Path
-    signal: Path
-    file: Path
-    pipe: int
-
-    def target(self, path: str) -> str:
-        """The target of a request for *path* that tells the app where these files are."""
-        files = {"notes": self.notes, "signal": self.signal, "file": self.file}
-        return f"{path}?{urlencode({name: str(file) for name, file in files.items()})}"
-
-    def go_on(self) -> None:
-        """Let the app go on that waits for the signal."""
-        os.write(self.pipe, b"!")
-
-    def noted(self) -> list[str]:
-        """What the app has noted so far."""
-        return self.notes.read_text().splitlines()
-
-    def both(self, method: str, path: str, body: bytes = b"") -> tuple[bytes, bytes]:
-        """What comes over the wire with the middleware, and without it."""
-        target = self.target(path)
-        return (
-            self.server.exchange(request(method, target, body)),
-            self.server.exchange(request(method, target, body, {"X-Bare": "1"})),
-        )
 
 
 @pytest.fixture(scope="session")
@@ -70,15 +36,8 @@ def app(
     require(*APPS[name])
     if (kind, name) not in servers:
         servers[kind, name] = serve(kind, f"apps.{name}:app")
-    signal, notes, file = tmp_path / "signal", tmp_path / "notes", tmp_path / "file"
-    os.mkfifo(signal)
-    notes.touch()
-    file.write_bytes(b"content\n" * 10_000)
-    pipe = os.open(signal, os.O_RDWR)  # so that the app need not wait for us to open it
-    try:
-        yield App(servers[kind, name], notes, signal, file, pipe)
-    finally:
-        os.close(pipe)
+    with staged(servers[kind, name], tmp_path) as app:
+        yield app
 
 
 every_app = pytest.mark.parametrize("app", list(APPS), indirect=True)
