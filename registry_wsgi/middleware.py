@@ -25,7 +25,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import (
@@ -71,14 +71,15 @@ class LocalRegistry:
             what has expired in the trash, so that it takes no longer in a larger store; another
             cache's ``prune()`` is called. If it fails, the answer is 500 and the model is deleted.
         authorize: Called as ``authorize(environ, "delete", name)`` with the full name
-            (``host/namespace/model:tag``) before the cache is asked. If it returns False the
+            (``host/namespace/model:tag``) before the cache is asked. Unless it returns True the
             answer is 403; a `werkzeug.exceptions.HTTPException` that it raises is the answer; any
             other exception is a 500. In none of these cases anything is deleted. Names are
             equal without regard to case.
         logger: Takes one record for each request handled here, ERROR for a 5xx, WARNING for a 4xx,
             else INFO, with the attributes ``error``, ``status``, ``method``, ``path``,
-            ``content_length``, ``remote``, ``proto`` and ``query``. None: the logger
-            ``registry_wsgi``.
+            ``content_length``, ``remote``, ``proto`` and ``query``, but for those that the record
+            factory of the application sets. If it fails, that is noted on stderr as logging does,
+            and the answer stands. None: the logger ``registry_wsgi``.
         max_content_length: How many bytes a request body may have.
 
     It keeps no state of a request, so one object serves any number of threads.
@@ -179,11 +180,16 @@ class LocalRegistry:
             if isinstance(value, str):
                 fields[key] = escape(value)
         message = "%(method)s %(path)s %(status)d" + (" %(error)s" if error else "")
+        record = (self.logger.name, level, __file__, 0, message, (fields,), None)
         try:
-            self.logger.log(level, message, fields, exc_info=cause, extra=fields)
-        except KeyError:
-            # The application's own records have one of these attributes already.
-            self.logger.log(level, message, fields, exc_info=cause)
+            factory = logging.getLogRecordFactory()
+            # What the application's own records have already cannot be set once more.
+            taken = () if factory is logging.LogRecord else vars(factory(*record))
+            extra = {key: value for key, value in fields.items() if key not in taken}
+            self.logger.log(level, message, fields, exc_info=cause, extra=extra)
+        except Exception:  # noqa: BLE001 - the model may be deleted, so the answer stands
+            with suppress(Exception):
+                logging.Handler().handleError(logging.LogRecord(*record))
 
 
 def create_app() -> LocalRegistry:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -120,22 +121,89 @@ def test_only_true_lets_in() -> None:
     assert not shelf.deleted
 
 
-def test_records_with_attributes_of_their_own_do_no_harm() -> None:
-    """Where an application's log records have a `path` already, a delete is answered."""
-    factory = logging.getLogRecordFactory()
+def test_records_with_attributes_of_their_own_keep_them(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an application's log records have a `path` already, that stays, and ours are added."""
 
-    def with_path(*arguments: Any, **more: Any) -> logging.LogRecord:
-        record = factory(*arguments, **more)
-        record.path = "/"
-        return record
+    class WithPath(logging.LogRecord):
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            super().__init__(*arguments, **more)
+            self.path = f"{self.name} {self.getMessage()}"
 
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(logging, "_logRecordFactory", WithPath)
+    assert delete(LocalRegistry(None, Shelf())).status_int == 200
+    (record,) = map(vars, caplog.records)
+    assert record["path"] == "registry_wsgi DELETE /api/delete 200"
+    assert (record["method"], record["status"], record["error"]) == ("DELETE", 200, None)
+
+
+class Failing(logging.Handler):
+    """A handler that fails."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+        self.calls = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Fail."""
+        self.calls += 1
+        raise self.error
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    """A logger of the test's own."""
     logger = logging.getLogger("registry_wsgi.test")
     logger.setLevel(logging.INFO)
-    logging.setLogRecordFactory(with_path)
-    try:
+    yield logger
+    logger.handlers.clear()
+    logger.filters.clear()
+
+
+@pytest.mark.parametrize("error", [KeyError("of a handler"), OSError("disk full"), ValueError()])
+@pytest.mark.parametrize("use", ["handler", "filter"])
+@pytest.mark.parametrize("errors", [{}, {"unlink": StoreError("the cause")}])
+def test_a_log_that_fails_does_not_change_the_answer(
+    error: Exception,
+    use: str,
+    errors: dict[str, Exception],
+    logger: logging.Logger,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The record is tried once; stderr has what went wrong, and what the record would have said."""
+    shelf = Shelf(**errors)
+    failing = Failing(error)
+    if use == "handler":
+        logger.addHandler(failing)
+    else:
+        failing.filter = failing.emit  # type: ignore[method-assign, assignment]
+        logger.addFilter(failing)
+    answer = delete(LocalRegistry(None, shelf, logger=logger))
+    assert answer.status_int == (500 if errors else 200)
+    assert shelf.deleted != bool(errors)
+    assert failing.calls == 1
+    noted = capsys.readouterr().err
+    assert f"\n{type(error).__name__}" in noted
+    assert f"'status': {answer.status_int}" in noted
+    assert ("the cause" in noted) == bool(errors)
+
+
+def test_a_log_that_fails_is_noted_as_logging_is_told_to(
+    logger: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at all with `raiseExceptions` off; and not even a closed stderr changes the answer."""
+    logger.addHandler(Failing(OSError("disk full")))
+    with monkeypatch.context() as patch:
+        patch.setattr(logging, "raiseExceptions", False)
         assert delete(LocalRegistry(None, Shelf(), logger=logger)).status_int == 200
-    finally:
-        logging.setLogRecordFactory(factory)
+    assert capsys.readouterr().err == ""
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed)
+    assert delete(LocalRegistry(None, Shelf(), logger=logger)).status_int == 200
 
 
 class Untouched(io.RawIOBase):
