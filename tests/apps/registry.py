@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("registry_wsgi")
 logger.setLevel(logging.INFO)
 logger.addHandler(JSONLines(os.environ["LOG"]))
+lines = logging.FileHandler(Path(os.environ["LOG"]).with_suffix(".txt"), encoding="utf-8")
+lines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+logger.addHandler(lines)
 
 
 def fallback(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

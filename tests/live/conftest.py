@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from live.servers import KINDS, Nginx, Registry, Serve, Server
+from live.servers import KINDS, Nginx, Registry, Serve, Server, plain
 from support import Tree, contents
 
 SERVERS = pytest.StashKey[list[Server]]()
@@ -96,4 +96,5 @@ def registry(registry_server: tuple[Server, Path, Path]) -> Registry:
             path.unlink()
     assert contents(root) == {}
     log.write_text("")
+    plain(log).write_text("")
     return Registry(server, Tree(root), log)

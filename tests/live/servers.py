@@ -108,6 +108,11 @@ def request(
     return "".join(f"{line}\r\n" for line in [*lines, ""]).encode() + body
 
 
+def plain(log: Path) -> Path:
+    """Where tests/apps/registry.py has its log as lines of text."""
+    return log.with_suffix(".txt")
+
+
 def read_answer(connection: socket.socket, method: str = "GET") -> Answer | None:
     """Read one response; None if the server dropped the connection instead."""
     with HTTPResponse(connection, method=method) as response:
@@ -331,6 +336,10 @@ class Registry:
     def logged(self) -> list[dict[str, Any]]:
         """The log records of the test so far."""
         return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+    def lines(self) -> list[str]:
+        """The lines of the plain log of the test so far."""
+        return plain(self._log).read_text().split("\n")[:-1]
 
     def wait_for_log(self, count: int = 1) -> list[dict[str, Any]]:
         """The log records, once there are *count* of them."""
