@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -18,9 +19,11 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import ServiceUnavailable, TooManyRequests, Unauthorized
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from registry_wsgi import DiskStore, LocalRegistry, ModelCache
+from registry_wsgi import DiskStore, LocalRegistry, MemoryStore, ModelCache
+from registry_wsgi.body import read_model
 from registry_wsgi.errors import InvalidNameError, StoreError
-from support import Tree, contents, require
+from registry_wsgi.names import Name
+from support import HOST, Tree, contents, manifest, require
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -637,3 +640,49 @@ def test_no_request_is_our_fault() -> None:
             assert json.loads(answer).keys() == {"code", "error"}
 
     check()
+
+
+# How many bodies are generated; tox has one Python do 10,000.
+EXAMPLES = int(os.environ.get("REGISTRY_WSGI_EXAMPLES", "400"))
+
+
+def state(store: MemoryStore) -> list[object]:
+    """All that is in a store."""
+    manifests = {key: store.read(key) for key in store.manifests()}
+    blobs = {name: store.get_blob(name) for name in store.blobs()}
+    return [manifests, blobs, [*store.deleted()]]
+
+
+@pytest.mark.parametrize("kind", ["documents", "fragments", "around", "noise"])
+def test_no_body_changes_anything_but_what_it_deletes(kind: str) -> None:
+    """Never a 5xx, JSON in each error, and nothing in the store changes without a 200."""
+    require("hypothesis")
+    from hypothesis import HealthCheck, given, settings
+
+    from strategies import bodies
+
+    def check(body: bytes) -> None:
+        store = MemoryStore(clock=lambda: 0)
+        for model in ("smol", "other"):
+            store.put_manifest(f"{HOST}/library/{model}/latest", manifest(model.encode()))
+        before = state(store)
+        status, answer = bare(LocalRegistry(None, ModelCache(store)), body)
+        if status == 200:
+            assert answer == b""
+            assert [*store.manifests()] == [f"{HOST}/library/other/latest"]
+            assert store.find(Name.parse(read_model(body))) is None
+        else:
+            assert status in (400, 404)
+            found = json.loads(answer)
+            assert found.keys() == {"code", "error"}
+            assert found["error"].isprintable()
+            assert len(answer) < 10_000
+            assert state(store) == before
+
+    limits = settings(
+        deadline=None,
+        derandomize=True,
+        max_examples=EXAMPLES // 4,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    limits(given(bodies()[kind])(check))()
