@@ -31,7 +31,7 @@ from .names import Name
 from .stores.base import Blob, Deleted, Store
 from .verifier import Verifier, VerifyReport
 
-__all__ = ["Cache", "DeletedModel", "Model", "ModelCache", "PruneReport"]
+__all__ = ["Cache", "DeletedModel", "Model", "ModelCache", "PruneReport", "Usage"]
 
 _log = logging.getLogger("registry_wsgi")
 
@@ -111,6 +111,21 @@ class DeletedModel:
         return self.name
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """
+    The space that some models take together.
+
+    Attributes:
+        size: The bytes of all their blobs, each counted once.
+        shared: How many of those bytes other models use too, so that deleting these does not free
+            them.
+    """
+
+    size: int
+    shared: int
+
+
 class ModelCache:
     """
     Models in a store: deleted with a way back, and removed only when nothing needs them.
@@ -186,15 +201,7 @@ class ModelCache:
         Raises:
             StoreError: The storage failed.
         """
-        found = []
-        for key in self.store.manifests():
-            try:
-                name = Name.from_key(key)
-                manifest = self.store.read(key)
-                if manifest is not None:
-                    found.append((name, manifest.modified, parse_manifest(manifest.data)))
-            except (InvalidNameError, StoreError) as error:
-                _log.warning("manifests/%s: %s", escape(key), error)
+        found = list(self._models())
         users = Counter(blob for _, _, blobs in found for blob in blobs)
         return sorted(
             (
@@ -208,6 +215,27 @@ class ModelCache:
             ),
             key=lambda model: model.name,
         )
+
+    def usage(self, names: Iterable[str]) -> Usage:
+        """
+        Add up the space that the models *names* take together.
+
+        A name that no model has, and a model whose manifest cannot be read, count nothing.
+
+        Raises:
+            InvalidNameError: One of *names* is no valid name.
+            StoreError: The storage failed.
+        """
+        wanted = {self.store.find(Name.parse(name)) for name in names}
+        ours: dict[str, int | None] = {}
+        theirs: set[str] = set()
+        for name, _, blobs in self._models():
+            if name.key in wanted:
+                ours |= blobs
+            else:
+                theirs |= blobs.keys()
+        shared = _total(size for blob, size in ours.items() if blob in theirs)
+        return Usage(_total(ours.values()), shared)
 
     def deleted(self) -> list[DeletedModel]:
         """
@@ -365,6 +393,16 @@ class ModelCache:
         return Verifier(
             self.store, wanted, deep=deep, repair=repair, threads=threads, progress=progress
         ).run()
+
+    def _models(self) -> Iterator[tuple[Name, float, dict[str, int | None]]]:
+        for key in self.store.manifests():
+            try:
+                name = Name.from_key(key)
+                manifest = self.store.read(key)
+                if manifest is not None:
+                    yield name, manifest.modified, parse_manifest(manifest.data)
+            except (InvalidNameError, StoreError) as error:
+                _log.warning("manifests/%s: %s", escape(key), error)
 
     def _deleted(self, wanted: Name | None = None) -> Iterator[tuple[Deleted, Name]]:
         for entry in reversed(self.store.deleted()):

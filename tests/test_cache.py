@@ -18,7 +18,7 @@ import pytest
 from werkzeug.test import Client
 
 from registry_wsgi import DiskStore, LocalRegistry, MemoryStore, ModelCache
-from registry_wsgi.cache import DeletedModel, Model, PruneReport
+from registry_wsgi.cache import DeletedModel, Model, PruneReport, Usage
 from registry_wsgi.durations import Duration
 from registry_wsgi.errors import (
     InvalidDurationError,
@@ -367,6 +367,22 @@ def test_a_model_has_its_size_and_what_of_it_is_shared(kind: Kind, cache: ModelC
     }
     cache.unlink("example.com/ns/other:v1")
     assert {model.name: model.shared for model in cache.models()} == {NAME: 0, "h/n/alone:t": 0}
+
+
+def test_models_together_have_each_blob_once(kind: Kind, cache: ModelCache) -> None:
+    """What only they share is not shared with others; who is not there counts nothing."""
+    kind.put(KEY, b"weights", b"template")
+    kind.put(OTHER, b"other", b"template")
+    kind.put(f"{HOST}/library/third/latest", b"third", b"template")
+    config = 2  # bytes, and the same in all of them
+    assert cache.usage([]) == cache.usage(["absent"]) == Usage(0, 0)
+    assert cache.usage(["smol"]) == Usage(7 + 8 + config, 8 + config)
+    assert cache.usage(["SMOL", "absent", NAME]) == cache.usage(["smol"])
+    pair = ["smol", "example.com/ns/other:v1"]
+    assert cache.usage(pair) == Usage(7 + 5 + 8 + config, 8 + config)
+    assert cache.usage([*pair, "third"]) == Usage(7 + 5 + 5 + 8 + config, 0)
+    with pytest.raises(InvalidNameError):
+        cache.usage(["../x"])
 
 
 def test_a_model_has_the_time_of_its_manifest(kind: Kind, cache: ModelCache, clock: Clock) -> None:
