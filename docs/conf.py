@@ -11,9 +11,10 @@ author = "registry-wsgi authors"
 copyright = "2026, registry-wsgi authors"
 release = version = importlib.metadata.version("registry-wsgi")
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon", "sphinx_click"]
 exclude_patterns = ["_build"]
 default_role = "py:obj"  # single backquotes, as in the docstrings, name an object and are checked
+smartquotes_action = "qe"  # quotes and ellipses: two hyphens are an option
 html_theme = "furo"
 html_title = f"{project} {release}"
 

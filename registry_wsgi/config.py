@@ -10,7 +10,8 @@ variable                    default                   meaning
 ``REGISTRY_WSGI_HOLD``      ``1d``                    how long at most pulls hold a removal back
 ``REGISTRY_WSGI_PRUNE``     ``1``                     ``0``: no prune after a delete, under
                                                       `registry_wsgi.create_app` and
-                                                      ``python -m registry_wsgi``
+                                                      ``registry-wsgi serve``
+``REGISTRY_WSGI_TOKEN``     none                      who may delete, under ``registry-wsgi serve``
 =========================== ========================= ==========================================
 
 Durations are written ``0``, ``90s``, ``15m``, ``12h``, ``7d`` or ``2w``. An empty variable counts

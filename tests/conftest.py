@@ -12,7 +12,7 @@ from support import Tree
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the person who runs the tests reaches them, and no test their models."""
-    for variable in ("OLLAMA_MODELS", "RETENTION", "IN_FLIGHT", "HOLD", "PRUNE"):
+    for variable in ("OLLAMA_MODELS", "RETENTION", "IN_FLIGHT", "HOLD", "PRUNE", "TOKEN"):
         monkeypatch.delenv(variable, raising=False)
         monkeypatch.delenv(f"REGISTRY_WSGI_{variable}", raising=False)
     monkeypatch.setenv("HOME", "/nonexistent")

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -142,7 +143,7 @@ def fill(tree: Tree) -> None:
 
 
 def require(*modules: str) -> None:
-    """Skip the test if a module is not installed; see `unavailable`."""
+    """Skip the test (or the test module) if a module is not installed; see `unavailable`."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
             unavailable(f"the package {module} is not installed")
@@ -155,8 +156,16 @@ def require_command(*commands: str) -> None:
             unavailable(f"the command {command} is not installed")
 
 
+def installation() -> Distribution:
+    """The package as it is installed, with its metadata; without it, see `unavailable`."""
+    try:
+        return distribution("registry-wsgi")
+    except PackageNotFoundError:
+        unavailable("registry-wsgi is not installed")
+
+
 def unavailable(reason: str) -> NoReturn:
     """Skip the test, or fail it where REGISTRY_WSGI_REQUIRE_LIVE=1 says that nothing is to lack."""
     if os.environ.get("REGISTRY_WSGI_REQUIRE_LIVE") == "1":
         pytest.fail(reason)
-    pytest.skip(reason)
+    pytest.skip(reason, allow_module_level=True)

@@ -1,4 +1,4 @@
-"""`python -m registry_wsgi`: what the README promises of the first five minutes."""
+"""The command line: what each command does, says and answers, within this process."""
 
 from __future__ import annotations
 
@@ -7,28 +7,32 @@ import logging
 import os
 import re
 import shlex
-import signal
-import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import closing
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import registry_wsgi
-from registry_wsgi import open_cache
-from registry_wsgi.__main__ import main
+from registry_wsgi import ModelCache, open_cache
+from registry_wsgi.cache import Model
 from registry_wsgi.sample import make_sample
-from support import Tree, broken, contents, unavailable
+from support import Tree, broken, contents, installation, require
 
-LIMIT = 20.0  # seconds for anything that is waited for
+require("click", "rich")
+
+import click  # noqa: E402 - see above
+
+from registry_wsgi.cli import cli, main  # noqa: E402
 
 SAMPLE = ["sample-chat:latest", "sample-chat:terse", "sample-embed:latest"]
-DELETED = "manifests/registry.ollama.ai/library/sample-chat/latest"
+COMMANDS = ["list", "rm", "deleted", "restore", "prune", "verify", "serve", "demo"]
+
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -38,6 +42,27 @@ def sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_sample(root)
     monkeypatch.setenv("OLLAMA_MODELS", str(root))
     return root
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command, and give its exit code, output and errors."""
+
+    def run(*argv: str, program: str = "registry-wsgi") -> tuple[int, str, str]:
+        code = main(argv, program)
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def at(days: float, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Let the commands run that many days from now: nothing can look older than it is."""
+    later = time.time() + days * 86_400
+    monkeypatch.setattr(
+        "registry_wsgi.cli.open_cache",
+        lambda location: open_cache(location, clock=lambda: later),
+    )
+    return later
 
 
 # The sample
@@ -68,77 +93,436 @@ def test_the_sample_can_be_made_again_in_its_place(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-# The commands, within this process
+# list and deleted
 
 
-def test_list_shows_each_model_with_its_size(
-    sample: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The names are short, as Ollama shows them."""
-    assert main(["list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == SAMPLE
-    assert all(re.search(r" [12],\d{3} bytes$", line) for line in lines)
+def test_list_shows_names_sizes_and_times(sample: Path, run: Run) -> None:
+    """The names are short, as Ollama shows them; what is not a terminal gets plain text."""
+    code, out, err = run("list")
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert lines[0].split() == ["NAME", "SIZE", "SHARED", "MODIFIED"]
+    assert [line.split()[0] for line in lines[1:]] == SAMPLE
+    assert re.fullmatch(r"\S+ +2\.1 kB +2\.1 kB +[\d-]{10} [\d:]{5}", lines[1])
 
 
-def test_deleted_says_until_when_a_model_can_be_restored(
-    sample: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """And that it cannot, once its blobs are gone."""
-    open_cache().unlink("sample-embed")
-    open_cache().unlink("sample-chat")
+def test_list_writes_exact_json(sample: Path, run: Run) -> None:
+    """Bytes, and times in ISO form with their zone."""
+    found = json.loads(run("list", "--json")[1])
+    models = open_cache().models()
+    assert [model["name"] for model in found] == [model.name for model in models]
+    assert [model["size"] for model in found] == [2130, 2148, 1113]
+    assert [datetime.fromisoformat(model["modified"]) for model in found] == [
+        model.modified for model in models
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "order"),
+    [
+        ([], [0, 1, 2]),
+        (["--reverse"], [2, 1, 0]),
+        (["--sort", "size"], [1, 0, 2]),
+        (["--sort", "size", "--reverse"], [2, 0, 1]),
+        (["--sort", "modified"], [2, 1, 0]),
+    ],
+)
+def test_list_sorts(sample: Path, run: Run, options: list[str], order: list[int]) -> None:
+    """By name from a to z, by size and time from the top."""
+    for seconds, path in enumerate(sorted(sample.glob("manifests/*/*/*/*"))):
+        os.utime(path, (later := time.time() + 1_000 * seconds, later))
+    found = json.loads(run("list", "--json", *options)[1])
+    assert [model["name"].rpartition("/")[2] for model in found] == [SAMPLE[i] for i in order]
+
+
+def test_a_name_longer_than_a_line_is_whole(tree: Tree, run: Run) -> None:
+    """Nothing is cut off or broken where a program reads."""
+    name = f"{'h' * 240}/{'n' * 80}/{'m' * 80}:{'t' * 80}"
+    tree.add(name.replace(":", "/"), b"weights")
+    assert f"\n{name}  " in run("--models", str(tree.root), "list")[1]
+
+
+def test_a_name_is_no_markup(tree: Tree, run: Run) -> None:
+    """Nor an emoji: a host may have a colon and a tag another."""
+    tree.add("example.com:8080/ns/m/smile", b"weights")
+    assert "\nexample.com:8080/ns/m:smile " in run("--models", str(tree.root), "list")[1]
+
+
+def test_deleted_says_until_when_a_model_can_be_restored(sample: Path, run: Run) -> None:
+    """And what it lacks, once its blobs are gone."""
+    cache = open_cache()
+    cache.unlink("sample-embed")
+    cache.unlink("sample-chat")
     for path in sample.glob("trash/*/blobs/*"):
-        if (sample / "blobs" / path.name).stat().st_size == 1_050:  # the weights of sample-embed
+        if path.stat().st_size == 1_050:  # the weights of sample-embed
             (sample / "blobs" / path.name).unlink()
             path.unlink()
-    assert main(["deleted"]) == 0
-    first, second = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(
-        r"sample-chat:latest .* bytes, can be restored until [\d-]{10} [\d:]{5}", first
-    )
-    assert re.fullmatch(r"sample-embed:latest .* bytes, cannot be restored", second)
+            gone = path.name.replace("-", ":")
+    code, out, _ = run("deleted")
+    head, first, second, lacks = out.splitlines()
+    assert code == 0
+    assert head.split() == ["NAME", "SIZE", "DELETED", "RESTORABLE", "UNTIL"]
+    until = cache.deleted()[0].expires.astimezone()
+    assert re.fullmatch(rf"sample-chat:latest +2\.1 kB .* {until:%Y-%m-%d %H:%M} *", first)
+    assert re.fullmatch(r"sample-embed:latest .* not: blobs are gone *", second)
+    assert lacks == f"sample-embed:latest lacks {gone}"
+    chat, embed = json.loads(run("deleted", "--json")[1])
+    assert (chat["restorable"], chat["missing"]) == (True, [])
+    assert (embed["restorable"], embed["missing"]) == (False, [gone])
+    assert datetime.fromisoformat(chat["expires"]) == cache.deleted()[0].expires
 
 
-def test_restore_brings_a_model_back(sample: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is there as before."""
+def test_deleted_sorts(sample: Path, run: Run) -> None:
+    """The latest delete comes first, unless told otherwise."""
+    for name in SAMPLE:
+        open_cache().unlink(name)
+
+    def names(*options: str) -> list[int]:
+        found = json.loads(run("deleted", "--json", *options)[1])
+        return [SAMPLE.index(model["name"].rpartition("/")[2]) for model in found]
+
+    assert names() == [2, 1, 0]
+    assert names("--sort", "expires") == [0, 1, 2]
+    assert names("--sort", "size") == [1, 0, 2]
+    assert names("--sort", "name", "--reverse") == [2, 1, 0]
+
+
+@pytest.mark.parametrize("retention", ["0", "999999999w"])
+def test_any_retention_can_be_shown(
+    sample: Path, run: Run, monkeypatch: pytest.MonkeyPatch, retention: str
+) -> None:
+    """One that is past the end of the calendar, too."""
+    monkeypatch.setenv("REGISTRY_WSGI_RETENTION", retention)
+    assert run("rm", "sample-chat")[0] == 0
+    assert run("deleted")[0] == 0
+
+
+def test_an_empty_store_has_nothing_to_list(tree: Tree, run: Run) -> None:
+    """No output, no error; in JSON, an empty list."""
+    models = ["--models", str(tree.root)]
+    assert run(*models, "list") == run(*models, "deleted") == (0, "", "")
+    assert run(*models, "list", "--json") == (0, "[]\n", "")
+
+
+def test_a_damaged_manifest_is_a_line_on_stderr(tree: Tree, run: Run) -> None:
+    """The other models are listed; the damaged one can be deleted by its name."""
+    tree.add("smol", b"weights")
+    tree.write("bad", b"{")
+    models = ["--models", str(tree.root)]
+    code, out, err = run(*models, "list")
+    assert (code, out.count("\n")) == (0, 2)
+    assert re.fullmatch(r"registry-wsgi: manifests/.*/bad/latest: not a manifest.*\n", err)
+    assert run(*models, "rm", "bad")[0] == 0
+    assert run(*models, "list")[2] == ""
+
+
+# rm and restore
+
+
+def test_rm_says_what_is_freed_and_what_stays(sample: Path, run: Run) -> None:
+    """And when, and how to undo it."""
     before = contents(sample)
-    open_cache().unlink("sample-chat")
-    assert main(["restore", "sample-chat"]) == 0
-    assert capsys.readouterr().out == "restored registry.ollama.ai/library/sample-chat:latest\n"
+    expires = datetime.now(timezone.utc) + timedelta(days=7)
+    code, out, err = run("rm", "sample-chat")
+    deleted, outcome, undo = out.splitlines()
+    assert (code, err) == (0, "")
+    assert deleted == "Deleted sample-chat:latest"
+    assert outcome in {
+        f"62 bytes will be freed, by the first prune after {when.astimezone():%Y-%m-%d %H:%M}."
+        " 2.1 kB stay, as other models use them."
+        for when in (expires, expires + timedelta(minutes=1))
+    }
+    assert undo.endswith(f" --models {sample} restore sample-chat:latest")
+    assert run(*shlex.split(undo.partition("registry_wsgi ")[2]))[0] == 0
     assert contents(sample) == before
 
 
-def test_an_empty_store_has_nothing_to_list(
-    tree: Tree, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_what_only_the_deleted_models_share_does_not_stay(sample: Path, run: Run) -> None:
+    """The two that have their weights in common go together."""
+    _, out, _ = run("rm", "--yes", "sample-chat", "sample-chat:terse")
+    assert "\n2.2 kB will be freed, by the first prune after " in out
+    assert "stay" not in out
+
+
+def test_rm_takes_patterns(sample: Path, run: Run) -> None:
+    """Of the short names, without regard to case; a model that is meant twice goes once."""
+    code, out, _ = run("rm", "-y", "SAMPLE-chat:*", "sample-chat", "*:te[r]s?")
+    assert code == 0
+    assert out.splitlines()[:3] == ["Deleted 2 models:", *(f"  {name}" for name in SAMPLE[:2])]
+    assert out.rstrip().endswith(f" restore {SAMPLE[0]} {SAMPLE[1]}")
+    assert [model.name.rpartition("/")[2] for model in open_cache().models()] == SAMPLE[2:]
+
+
+@pytest.mark.parametrize("names", [["sample-chat", "sample-embed"], ["sample-embed*"]])
+def test_rm_of_several_does_nothing_unasked(sample: Path, run: Run, names: list[str]) -> None:
+    """Without a terminal to ask on it needs --yes, also for a pattern that matches one."""
+    before = contents(sample)
+    code, out, err = run("rm", *names)
+    assert (code, out) == (2, "")
+    assert err.startswith("registry-wsgi: there is no terminal to ask on: give --yes")
+    assert contents(sample) == before
+
+
+def test_rm_takes_all_or_none_of_the_names(sample: Path, run: Run) -> None:
+    """One that is misspelt is noticed before the first is deleted."""
+    before = contents(sample)
+    assert run("rm", "--yes", "sample-chat", "sample-enbed")[0] == 1
+    assert run("rm", "--yes", "sample-chat", "none*")[0] == 1
+    assert run("rm", "--yes", "sample-chat", "../x")[0] == 2
+    assert contents(sample) == before
+
+
+def test_rm_of_thousands_is_not_a_flood(
+    tree: Tree, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No output, no error."""
-    monkeypatch.setenv("OLLAMA_MODELS", str(tree.root))
-    assert main(["list"]) == main(["deleted"]) == 0
-    assert capsys.readouterr() == ("", "")
+    """The first are named; the line that undoes it has them all."""
+    for number in range(30):
+        tree.add(f"m{number:02}", b"weights")
+    _, out, _ = run("--models", str(tree.root), "rm", "-y", "*")
+    lines = out.splitlines()
+    assert lines[0] == "Deleted 30 models:"
+    assert lines[20:22] == ["  m19:latest", "  and 10 more"]
+    assert len(shlex.split(lines[-1].partition(" restore ")[2])) == 30
+    assert len(lines) < 25
+
+
+def test_what_went_before_a_failure_can_be_undone(
+    sample: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line for it is printed all the same."""
+    unlink = ModelCache.unlink
+
+    def once(self: ModelCache, name: str) -> bool:
+        return "terse" not in name and unlink(self, name)
+
+    monkeypatch.setattr(ModelCache, "unlink", once)
+    code, out, err = run("rm", "-y", "sample-chat*")
+    assert code == 1
+    assert out.startswith("Deleted sample-chat:latest\nUndo: ")
+    assert "sample-chat:terse: it has just been deleted by another" in err
+
+
+def test_restore_brings_models_back(sample: Path, run: Run) -> None:
+    """They are there as before; what cannot be restored does not hold up the others."""
+    before = contents(sample)
+    open_cache().unlink("sample-chat")
+    open_cache().unlink("sample-embed")
+    code, out, err = run("restore", "sample-chat", "absent", "sample-chat:terse", "Sample-Embed")
+    assert (code, out) == (1, "Restored sample-chat:latest\nRestored sample-embed:latest\n")
+    assert "absent:latest: no deleted model has this name\n" in err
+    assert "sample-chat:terse: no deleted model" in err
+    assert err.count("\n") == 2
+    assert contents(sample) == before
+
+
+@pytest.mark.parametrize("command", ["rm", "restore", "verify"])
+def test_unknown_names_suggest_the_nearest(sample: Path, run: Run, command: str) -> None:
+    """Of the models, or of the deleted ones."""
+    if command == "restore":
+        open_cache().unlink("sample-embed")
+    code, out, err = run(command, "sample-enbed")
+    assert (code, out) == (1, "")
+    assert "; is it sample-embed:latest" in err
+    assert ";" not in run(command, "zzz")[2]
+
+
+def test_the_undo_line_is_fit_for_a_shell(tmp_path: Path, run: Run) -> None:
+    """Whatever the directory is called."""
+    make_sample(root := tmp_path / "it's my $HOME/é")
+    _, out, _ = run("--models", str(root), "rm", "sample-chat")
+    words = shlex.split(out.splitlines()[-1])
+    assert words[-4:] == ["--models", str(root), "restore", SAMPLE[0]]
+
+
+def test_the_undo_line_has_the_command_that_was_typed(sample: Path, run: Run) -> None:
+    """That of a framework, or this very installation."""
+    _, out, _ = run("rm", "sample-chat", program="flask registry")
+    assert f"\nUndo: flask registry --models {sample} restore sample-chat:latest\n" in out
+    _, out, _ = run("rm", "sample-embed")
+    program = out.splitlines()[-1].removeprefix("Undo: ").partition(" --models")[0]
+    assert program in ("registry-wsgi", f"{shlex.quote(sys.executable)} -m registry_wsgi")
+
+
+# prune
+
+
+def test_prune_removes_what_is_no_longer_needed(sample: Path, run: Run) -> None:
+    """After a dry run that says the same and touches nothing."""
+    open_cache().unlink("sample-embed")
+    assert run("prune") == (0, "Removed nothing.\n", "")
+    before = contents(sample)
+    code, planned, _ = run("prune", "--age", "0", "--dry-run")
+    assert code == 0
+    assert contents(sample) == before
+    code, out, _ = run("prune", "--age", "0")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0] == "Removed 1 model and 2 blobs, 1.1 kB:"
+    assert lines[2].split() == ["deleted", "1", "2", "1.1", "kB"]
+    assert planned == out.replace("Removed", "Would remove")
+    assert open_cache().deleted() == []
+
+
+def test_prune_writes_exact_json(sample: Path, run: Run) -> None:
+    """The report, with its reasons."""
+    open_cache().unlink("sample-embed")
+    found = json.loads(run("prune", "--age", "0", "--json")[1])
+    assert found == {
+        "models": 1,
+        "blobs": 2,
+        "bytes": 1113,
+        "dry_run": False,
+        "reasons": {"expired": {"models": 1, "blobs": 2, "bytes": 1113}},
+        "held_blobs": 0,
+        "held_bytes": 0,
+        "held_until": None,
+    }
+
+
+def test_prune_says_what_it_holds_and_until_when(
+    tree: Tree, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a pull may be under way."""
+    tree.add("smol", b"weights")
+    tree.add_blob(b"orphan")
+    prune = ("--models", str(tree.root), "prune", "--age", "15m")
+    until = datetime.fromtimestamp(at(1 / 48, monkeypatch) + 86_400).astimezone()
+    found = json.loads(run(*prune, "--dry-run", "--json")[1])
+    assert (found["held_blobs"], found["held_bytes"]) == (1, 6)
+    assert abs(datetime.fromisoformat(found["held_until"]) - until) < timedelta(seconds=1)
+    assert run(*prune)[1] == (
+        "Removed nothing.\nHolds 1 blob, 6 bytes, as a pull may need them. A prune takes them when"
+        f" no pull is under way, at the latest from {until:%Y-%m-%d %H:%M}.\n"
+    )
+
+
+def test_prune_all_takes_old_models_too(
+    tree: Tree, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are older than the age, and no others."""
+    tree.add("old", b"old")
+    later = at(30, monkeypatch)
+    os.utime(tree.add("young", b"young"), (later, later))
+    models = ["--models", str(tree.root)]
+    code, out, _ = run(*models, "prune", "--all", "--age", "7d", "--yes")
+    assert code == 0
+    assert "\nolder than the age " in out
+    assert [path.parent.name for path in tree.manifests.glob("*/*/*/*")] == ["young"]
+    assert run(*models, "prune", "--age", "0", "--all", "-y")[0] == 0
+    assert contents(tree.root) == {}
+
+
+def test_prune_all_does_nothing_unasked(sample: Path, run: Run) -> None:
+    """Without a terminal it needs --yes; a dry run does not."""
+    before = contents(sample)
+    code, out, err = run("prune", "--all", "--age", "0")
+    assert (code, out) == (2, "")
+    assert err.startswith("registry-wsgi: there is no terminal to ask on: give --yes")
+    assert run("prune", "--all", "--age", "0", "--dry-run")[0] == 0
+    assert contents(sample) == before
+
+
+def test_prune_stops_at_a_damaged_manifest(sample: Path, run: Run) -> None:
+    """One line that names the file."""
+    (sample / "manifests/registry.ollama.ai/library/sample-chat/latest").write_text("{")
+    code, out, err = run("prune", "--age", "0")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "library/sample-chat/latest" in err
+
+
+def test_verbose_says_what_is_being_done(sample: Path, run: Run) -> None:
+    """Where there is no terminal for a progress bar."""
+    assert "registry-wsgi: reading manifests\n" in run("-v", "prune")[2]
+    assert run("prune")[2] == ""
+
+
+# verify
+
+
+def test_verify_finds_models_whole(sample: Path, run: Run) -> None:
+    """All, or those that are named; by size, or to the last byte."""
+    assert run("verify") == (0, "3 models, 7 blobs, 3.3 kB, sizes only: all is well\n", "")
+    code, out, _ = run("verify", "--deep", "--threads", "2", "sample-chat:*")
+    assert (code, out) == (0, "2 models, 5 blobs, 2.2 kB read: all is well\n")
+
+
+def test_verify_fails_when_something_is_wrong(sample: Path, run: Run) -> None:
+    """What, in which models, and exit code 1; also in JSON."""
+    (blob,) = [path for path in sample.glob("blobs/*") if path.stat().st_size == 1_050]
+    blob.write_bytes(b"x" * 1_050)
+    (sample / "blobs" / "\x1b[31mnotes").touch()
+    digest = blob.name.replace("-", ":")
+    assert run("verify")[0] == 0
+    code, out, _ = run("verify", "--deep")
+    assert code == 1
+    assert f"corrupt {digest}: its content is sha256:" in out
+    assert " (needed by sample-embed:latest)\n" in out
+    assert "\nforeign \\x1b[31mnotes: it is no blob\n" in out
+    assert out.endswith("read: 1 problem\n")
+    code, out, _ = run("verify", "--deep", "--json")
+    found = json.loads(out)
+    assert (code, found["ok"]) == (1, False)
+    assert [problem["kind"] for problem in found["problems"]] == ["corrupt", "foreign"]
+
+
+def test_verify_repairs_from_the_trash(sample: Path, run: Run) -> None:
+    """What is repaired is wrong no longer."""
+    open_cache().unlink("sample-chat:terse")
+    (blob,) = [path for path in sample.glob("blobs/*") if path.stat().st_size == 2_040]
+    blob.unlink()
+    code, out, _ = run("verify")
+    assert code == 1
+    assert out.startswith("missing sha256:")
+    code, out, _ = run("verify", "--repair")
+    assert code == 0
+    assert out.startswith("repaired missing sha256:")
+    assert broken(sample) == []
+
+
+# What goes wrong
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["restore", "sample-chat"], "sample-chat:latest: no deleted model has this name"),
+        ([], "Missing command; see registry-wsgi --help"),
+        (["frobnicate"], "No such command 'frobnicate'; see registry-wsgi --help"),
+        (["--frobnicate"], "No such option '--frobnicate'; see registry-wsgi --help"),
+        (["restore"], "Missing argument 'NAME...'; see registry-wsgi restore --help"),
+        (["rm"], "Missing argument 'NAME...'; see registry-wsgi rm --help"),
+        (["list", "a"], "Got unexpected extra argument (a); see registry-wsgi list --help"),
+        (["list", "--sort", "x"], "'x' is not one of 'name', 'size', 'shared', 'modified'"),
+        (["prune", "--age", "7"], 'invalid duration "7": write 0, 90s, 15m, 12h, 7d or 2w'),
+        (["prune", "--age", "-1d"], 'invalid duration "-1d"'),
+        (["prune", "--age"], "Option '--age' requires an argument"),
         (["restore", "../x"], 'invalid or missing name: "../x"'),
-        (["restore", "a\nb"], 'invalid or missing name: "a\\nb"'),
-        (["restore", ""], 'invalid or missing name: ""'),
+        (["rm", "a\nb"], 'invalid or missing name: "a\\nb"'),
+        (["rm", ""], 'invalid or missing name: ""'),
         (["restore", "x" * 2_000], "invalid or missing name"),
+        (["verify", "a b"], 'invalid or missing name: "a b"'),
+        (["verify", "--threads", "0"], "0 is not in the range"),
+        (["demo", "--port", "x"], "'x' is not a valid integer"),
+        (["demo", "--port", "-1"], "-1 is not in the range 0<=x<=65535"),
+        (["serve", "--port", "65536"], "65536 is not in the range"),
+        (["serve", "--host", "0.0.0.0"], 'anyone who reaches "0.0.0.0" could delete'),
+        (["serve", "--host", ""], 'anyone who reaches "" could delete'),
+        (["serve", "--host", "example.com"], 'anyone who reaches "example.com" could delete'),
+        (["serve", "--token-file", "/none"], "'/none' does not exist"),
+        (["--models", "/none\n", "list"], "'--models': /none\\n: no such directory"),
+        (["--models", "s4://x", "prune"], """'--models': "s4://x": not a directory"""),
+        (["fro\x1b[31m"], "No such command 'fro\\x1b[31m'"),
     ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_what_fails_is_one_line_on_stderr(
-    sample: Path, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
-) -> None:
-    """And exit code 1."""
-    assert main(argv) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert re.fullmatch(r"registry_wsgi: .*\n", captured.err)
-    assert message in captured.err
+def test_nonsense_is_a_usage_error(sample: Path, run: Run, argv: list[str], message: str) -> None:
+    """Exit code 2, and one line on stderr."""
+    code, out, err = run(*argv)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"registry-wsgi: .*\n", err)
+    assert message in err
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["list"], ["deleted"], ["restore", "x"]])
+@pytest.mark.parametrize("argv", [["list"], ["deleted"], ["restore", "x"], ["prune"], ["verify"]])
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
@@ -147,332 +531,164 @@ def test_what_fails_is_one_line_on_stderr(
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(
+    sample: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    run: Run,
     *,
-    command: list[str],
+    argv: list[str],
     variable: str,
     value: str,
     message: str,
 ) -> None:
-    """A misspelt directory does not silently become a sample."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    """Which is a failure, as nothing was typed wrong."""
     monkeypatch.setenv(variable, value)
-    monkeypatch.setenv("OLLAMA_MODELS", os.environ.get("OLLAMA_MODELS", str(tmp_path)))
-    assert main([*command, "--port", "0"]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith(f"registry_wsgi: {variable}: {message}")
-    assert captured.err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    code, out, err = run(*argv)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"registry-wsgi: {variable}: {message}")
+
+
+@pytest.mark.parametrize("text", ["", " \n ", "\udcff"], ids=["empty", "blank", "not UTF-8"])
+def test_a_token_file_without_a_token_is_refused(
+    sample: Path, run: Run, tmp_path: Path, text: str
+) -> None:
+    """Rather than everyone let in; bytes that are no text are a token like any."""
+    require("gunicorn")
+    file = tmp_path / "token"
+    file.write_bytes(os.fsencode(text))
+    code, _, err = run("serve", "--host", "256.256.256.256", "--token-file", str(file))
+    assert (code, err.count("\n")) == (1, 1)
+    assert ("the token is missing or empty" in err) == (not text.strip())
 
 
 @pytest.mark.parametrize(
-    "argv",
+    ("app", "message"),
     [
-        ["frobnicate"],
-        ["restore"],
-        ["restore", "a", "b"],
-        ["list", "a"],
-        ["--port", "x"],
-        ["--port", "-1"],
-        ["--port", "65536"],
-        ["--port"],
-        ["--frobnicate"],
+        ("json", "Invalid value for '--app': \"json\" is not MODULE:CALLABLE"),
+        (":app", '":app" is not MODULE:CALLABLE'),
+        ("nonexistent:app", 'there is no module "nonexistent"'),
     ],
-    ids=" ".join,
 )
-def test_nonsense_is_a_usage_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 2, and the usage on stderr."""
-    with pytest.raises(SystemExit) as caught:
-        main(argv)
-    assert caught.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("usage: python -m registry_wsgi ")
-
-
-def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 0."""
-    with pytest.raises(SystemExit) as caught:
-        main(["--help"])
-    assert caught.value.code == 0
-    assert "{serve,list,deleted,restore}" in capsys.readouterr().out
-
-
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """`serve` goes as far as it can without waiting for requests."""
-    level = logging.getLogger("werkzeug").level
-    monkeypatch.setattr("werkzeug.serving.BaseWSGIServer.serve_forever", lambda self: None)
-    yield
-    logging.getLogger("werkzeug").setLevel(level)
-
-
-@pytest.mark.usefixtures("served")
-def test_serve_says_where_the_models_are_and_what_to_type(
-    sample: Path, capsys: pytest.CaptureFixture[str]
+def test_an_app_that_cannot_be_is_refused_at_once(
+    sample: Path, run: Run, monkeypatch: pytest.MonkeyPatch, app: str, message: str
 ) -> None:
-    """The interpreter is the one in use, as the reader's shell may have another."""
-    assert main(["--port", "0"]) == 0
-    out = capsys.readouterr().out
-    assert f"Models in {sample}: 3\n" in out
-    assert [line.split()[0] for line in out.splitlines()[1:4]] == SAMPLE
-    python = shlex.quote(sys.executable)
-    assert f"OLLAMA_MODELS={sample} {python} -m registry_wsgi restore {SAMPLE[0]}\n" in out
+    """Before anything is started."""
+    require("gunicorn")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    code, _, err = run("serve", "--port", "0", "--app", app)
+    assert (code, err.count("\n")) == (2, 1)
+    assert message in err
 
 
-@pytest.mark.usefixtures("served")
-def test_serve_without_models_has_nothing_to_delete(
-    tree: Tree, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("argv", "package", "extra"),
+    [(["list"], "rich", "cli"), (["serve"], "gunicorn.app.base", "serve")],
+    ids=["rich", "gunicorn"],
+)
+def test_an_absent_package_says_what_to_install(
+    sample: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    argv: list[str],
+    package: str,
+    extra: str,
 ) -> None:
-    """A store that is there is served, even if it is empty."""
-    monkeypatch.setenv("OLLAMA_MODELS", str(tree.root))
-    assert main(["serve", "--port", "0"]) == 0
-    out = capsys.readouterr().out
-    assert f"Models in {tree.root}: none\nServing http://127.0.0.1:" in out
-    assert "curl" not in out
+    """One line, fit for a shell."""
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "registry_wsgi.serving", raising=False)
+    code, out, err = run(*argv)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.endswith(f": pip install 'registry-wsgi[{extra}]'\n")
 
 
-@pytest.mark.usefixtures("served")
-def test_serve_does_not_promise_a_way_back_when_there_is_none(
-    sample: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With a retention of 0 a delete is final."""
-    monkeypatch.setenv("REGISTRY_WSGI_RETENTION", "0")
-    assert main(["--port", "0"]) == 0
-    out = capsys.readouterr().out
-    assert "It cannot be brought back: REGISTRY_WSGI_RETENTION is 0.\n" in out
-    assert "registry_wsgi restore" not in out
+def test_a_log_line_cannot_be_forged(tree: Tree, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands in a message, it is one line and drives no terminal."""
+
+    def models(cache: ModelCache) -> list[Model]:
+        logging.getLogger("registry_wsgi").warning("a\nb\x1b[31m")
+        return []
+
+    monkeypatch.setattr(ModelCache, "models", models)
+    assert run("--models", str(tree.root), "list")[2] == "registry-wsgi: a\\nb\\x1b[31m\n"
 
 
-@pytest.mark.usefixtures("served")
-def test_serve_can_have_its_models_in_memory(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Though there are none in there."""
-    monkeypatch.setenv("OLLAMA_MODELS", "memory:")
-    assert main(["--port", "0"]) == 0
-    assert "Models in memory:: none\n" in capsys.readouterr().out
+def test_the_log_is_left_as_it_was(sample: Path, run: Run) -> None:
+    """For a program that calls this."""
+    log = logging.getLogger("registry_wsgi")
+    before = (log.level, [*log.handlers])
+    run("-v", "list")
+    assert (log.level, log.handlers) == before
 
 
-@pytest.mark.usefixtures("served")
-def test_a_port_in_use_is_one_line_on_stderr(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And no sample is made for nothing."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with closing(socket.create_server(("127.0.0.1", 0))) as other:
-        port = other.getsockname()[1]
-        assert main(["--port", str(port)]) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err == (
-        f"registry_wsgi: port {port}: Address already in use (0: any that is free)\n"
+# Help
+
+
+def test_help_names_the_commands(run: Run) -> None:
+    """In the order of use, each with a whole line."""
+    code, out, _ = run("--help")
+    assert code == 0
+    lines = out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in lines] == COMMANDS
+    assert all(line.endswith(".") and not line.endswith("...") for line in lines)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help(run: Run, command: str) -> None:
+    """Every option says what it does."""
+    code, out, _ = run(command, "-h")
+    assert code == 0
+    assert out.startswith(f"Usage: registry-wsgi {command} [OPTIONS]")
+    options = [x for x in cli.commands[command].params if isinstance(x, click.Option)]
+    assert all(option.help for option in options)
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    """As its metadata has it."""
+    version = installation().version
+    assert run("--version") == (0, f"registry-wsgi, version {version}\n", "")
+
+
+def test_help_loads_neither_rich_nor_a_server() -> None:
+    """So it is there at once."""
+    script = """\
+import sys
+import time
+from registry_wsgi.cli import main
+assert main(["--help"]) == 0
+loaded = {"rich", "gunicorn", "flask", "django"} & set(sys.modules)
+assert not loaded, loaded
+"""
+    subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(Path(registry_wsgi.__file__).parents[1])},
+        stdout=subprocess.DEVNULL,
     )
-    assert list(tmp_path.iterdir()) == []
 
 
-# The command, as a process of its own
-
-
-class Command:
-    """`python -m registry_wsgi` in a child process, with its output."""
-
-    def __init__(self, folder: Path, environment: dict[str, str], *arguments: str) -> None:
-        self.folder = folder
-        self.environment = {
-            **os.environ,
-            "HOME": str(folder),
-            "TMPDIR": str(folder),
-            "PYTHONPATH": str(Path(registry_wsgi.__file__).parents[1]),
-            **environment,
-        }
-        self.errors = folder / "stderr"
-        # Where the tests run in the background, a child would not hear Ctrl-C.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            with self.errors.open("wb") as errors:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-m", "registry_wsgi", "--port=0", *arguments],
-                    cwd=folder,
-                    env=self.environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    text=True,
-                )
-        finally:
-            signal.signal(signal.SIGINT, before)
-        assert self.process.stdout is not None
-        with self.process.stdout as stdout:
-            self.lines = []
-            for line in stdout:
-                self.lines.append(line.rstrip("\n"))
-                if line.startswith("Serving "):
-                    break
-            else:
-                self.process.wait(LIMIT)
-                pytest.fail(f"it does not serve: {self.lines} {self.errors.read_text()}")
-
-    def printed(self, start: str) -> str:
-        """The one printed line that starts with *start* after its indent."""
-        (line,) = [line for line in self.lines if line.strip().startswith(start)]
-        return line.strip()
-
-    def request(self) -> tuple[int, bytes]:
-        """Send the request that the printed curl line would."""
-        curl, *options, url, _, body = shlex.split(self.printed("curl "))
-        assert [curl, *options] == ["curl", "-i", "-X", "DELETE"]
-        request = urllib.request.Request(url, body.encode(), method="DELETE")
-        try:
-            with urllib.request.urlopen(request, timeout=LIMIT) as response:
-                return response.status, response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read()
-
-    def run(self, command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command line in a shell, beside the server."""
-        return subprocess.run(
-            command,
-            check=False,
-            shell=True,
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-        )
-
-    def interrupt(self) -> int:
-        """Press Ctrl-C, and tell the exit code."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(LIMIT)
-
-
-Serve = Callable[..., Command]
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start the command in an empty home."""
-    started = []
-
-    def start(environment: dict[str, str] | None = None, *arguments: str) -> Command:
-        started.append(Command(tmp_path, environment or {}, *arguments))
-        return started[-1]
-
-    yield start
-    for command in started:
-        command.process.kill()
-        command.process.wait(LIMIT)
-
-
-@pytest.mark.live
-def test_a_model_of_the_sample_is_deleted_and_brought_back(serve: Serve) -> None:
-    """All by the lines that are printed, on a machine without models."""
-    command = serve()
-    assert "so this is a sample" in command.lines[0]
-    root = Path(command.printed("Models in ").removeprefix("Models in ").removesuffix(": 3"))
-    assert root.parent == command.folder
-    before = contents(root)
-    assert broken(root) == []
-
-    assert command.request() == (200, b"")
-    assert not (root / DELETED).exists()
-    status, body = command.request()
-    assert (status, json.loads(body)["code"]) == (404, "not_found")
-    restore = command.printed("OLLAMA_MODELS=")
-    there = command.run(re.sub("restore .*", "list", restore)).stdout
-    assert "sample-chat:terse" in there
-    assert "sample-chat:latest" not in there
-    assert "sample-chat:latest" in command.run(re.sub("restore .*", "deleted", restore)).stdout
-
-    result = command.run(restore)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert contents(root) == before
-    assert command.request() == (200, b"")
-
-
-@pytest.mark.live
-@pytest.mark.parametrize("home", [True, False], ids=["in the home", "elsewhere"])
-def test_the_models_that_are_there_are_served(serve: Serve, tmp_path: Path, home: bool) -> None:
-    """Also in a directory that a shell would take for several words, and worse."""
-    root = tmp_path / (".ollama/models" if home else "it's my $HOME/é")
-    make_sample(root)
-    command = serve({} if home else {"OLLAMA_MODELS": os.path.relpath(root, tmp_path)})
-    assert command.lines[0] == f"Models in {root}: 3"
-    before = contents(root)
-    assert command.request() == (200, b"")
-    assert command.run(command.printed("OLLAMA_MODELS=")).returncode == 0
-    assert contents(root) == before
-
-
-@pytest.mark.live
-def test_requests_are_logged_once_each(serve: Serve) -> None:
-    """By the middleware, and not by the server as well."""
-    command = serve({}, "serve")
-    command.request()
-    command.request()
-    assert command.interrupt() in (0, 130)
-    lines = command.errors.read_text().splitlines()
-    assert len(lines) == 2
-    assert lines[0].endswith(" INFO DELETE /api/delete 200")
-    assert lines[1].endswith(" WARNING DELETE /api/delete 404 model not found")
-
-
-@pytest.mark.live
-def test_ctrl_c_ends_it_without_a_word(serve: Serve) -> None:
-    """There is no traceback."""
-    command = serve()
-    assert command.interrupt() in (0, 130)
-    assert command.errors.read_text() == ""
-
-
-@pytest.mark.live
-def test_it_listens_on_loopback_alone(serve: Serve) -> None:
-    """An address that all interfaces would have does not answer."""
-    port = int(serve().lines[-1].split(":")[-1].split()[0])
-    for host, listens in (("127.0.0.1", True), ("127.0.0.2", False)):
-        with socket.socket() as client:
-            client.settimeout(LIMIT)
-            assert (client.connect_ex((host, port)) == 0) == listens
-
-
-@pytest.mark.live
-@pytest.mark.parametrize("output", ["closed pipe", "full disk", "none"])
-def test_output_that_cannot_be_written_is_no_traceback(
-    sample: Path, tmp_path: Path, output: str
+@pytest.mark.parametrize(("command", "expected"), [("rm", SAMPLE[:2]), ("restore", SAMPLE[2:])])
+def test_names_are_completed(
+    sample: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, command: str, expected: list[str]
 ) -> None:
-    """A reader that has had enough is no error to speak of; a full disk is one line."""
-    command = [sys.executable, "-m", "registry_wsgi", "list"]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(registry_wsgi.__file__).parents[1]),
-    }
-    if output == "closed pipe":
-        reader, writer = os.pipe()
-        os.close(reader)
-    elif output == "full disk":
-        if not os.path.exists("/dev/full"):
-            unavailable("there is no /dev/full")
-        writer = os.open("/dev/full", os.O_WRONLY)
-    else:
-        command = ["sh", "-c", f"{shlex.join(command)} >&-"]
-        writer = os.open(os.devnull, os.O_WRONLY)
-    result = subprocess.run(
-        command,
-        check=False,
-        env=environment,
-        cwd=tmp_path,
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=LIMIT,
-    )
-    os.close(writer)
-    assert result.returncode == (0 if output == "none" else 1)
-    expected = "registry_wsgi: [Errno 28] No space left on device\n"
-    assert result.stderr == (expected if output == "full disk" else "")
+    """As the shell asks for it; those of `--models` too, and none if they cannot be read."""
+    open_cache().unlink("sample-embed")
+    monkeypatch.setenv("_REGISTRY_WSGI_COMPLETE", "bash_complete")
+
+    def complete(*words: str) -> list[str]:
+        monkeypatch.setenv("COMP_WORDS", shlex.join(["registry-wsgi", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        with pytest.raises(SystemExit):
+            main([])
+        return re.findall("^plain,(.*)$", capsys.readouterr().out, re.MULTILINE)
+
+    assert complete(command, "Sam") == expected
+    monkeypatch.delenv("OLLAMA_MODELS")
+    assert complete("--models", str(sample), command, "sam") == expected
+    assert complete(command, "sam") == []
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal of the person who runs the tests does not matter."""
+    for variable in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(variable, raising=False)

@@ -8,11 +8,13 @@ import json
 import os
 import re
 import runpy
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -117,13 +119,14 @@ def test_the_readme_shows_what_its_command_prints(
 ) -> None:
     """But for the names of folders."""
     monkeypatch.setattr("werkzeug.serving.BaseWSGIServer.serve_forever", lambda self: None)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setenv("HOME", "/home/you")
-    assert main(["--port", "0"]) == 0
+    require("click", "rich")
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *_: str(tmp_path))
+    monkeypatch.setenv("PATH", "/nonexistent")  # as for the reader, who has not activated the venv
+    assert main(["demo", "--port", "0"]) == 0
     printed = capsys.readouterr().out.replace(
         sys.executable, "/home/you/registry-wsgi/.venv/bin/python"
     )
-    printed = printed.replace(str(next(tmp_path.iterdir())), "/tmp/registry-wsgi-k3x9")
+    printed = printed.replace(str(tmp_path), "/tmp/registry-wsgi-k3x9")
     printed = re.sub(r"(?<=127\.0\.0\.1:)\d+", "8434", printed)
     (shown,) = blocks(README, "text")
     assert shown.strip() == printed.strip()
@@ -282,7 +285,13 @@ def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 class Reader:
     """Types the commands of a page, in a folder with the examples."""
 
-    _SERVERS = ("gunicorn ", "waitress-serve ", " run --port ", " runserver ", "-m registry_wsgi\n")
+    _SERVERS = (
+        "gunicorn ",
+        "waitress-serve ",
+        " run --port ",
+        " runserver ",
+        "registry-wsgi serve ",
+    )
 
     def __init__(self, folder: Path, tree: Tree) -> None:
         self.folder = folder
@@ -295,7 +304,9 @@ class Reader:
     def type(self, line: str) -> str:
         """Type one line; a server is left running, until the next one is started."""
         line = line.replace("8434", str(self.port)).replace(".venv/bin/", "")
-        require_command(*({*line.split()} & {"curl", "flask", "gunicorn", "waitress-serve"}))
+        require_command(
+            *({*line.split()} & {"curl", "flask", "gunicorn", "registry-wsgi", "waitress-serve"})
+        )
         if any(server in f"{line}\n" for server in self._SERVERS):
             self._serve(line)
             return ""
@@ -368,6 +379,8 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, reader: Reader, tree
             python("-m", "django", "startproject", "mysite", ".", cwd=reader.folder).returncode == 0
         )
         shutil.copy(EXAMPLES / "django_wsgi.py", reader.folder / "mysite" / "wsgi.py")
+        with (reader.folder / "mysite" / "settings.py").open("a") as settings_file:
+            settings_file.write("INSTALLED_APPS.append('registry_wsgi')\n")
     elif page.name == "flask.rst":
         require("flask")
     typed = 0
@@ -400,6 +413,41 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, reader: Reader, tree
         (shown,) = [json.loads(block) for block in blocks(page, "json")]
         assert record.keys() == shown.keys()
         assert {**record, "time": 0} == {**shown, "time": 0}
+
+
+@pytest.mark.live
+def test_the_completion_of_the_command_line_is_set_up(reader: Reader) -> None:
+    """By the line on its page, in the shell that it is for."""
+    require("click", "rich")
+    require_command("bash", "registry-wsgi")
+    (line,) = lines(DOCS / "cli.rst", "bash")
+    result = shell(shlex.join(["bash", "-c", f"{line}; complete -p registry-wsgi"]), reader.folder)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("complete ")
+
+
+def test_the_lines_for_every_night_prune(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    """That of systemd, and that of cron, with a directory of the test."""
+    require("click", "rich")
+    page = DOCS / "cli.rst"
+    (service,) = re.findall("^ExecStart=(.*)$", blocks(page, "ini")[0], re.MULTILINE)
+    (cron,) = [line for line in lines(page, "text") if line.startswith("0 4 * * * ")]
+    variable, *command = shlex.split(cron.removeprefix("0 4 * * * ").removesuffix(" > /dev/null"))
+    assert variable.startswith("OLLAMA_MODELS=")
+    assert command == shlex.split(service)
+    assert main(command[1:]) == 0
+    assert capsys.readouterr() == ("Removed nothing.\n", "")
+
+
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    """Without a complaint, once the command is there."""
+    require_command("systemd-analyze")
+    for kind, unit in zip(("service", "timer"), blocks(DOCS / "cli.rst", "ini"), strict=True):
+        text = unit.replace("/opt/registry-wsgi/bin/registry-wsgi", sys.executable)
+        (tmp_path / f"registry-wsgi-prune.{kind}").write_text(text)
+    units = " ".join(shlex.quote(str(unit)) for unit in sorted(tmp_path.iterdir()))
+    result = shell(f"systemd-analyze verify {units}", tmp_path)
+    assert (result.returncode, "registry-wsgi-prune" in result.stderr) == (0, False), result.stderr
 
 
 @pytest.mark.live
@@ -464,6 +512,7 @@ def provoked(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> list[str]:
     """Every message that can be had without another user, file system or shell."""
+    require("click", "rich")
     messages: list[str] = []
     model = tree.path("tinyllama")
     cache = ModelCache(DiskStore(tree.root), retention=0)
@@ -479,10 +528,22 @@ def provoked(
     setting("OLLAMA_MODELS", "s4://models")
     setting("REGISTRY_WSGI_RETENTION", "7")
     setting("REGISTRY_WSGI_PRUNE", "maybe", prune_after_delete)
+
+    def command(code: int, *argv: str) -> str:
+        assert main(argv) == code
+        return capsys.readouterr().err
+
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        assert main(["--port", str(port)]) == 1
-    messages.append(capsys.readouterr().err.replace(str(port), "8434"))
+        messages.append(command(1, "demo", "--port", str(port)).replace(str(port), "8434"))
+    messages.append(command(2, "serve", "--host", "0.0.0.0"))
+    messages.append(command(2, "rm", "*"))
+    messages.append(command(1, "rm", "tinylama"))
+    for package, name in (("rich", "list"), ("gunicorn.app.base", "serve")):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            patch.delitem(sys.modules, "registry_wsgi.serving", raising=False)
+            messages.append(command(1, name))
 
     wrong = ("", "{", "'{}'", '"tinyllama"', '{"model": 1}', '{"model": "tiny llama"}')
     messages += [answered(app, data=body) for body in wrong]

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 
 import registry_wsgi
 from registry_wsgi import LocalRegistry, ModelCache, create_app, open_cache
-from support import unavailable
+from support import installation
 
 # Fixed by the design: outside checks use them.
 PUBLIC = {
@@ -67,10 +66,7 @@ def test_the_types_ship() -> None:
 
 def test_the_metadata_is_that_of_the_project() -> None:
     """Name, version, the one dependency and the extras are as pyproject.toml has them."""
-    try:
-        installed = distribution("registry-wsgi")
-    except PackageNotFoundError:
-        unavailable("registry-wsgi is not installed")
+    installed = installation()
     project = Path(__file__).parents[1].joinpath("pyproject.toml").read_text()
     version = re.search(r'^version = "(.+)"$', project, re.MULTILINE)
     assert version is not None
@@ -79,6 +75,15 @@ def test_the_metadata_is_that_of_the_project() -> None:
     assert [re.split(r"\W", text)[0] for text in base] == ["werkzeug"]
     assert set(installed.metadata.get_all("Provides-Extra") or ()) == {"cli", "serve", "s3"}
     assert "Typing :: Typed" in (installed.metadata.get_all("Classifier") or ())
+
+
+def test_the_commands_are_declared() -> None:
+    """One for the shell, which runs without the extra too, and one for Flask."""
+    points = {(point.group, point.name, point.value) for point in installation().entry_points}
+    assert points == {
+        ("console_scripts", "registry-wsgi", "registry_wsgi.__main__:main"),
+        ("flask.commands", "registry", "registry_wsgi.cli:cli"),
+    }
 
 
 def test_an_import_loads_werkzeug_and_nothing_else() -> None:

@@ -1,0 +1,880 @@
+"""
+The command line: the calls of the cache, for an operator, a timer and scripts.
+
+Results go to stdout; errors (one line), questions and progress go to stderr. What is only needed by
+some commands is imported there, so that ``--help`` and the completion of names are quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import errno
+import io
+import json
+import logging
+import os
+import shlex
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from fnmatch import fnmatchcase
+from importlib.util import find_spec
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .cache import DeletedModel, ModelCache, Usage
+from .collector import Progress, PruneReport
+from .config import open_cache, prune_after_delete
+from .durations import moment, to_seconds
+from .errors import (
+    ConfigurationError,
+    InvalidDurationError,
+    InvalidNameError,
+    ModelNotFoundError,
+    RegistryError,
+    escape,
+    quote,
+)
+from .names import Name
+from .verifier import VerifyReport
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["cli", "main"]
+
+_log = logging.getLogger("registry_wsgi")
+
+_PROGRAM = "registry-wsgi"
+_LISTED = 20  # how many names are shown one by one where thousands may be meant
+
+
+def main(argv: Sequence[str] | None = None, program: str = _PROGRAM) -> int:
+    """
+    Run the command line.
+
+    Args:
+        argv: Its arguments; None: those of the process.
+        program: What the user typed before them.
+
+    Returns:
+        The exit code.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold any bytes
+    code = _run(argv, program)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        if code == 0:
+            code = _fail(_reason(error))
+        # What is not written yet would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _run(argv: Sequence[str] | None, program: str) -> int:
+    try:
+        code = cli.main(argv, prog_name=program, standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt) as error:
+        # Click turns Ctrl-C into its own exception.
+        interrupted = isinstance(error, KeyboardInterrupt) or isinstance(
+            error.__context__, KeyboardInterrupt
+        )
+        return 130 if interrupted else 1
+    except click.ClickException as error:
+        message = error.format_message()
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            message = f"{message.rstrip('.')}; see {error.ctx.command_path} --help"
+        return _fail(message, error.exit_code)
+    except OSError as error:  # of --help itself
+        return 1 if error.errno == errno.EPIPE else _fail(_reason(error))
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int = 1) -> int:
+    click.echo(f"{_PROGRAM}: {_one_line(message)}", err=True)
+    return code
+
+
+class _Group(click.Group):
+    """The one place where what the library raises becomes an error of the command line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (InvalidNameError, InvalidDurationError) as error:
+            raise click.UsageError(str(error)) from error
+        except RegistryError as error:
+            raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader has had enough: no error to speak of
+                raise click.exceptions.Exit(1) from error
+            raise click.ClickException(_reason(error)) from error
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order of use."""
+        del ctx
+        return list(self.commands)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Settings:
+    """What the options of the group say."""
+
+    models: str | None
+    color: bool
+
+    def cache(self) -> ModelCache:
+        """Open the store."""
+        try:
+            return open_cache(self.models)
+        except ConfigurationError as error:
+            message = str(error)
+            if not message.startswith("location: "):  # the environment is at fault
+                raise
+            raise click.BadParameter(message[10:], param_hint="'--models'") from error
+
+    def console(self, *, stderr: bool = False) -> Console:
+        """Make a console that takes nothing in a text for markup."""
+        from rich.console import Console  # noqa: PLC0415
+
+        console = Console(
+            stderr=stderr,
+            no_color=None if self.color else True,
+            markup=False,
+            highlight=False,
+            emoji=False,
+        )
+        if not console.is_terminal:
+            console.width = 1_000  # one line for each row, whoever reads it
+        return console
+
+    def undo(self, context: click.Context, names: Iterable[str]) -> str:
+        """Write the command line that restores *names*, for a shell."""
+        program = context.parent.command_path if context.parent else _PROGRAM
+        if program == _PROGRAM and not _is_on_path():
+            program = f"{shlex.quote(sys.executable)} -m registry_wsgi"
+        location = self.models or os.environ.get("OLLAMA_MODELS")
+        options = ["--models", location] if location else []
+        return f"{program} {shlex.join([*options, 'restore', *names])}"
+
+
+class _Duration(click.ParamType[str]):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            to_seconds(value)
+        except InvalidDurationError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+def _complete(look: Callable[[ModelCache], Iterable[Any]]) -> Callable[..., list[str]]:
+    """Complete a name by those that *look* finds."""
+
+    def complete(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+        del parameter
+        given = context.parent.params.get("models") if context.parent else None
+        try:
+            names = [Name.parse(found.name).short for found in look(open_cache(given))]
+        except (RegistryError, OSError):
+            return []
+        return [name for name in names if name.lower().startswith(typed.lower())]
+
+    return complete
+
+
+_complete_models = _complete(lambda cache: cache.models())
+_complete_deleted = _complete(lambda cache: cache.deleted())
+
+_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Write JSON: sizes in bytes, times in ISO form."
+)
+_yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+_reverse_option = click.option("--reverse", "-r", is_flag=True, help="The other way round.")
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=False,
+    epilog="Exit codes: 0 all is well, 1 failure, 2 wrong usage, 130 Ctrl-C.",
+)
+@click.option(
+    "--models",
+    metavar="PATH_OR_URL",
+    help="Where the models are; default: $OLLAMA_MODELS, else ~/.ollama/models.",
+)
+@click.option("--verbose", "-v", is_flag=True, help="Say what is being done.")
+@click.option("--no-color", is_flag=True, help="No colors; so does the variable NO_COLOR.")
+@click.version_option(package_name=_PROGRAM)
+@click.pass_context
+def cli(context: click.Context, models: str | None, *, verbose: bool, no_color: bool) -> None:
+    """Delete local models with a way back, and free the space that nothing needs."""
+    if find_spec("rich") is None:  # Flask brings click along, and not rich
+        raise click.ClickException(_missing("cli"))
+    context.obj = _Settings(models, not no_color)
+    level = logging.INFO if verbose or context.invoked_subcommand in _SERVERS else logging.WARNING
+    timed = context.invoked_subcommand in _SERVERS
+    _show_log(context, level, "%(asctime)s %(levelname)s" if timed else f"{_PROGRAM}:")
+
+
+# Looking
+
+
+@cli.command("list")
+@click.option(
+    "--sort",
+    type=click.Choice(["name", "size", "shared", "modified"]),
+    default="name",
+    show_default=True,
+    help="Sizes: the largest first; times: the latest first.",
+)
+@_reverse_option
+@_json_option
+@click.pass_obj
+def list_models(settings: _Settings, sort: str, *, reverse: bool, as_json: bool) -> None:
+    """
+    List the models.
+
+    SHARED is how much of the SIZE other models use too, so that deleting the model does not free
+    it.
+    """
+    models = settings.cache().models()
+    models.sort(key=lambda model: getattr(model, sort), reverse=(sort != "name") != reverse)
+    if as_json:
+        _echo_json(models)
+        return
+    rows = [
+        (
+            Name.parse(model.name).short,
+            _size(model.size),
+            _size(model.shared),
+            _time(model.modified),
+        )
+        for model in models
+    ]
+    _echo_table(settings, ["NAME", "SIZE", "SHARED", "MODIFIED"], rows, "no models")
+
+
+@cli.command()
+@click.argument(
+    "names", metavar="NAME...", nargs=-1, required=True, shell_complete=_complete_models
+)
+@_yes_option
+@click.pass_context
+def rm(context: click.Context, names: tuple[str, ...], *, yes: bool) -> None:
+    """
+    Delete models, with a way back.
+
+    They can be restored for as long as the retention lasts. A NAME may be a pattern, in quotes:
+    'llama*'. With a pattern or several names it asks before it deletes.
+    """
+    settings: _Settings = context.obj
+    asks = (len(names) > 1 or _is_pattern(names[0])) and _asks(yes)
+    cache = settings.cache()
+    found = _find(cache, names)
+    usage = cache.usage(map(str, found))
+    outcome = _outcome(cache, usage)
+    if asks:
+        _echo_names(f"This deletes {_count(len(found), 'model')}:", found, err=True)
+        click.echo(outcome, err=True)
+        _confirm("Delete?")
+    deleted = []
+    try:
+        for name in found:
+            if not cache.unlink(str(name)):
+                raise ModelNotFoundError(f"{name}: it has just been deleted by another")
+            deleted.append(name)
+    finally:
+        # What went before a failure can be undone too.
+        if deleted:
+            _echo_names(f"Deleted {_count(len(deleted), 'model')}:", deleted)
+            if len(deleted) == len(found):
+                click.echo(outcome)
+            click.echo(f"Undo: {settings.undo(context, (name.short for name in deleted))}")
+
+
+@cli.command()
+@click.option(
+    "--sort",
+    type=click.Choice(["name", "size", "deleted", "expires"]),
+    default="deleted",
+    show_default=True,
+    help="Sizes: the largest first; deleted: the latest first; expires: the next first.",
+)
+@_reverse_option
+@_json_option
+@click.pass_obj
+def deleted(settings: _Settings, sort: str, *, reverse: bool, as_json: bool) -> None:
+    """List what was deleted, and until when it can be restored."""
+    models = settings.cache().deleted()
+    descending = sort in ("size", "deleted")
+    models.sort(key=lambda model: getattr(model, sort), reverse=descending != reverse)
+    if as_json:
+        _echo_json(models)
+        return
+    rows = [
+        (Name.parse(model.name).short, _size(model.size), _time(model.deleted), _until(model))
+        for model in models
+    ]
+    _echo_table(settings, ["NAME", "SIZE", "DELETED", "RESTORABLE UNTIL"], rows, "nothing deleted")
+    for model in models:
+        if model.missing:
+            click.echo(f"{Name.parse(model.name).short} lacks {', '.join(model.missing)}")
+
+
+@cli.command()
+@click.argument(
+    "names", metavar="NAME...", nargs=-1, required=True, shell_complete=_complete_deleted
+)
+@click.pass_context
+def restore(context: click.Context, names: tuple[str, ...]) -> None:
+    """
+    Bring deleted models back.
+
+    Of several deletes of one name, it takes the latest. A model in place is never overwritten.
+    """
+    cache = context.obj.cache()
+    parsed = [Name.parse(name) for name in names]
+    failures: list[RegistryError] = []
+    for name in parsed:
+        try:
+            click.echo(f"Restored {Name.parse(cache.restore(str(name))).short}")
+        except ModelNotFoundError as error:
+            failures.append(_unknown(str(error), name, cache.deleted()))
+        except RegistryError as error:
+            failures.append(error)  # the others do not depend on it
+    for failure in failures[:-1]:
+        _fail(str(failure))
+    if failures:
+        raise failures[-1]
+
+
+# Cleaning up
+
+
+@cli.command()
+@click.option(
+    "--age",
+    type=_Duration(),
+    help="How long ago, as 0, 90s, 15m, 12h, 7d or 2w; default: the retention. 0: at once, which"
+    " takes even the blobs of a pull under way.",
+)
+@click.option("--all", "every", is_flag=True, help="Also models older than the age.")
+@click.option("--dry-run", "-n", is_flag=True, help="Only say what would go.")
+@_yes_option
+@_json_option
+@click.pass_obj
+def prune(
+    settings: _Settings, age: str | None, *, every: bool, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    """
+    Remove for good what is no longer needed.
+
+    \b
+    prune                  what was deleted or is needed by nothing for longer than the retention
+    prune --age 7d         the same, with this age
+    prune --age 0          all that is deleted or needed by nothing, now
+    prune --age 7d --all   also models that are older than 7 days
+    prune --age 0 --all    everything
+
+    A blob stays for as long as any model that stays uses it. With --all it asks first.
+    """
+    asks = every and not dry_run and _asks(yes)
+    cache = settings.cache()
+
+    def run(*, dry_run: bool) -> PruneReport:
+        with _progress(settings) as progress:
+            return cache.prune(age=age, all=every, dry_run=dry_run, progress=progress)
+
+    if asks:
+        _echo_pruned(settings, run(dry_run=True), stderr=True)
+        _confirm("Remove for good?")
+    report = run(dry_run=dry_run)
+    if as_json:
+        _echo_json(report)
+    else:
+        _echo_pruned(settings, report)
+
+
+@cli.command()
+@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=_complete_models)
+@click.option("--deep", is_flag=True, help="Read every blob, and compare its content.")
+@click.option("--repair", is_flag=True, help="Put back what the trash or a prune still has.")
+@click.option(
+    "--threads", metavar="N", type=click.IntRange(1, 256), help="How many blobs to read at once."
+)
+@_json_option
+@click.pass_context
+def verify(
+    context: click.Context,
+    names: tuple[str, ...],
+    *,
+    deep: bool,
+    repair: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """
+    Check that models are whole.
+
+    Those of the names or patterns, or all. Each blob must be there in its size; --deep reads them,
+    too. The exit code is 1 if something is wrong.
+    """
+    settings: _Settings = context.obj
+    cache = settings.cache()
+    wanted = [str(name) for name in _find(cache, names)] if names else None
+    with _progress(settings) as progress:
+        report = cache.verify(wanted, deep=deep, repair=repair, threads=threads, progress=progress)
+    if as_json:
+        _echo_json({"ok": report.ok, **dataclasses.asdict(report)})
+    else:
+        _echo_verified(report, deep=deep)
+    context.exit(0 if report.ok else 1)
+
+
+# Serving
+
+_SERVERS = ("serve", "demo")
+_port_option = click.option(
+    "--port",
+    metavar="N",
+    type=click.IntRange(0, 65_535),
+    default=8434,
+    show_default=True,
+    help="0: any that is free.",
+)
+
+
+@cli.command()
+@click.option(
+    "--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Where to listen."
+)
+@_port_option
+@click.option("--app", metavar="MODULE:CALLABLE", help="The WSGI app to wrap; default: none.")
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes.",
+)
+@click.option(
+    "--threads",
+    metavar="N",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Threads of each.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Who may delete: a file with one token a line. Else REGISTRY_WSGI_TOKEN is the token.",
+)
+@click.pass_obj
+def serve(
+    settings: _Settings,
+    *,
+    host: str,
+    port: int,
+    app: str | None,
+    workers: int,
+    threads: int,
+    token_file: Path | None,
+) -> None:
+    """
+    Answer DELETE /api/delete, before an app or alone.
+
+    Without a token anyone who reaches the port can delete, so then only addresses of this machine
+    are served. Clients send it as "Authorization: Bearer TOKEN".
+    """
+    from .authorization import bearer_token  # noqa: PLC0415
+
+    authorize = None
+    token = os.environ.get("REGISTRY_WSGI_TOKEN")
+    if token_file is not None:
+        authorize = bearer_token(*token_file.read_text(errors="surrogateescape").split())
+    elif token:
+        authorize = bearer_token(token)
+    elif not _is_loopback(host):
+        raise click.UsageError(
+            f"anyone who reaches {quote(host)} could delete: give --token-file, or set"
+            " REGISTRY_WSGI_TOKEN"
+        )
+    try:
+        from .serving import Server  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] != "gunicorn":
+            raise
+        raise click.ClickException(_missing("serve")) from error
+    if app is not None:
+        _check_app(app)
+    cache = settings.cache()
+    Server(
+        cache,
+        _listen(host, port),
+        app=app,
+        authorize=authorize,
+        settings={"workers": workers, "threads": threads, "worker_class": "gthread"},
+    ).run()
+
+
+@cli.command()
+@_port_option
+@click.pass_context
+def demo(context: click.Context, port: int) -> None:
+    """
+    Serve a small sample, and say what to type.
+
+    It needs neither models nor gunicorn, and is removed at the end.
+    """
+    from werkzeug.serving import make_server  # noqa: PLC0415
+
+    from .middleware import LocalRegistry  # noqa: PLC0415
+    from .sample import make_sample  # noqa: PLC0415
+
+    with (
+        _listen("127.0.0.1", port) as listener,
+        tempfile.TemporaryDirectory(prefix=f"{_PROGRAM}-") as root,
+    ):
+        make_sample(root)
+        cache = open_cache(root)
+        app = LocalRegistry(None, cache, prune=prune_after_delete())
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # app logs each request itself
+        with make_server("127.0.0.1", port, app, threaded=True, fd=listener.fileno()) as server:
+            _echo_demo(context, cache, root, f"http://127.0.0.1:{server.port}")
+            server.serve_forever()
+
+
+def _echo_demo(context: click.Context, cache: ModelCache, root: str, url: str) -> None:
+    models = cache.models()
+    click.echo(f"A sample of {len(models)} models, in {escape(root)}:")
+    for model in models:
+        click.echo(f"  {Name.parse(model.name).short:<20} {_size(model.size):>7}")
+    name = Name.parse(models[0].name).short
+    body = shlex.quote(json.dumps({"model": name}))
+    click.echo("Delete one, in another terminal:")
+    click.echo(f"  curl -i -X DELETE {url}/api/delete -d {body}")
+    click.echo("and bring it back:")
+    click.echo(f"  {_Settings(root, color=False).undo(context, [name])}")
+    click.echo(f"Serving {url} until Ctrl-C, which removes the sample.")
+
+
+def _check_app(app: str) -> None:
+    """Say at once, and in one line, what each worker would say with a traceback."""
+    sys.path.insert(0, os.getcwd())  # as gunicorn's own command does
+    module, _, name = app.partition(":")
+    package = module.partition(".")[0]
+    if not (package and name):
+        raise click.BadParameter(f"{quote(app)} is not MODULE:CALLABLE", param_hint="'--app'")
+    if package not in sys.modules and find_spec(package) is None:
+        raise click.BadParameter(f"there is no module {quote(package)}", param_hint="'--app'")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        # As many as gunicorn would let wait.
+        return socket.create_server((host, port), family=family, backlog=2_048)
+    except (OSError, UnicodeError) as error:
+        # What create_server() says is long.
+        reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]
+        raise click.ClickException(f"{host} port {port}: {reason}") from error
+
+
+def _is_loopback(host: str) -> bool:
+    """Tell whether nobody but this machine can reach *host*; a name that is not known can be."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+# Names
+
+
+def _find(cache: ModelCache, wanted: Sequence[str]) -> list[Name]:
+    """Look up names and patterns, all before the first is acted on."""
+    models: list[Name] | None = None
+    found: dict[Name, None] = {}
+    for name in wanted:
+        if _is_pattern(name):
+            if models is None:
+                models = [Name.parse(model.name) for model in cache.models()]
+            matches = [model for model in models if fnmatchcase(model.short.lower(), name.lower())]
+            if not matches:
+                raise ModelNotFoundError(f"{quote(name)}: no model matches")
+        else:
+            parsed = Name.parse(name)
+            # Also finds a model that cannot be listed, as its manifest is damaged.
+            key = cache.store.find(parsed)
+            if key is None:
+                message = f"{parsed.short}: there is no model of this name"
+                raise _unknown(message, parsed, cache.models())
+            matches = [Name.from_key(key)]
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+def _is_pattern(name: str) -> bool:
+    return any(character in name for character in "*?[")  # which no name can have
+
+
+def _unknown(message: str, name: Name, models: Iterable[Any]) -> ModelNotFoundError:
+    """Name those of *models* that are most like *name*."""
+    known = [Name.parse(model.name).short for model in models]
+    nearest = difflib.get_close_matches(name.short, dict.fromkeys(known))
+    return ModelNotFoundError(message + (f"; is it {' or '.join(nearest)}?" if nearest else ""))
+
+
+# Questions
+
+
+def _asks(yes: bool) -> bool:
+    """Tell whether to ask; without a terminal to ask on, the user has to say so beforehand."""
+    if yes:
+        return False
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
+        raise click.UsageError("there is no terminal to ask on: give --yes to go on without")
+    return True
+
+
+def _confirm(question: str) -> None:
+    if not click.confirm(question, err=True):
+        raise click.ClickException("nothing was changed")
+
+
+# Output
+
+
+def _echo_json(value: Any) -> None:
+    click.echo(json.dumps(value, default=_json, indent=2))
+
+
+def _json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else dataclasses.asdict(value)
+
+
+def _echo_table(
+    settings: _Settings,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    empty: str = "",
+    *,
+    stderr: bool = False,
+) -> None:
+    """Write a table whose first column alone may take more than one line."""
+    console = settings.console(stderr=stderr)
+    if not rows:
+        if console.is_terminal:
+            click.echo(f"There are {empty}.", err=True)
+        return
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False)
+    for place, heading in enumerate(headings):
+        right = heading in ("SIZE", "SHARED", "MODELS", "BLOBS")
+        table.add_column(
+            heading,
+            justify="right" if right else "left",
+            no_wrap=place > 0,
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _echo_names(heading: str, names: Sequence[Name], *, err: bool = False) -> None:
+    if len(names) == 1:
+        click.echo(f"{heading.rpartition(' 1 ')[0]} {names[0].short}", err=err)
+        return
+    click.echo(heading, err=err)
+    for name in names[:_LISTED]:
+        click.echo(f"  {name.short}", err=err)
+    if len(names) > _LISTED:
+        click.echo(f"  and {len(names) - _LISTED:,} more", err=err)
+
+
+def _outcome(cache: ModelCache, usage: Usage) -> str:
+    """Say what a delete frees, when, and what it does not."""
+    freed = _size(usage.size - usage.shared)
+    if cache.retention:
+        when = f"the first prune after {_time(moment(time.time() + cache.retention))}"
+    else:
+        when = "the next prune, as the retention is 0"
+    stays = f" {_size(usage.shared)} stay, as other models use them." if usage.shared else ""
+    return f"{freed} will be freed, by {when}.{stays}"
+
+
+_REASONS = {
+    "expired": "deleted",
+    "all": "older than the age",
+    "partial": "unfinished downloads and other files",
+    "unreferenced": "needed by nothing",
+}
+
+
+def _echo_pruned(settings: _Settings, report: PruneReport, *, stderr: bool = False) -> None:
+    verb = "Would remove" if report.dry_run else "Removed"
+    what = f"{_count(report.models, 'model')} and {_count(report.blobs, 'blob')}"
+    if report.models or report.blobs:
+        click.echo(f"{verb} {what}, {_size(report.bytes)}:", err=stderr)
+        rows = [
+            (_REASONS[reason], f"{gone.models:,}", f"{gone.blobs:,}", _size(gone.bytes))
+            for reason, gone in report.reasons.items()
+        ]
+        _echo_table(settings, ["WHY", "MODELS", "BLOBS", "SIZE"], rows, stderr=stderr)
+    else:
+        click.echo(f"{verb} nothing.", err=stderr)
+    if report.held_until is not None:
+        verb = "Would hold" if report.dry_run else "Holds"
+        what = f"{_count(report.held_blobs, 'blob')}, {_size(report.held_bytes)}"
+        click.echo(
+            f"{verb} {what}, as a pull may need them. A prune takes them when no pull is under way,"
+            f" at the latest from {_time(report.held_until)}.",
+            err=stderr,
+        )
+
+
+def _echo_verified(report: VerifyReport, *, deep: bool) -> None:
+    for problem in report.problems:
+        users = ", ".join(Name.parse(model).short for model in problem.models)
+        needed = f" (needed by {users})" if users else ""
+        repaired = "repaired " if problem.repaired else ""
+        subject, detail = escape(problem.subject), _one_line(problem.detail)
+        click.echo(f"{repaired}{problem.kind} {subject}: {detail}{needed}")
+    checked = f"{_count(report.models, 'model')}, {_count(report.blobs, 'blob')}"
+    read = f"{_size(report.bytes)} read" if deep else f"{_size(report.bytes)}, sizes only"
+    bad = sum(not problem.repaired and problem.kind != "foreign" for problem in report.problems)
+    verdict = "all is well" if report.ok else f"{_count(bad, 'problem')}"
+    click.echo(f"{checked}, {read}: {verdict}")
+
+
+@contextmanager
+def _progress(settings: _Settings) -> Iterator[Progress | None]:
+    """Show how far a long command is, on a terminal."""
+    console = settings.console(stderr=True)
+    if not console.is_terminal:
+        yield _log_steps()
+        return
+    from rich import progress as bars  # noqa: PLC0415
+
+    text = bars.TextColumn("{task.description}")
+    counts = (text, bars.BarColumn(), bars.MofNCompleteColumn())
+    sizes = (
+        *(text, bars.BarColumn(), bars.DownloadColumn()),
+        *(bars.TransferSpeedColumn(), bars.TimeRemainingColumn()),
+    )
+    with bars.Progress(*counts, console=console, transient=True) as bar:
+        tasks: dict[str, bars.TaskID] = {}
+
+        def show(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                for task in tasks.values():
+                    bar.update(task, visible=False)
+                bar.columns = sizes if what == "reading blobs" else counts
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+def _log_steps() -> Progress:
+    """Say in the log what is begun, for --verbose without a terminal."""
+    begun: set[str] = set()
+
+    def note(what: str, done: int, total: int | None) -> None:
+        del done, total
+        if what not in begun:
+            begun.add(what)
+            _log.info("%s", what)
+
+    return note
+
+
+class _Handler(logging.Handler):
+    """Writes to stderr as it is at that moment: while there is a progress bar, above that."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
+class _Formatter(logging.Formatter):
+    """Keeps a message in its line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return _one_line(super().formatMessage(record))
+
+
+def _show_log(context: click.Context, level: int, prefix: str) -> None:
+    """Send the library's log to stderr for as long as the command runs."""
+    handler = _Handler()
+    handler.setFormatter(_Formatter(f"{prefix} %(message)s"))
+    before = _log.level
+    _log.addHandler(handler)
+    _log.setLevel(level)
+
+    @context.call_on_close
+    def stop() -> None:
+        _log.removeHandler(handler)
+        _log.setLevel(before)
+
+
+def _missing(extra: str) -> str:
+    return f"this needs packages that are not installed: pip install 'registry-wsgi[{extra}]'"
+
+
+def _one_line(text: str) -> str:
+    """Escape what does not print, so that nothing forges a line or drives the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _reason(error: OSError) -> str:
+    named = f"{error.filename}: " if error.filename else ""
+    return f"{named}{error.strerror or error}"
+
+
+def _size(size: int) -> str:
+    from rich.filesize import decimal  # noqa: PLC0415
+
+    return decimal(size)
+
+
+def _time(when: datetime) -> str:
+    try:
+        return f"{when.astimezone():%Y-%m-%d %H:%M}"
+    except (OverflowError, ValueError):  # the last there is, which is never
+        return f"{when:%Y-%m-%d %H:%M}"
+
+
+def _until(model: DeletedModel) -> str:
+    if not model.restorable:
+        return "not: blobs are gone" if model.missing else "not: damaged"
+    return _time(model.expires)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _is_on_path() -> bool:
+    """Tell whether the shell would run this very installation."""
+    command = shutil.which(_PROGRAM)
+    here = os.path.dirname(sys.executable)
+    return command is not None and os.path.dirname(os.path.realpath(command)) == here

@@ -1,0 +1,32 @@
+"""``python manage.py registry …``: the command line of `registry_wsgi.cli`, in a Django project."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from registry_wsgi.__main__ import main
+
+
+class Command(BaseCommand):  # type: ignore[misc]  # Django ships no types
+    """Hands its arguments on as they are."""
+
+    help = "Delete local models with a way back, and free the space that nothing needs."
+    requires_system_checks = ()
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run the command as it was typed: not even ``--help`` is for Django."""
+        sys.exit(main(argv[2:], f"python {argv[0]} {argv[1]}"))
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take all arguments of `django.core.management.call_command`."""
+        parser.add_argument("arguments", nargs=argparse.REMAINDER)
+
+    def handle(self, *, arguments: list[str], **options: Any) -> None:
+        """Run the command for `django.core.management.call_command`."""
+        del options
+        if code := main(arguments, "python manage.py registry"):
+            raise CommandError(f"registry {' '.join(arguments)}: see above", returncode=code)

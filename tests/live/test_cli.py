@@ -1,0 +1,448 @@
+"""The command line as a process of its own: at a terminal, serving, interrupted, in frameworks."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+import registry_wsgi
+from live.servers import LIMIT, Answer, read_answer, request, wait_for
+from registry_wsgi import open_cache
+from registry_wsgi.sample import make_sample
+from support import broken, contents, installation, require, require_command, unavailable
+
+pytestmark = pytest.mark.live
+
+require("click", "rich")
+
+COMMAND = (sys.executable, "-m", "registry_wsgi")
+DELETED = "manifests/registry.ollama.ai/library/sample-chat/latest"
+
+
+@pytest.fixture
+def sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The sample store, as the one that is configured."""
+    root = tmp_path / "models"
+    make_sample(root)
+    monkeypatch.setenv("OLLAMA_MODELS", str(root))
+    return root
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """That of the tests, with the package that they test."""
+    package = str(Path(registry_wsgi.__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": package, "TERM": "xterm", **variables}
+
+
+def run(*command: str, cwd: Path | None = None, **variables: str) -> tuple[int, str, str]:
+    """Run a command to its end, without a terminal."""
+    result = subprocess.run(
+        command,
+        check=False,
+        cwd=cwd,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    return result.returncode, result.stdout, result.stderr
+
+
+# At a terminal
+
+
+def at_terminal(typed: str, *arguments: str, **variables: str) -> tuple[int, str]:
+    """Run the command at a terminal 80 wide, and type; its exit code, and what is on the screen."""
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            env=environment(COLUMNS="80", **variables),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            # Ctrl-C reaches whoever the terminal belongs to.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - no threads
+        )
+        os.close(theirs)
+        screen = b""
+        with suppress(OSError):  # which is how a terminal says that all have gone
+            while data := os.read(ours, 65_536):
+                screen += data
+                if typed and b"[y/N]" in screen:
+                    os.write(ours, typed.encode())
+                    typed = ""
+        return process.wait(LIMIT), screen.decode().replace("\r\n", "\n")
+    finally:
+        os.close(ours)
+
+
+@pytest.mark.parametrize("command", [["rm", "sample-chat*"], ["prune", "--age", "0", "--all"]])
+def test_a_terminal_is_asked_and_no_means_no(sample: Path, command: list[str]) -> None:
+    """What would happen is shown before the question."""
+    before = contents(sample)
+    code, screen = at_terminal("n\n", *command)
+    assert code == 1
+    assert "2 models" in screen or "3 models" in screen
+    assert screen.rstrip().endswith("registry-wsgi: nothing was changed")
+    assert contents(sample) == before
+
+
+def test_yes_at_a_terminal_goes_on(sample: Path) -> None:
+    """Both of the two that match go, and a single one is not asked about."""
+    code, screen = at_terminal("y\n", "rm", "sample-chat*")
+    assert code == 0
+    assert "\nUndo: " in screen
+    code, screen = at_terminal("", "rm", "sample-embed")
+    assert (code, "?" in screen) == (0, False)
+    assert open_cache().models() == []
+    code, _ = at_terminal("y\n", "prune", "--age", "0", "--all")
+    assert code == 0
+    assert contents(sample) == {}
+
+
+def test_ctrl_c_at_a_question_changes_nothing(sample: Path) -> None:
+    """Exit code 130, no traceback."""
+    before = contents(sample)
+    code, screen = at_terminal("\x03", "rm", "*")
+    assert code == 130
+    assert "Traceback" not in screen
+    assert contents(sample) == before
+
+
+def test_a_terminal_has_bold_and_no_color_is_heard(sample: Path) -> None:
+    """And a pipe has neither."""
+    assert "\x1b[1m" in at_terminal("", "list")[1]
+    for options, variables in ((["--no-color"], {}), ([], {"NO_COLOR": "1"})):
+        screen = at_terminal("", *options, "verify", "--deep", **variables)[1]
+        assert not re.search(r"\x1b\[[0-9;]*3\d", screen)
+    assert "\x1b" not in run(*COMMAND, "list")[1]
+
+
+def test_a_deep_check_shows_how_far_it_is(sample: Path) -> None:
+    """And wipes that off in the end."""
+    code, screen = at_terminal("", "verify", "--deep")
+    assert code == 0
+    assert "reading blobs" in screen
+    assert "3 models, 7 blobs, 3.3 kB read: all is well\n" in screen
+    assert "reading" not in run(*COMMAND, "verify", "--deep")[2]
+
+
+def test_a_long_name_at_a_terminal_is_folded_and_whole(tmp_path: Path) -> None:
+    """It takes two lines, and the columns beside it stay."""
+    make_sample(tmp_path)
+    manifests = tmp_path / "manifests" / "registry.ollama.ai" / "library"
+    (manifests / "sample-chat").rename(manifests / ("x" * 80))
+    screen = at_terminal("", "--models", str(tmp_path), "list")[1]
+    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 80 for line in screen.splitlines())
+    assert screen.count("x") == 160
+
+
+# Serving
+
+
+class Process:
+    """The command in a child process, serving."""
+
+    def __init__(
+        self, folder: Path, *arguments: str, variables: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder = folder
+        self.output = folder / "output.txt"
+        # Where the tests run in the background, a child would not hear Ctrl-C.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with self.output.open("wb") as output:
+                self.process = subprocess.Popen(
+                    [*COMMAND, *arguments, "--port=0"],
+                    cwd=folder,
+                    env=environment(TMPDIR=str(folder), HOME=str(folder), **(variables or {})),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    @property
+    def text(self) -> str:
+        """What it has put out so far."""
+        return self.output.read_text()
+
+    def port(self) -> int:
+        """Wait until it serves, and tell where."""
+
+        def look() -> re.Match[str] | None:
+            assert self.process.poll() is None, self.text
+            return re.search(r"(?:Serving|Listening at:) http://\S+:(\d+)", self.text)
+
+        found = wait_for(look, "the port")
+        assert found is not None
+        return int(found[1])
+
+    def delete(self, model: str, **headers: str) -> Answer:
+        """Ask it to delete *model*."""
+        body = json.dumps({"model": model}).encode()
+        with socket.create_connection(("127.0.0.1", self.port()), timeout=LIMIT) as connection:
+            connection.sendall(request("DELETE", "/api/delete", body, headers))
+            answer = read_answer(connection, "DELETE")
+        assert answer is not None
+        return answer
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C, and tell the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(LIMIT)
+
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start the command in an empty folder, which is its home too."""
+    started: list[Process] = []
+
+    def start(*arguments: str, **variables: str) -> Process:
+        (folder := tmp_path / f"home{len(started)}").mkdir()
+        started.append(Process(folder, *arguments, variables=variables))
+        return started[-1]
+
+    yield start
+    for command in started:
+        with suppress(ProcessLookupError):
+            os.killpg(command.process.pid, signal.SIGKILL)
+        command.process.wait(LIMIT)
+
+
+def test_the_demo_is_deleted_from_and_restored(start: Start) -> None:
+    """All by the lines that it prints, on a machine without models."""
+    require_command("curl")
+    demo = start("demo")
+    demo.port()
+    lines = [line.strip() for line in demo.text.splitlines()]
+    (root,) = demo.folder.glob("registry-wsgi-*")
+    assert lines[0] == f"A sample of 3 models, in {root}:"
+    before = contents(root)
+    assert broken(root) == []
+    delete, restore = lines[5], lines[7]
+
+    assert "HTTP/1.1 200 OK" in run("sh", "-c", delete)[1]
+    assert not (root / DELETED).exists()
+    assert '"not_found"' in run("sh", "-c", delete)[1]
+    assert run("sh", "-c", restore) == (0, "Restored sample-chat:latest\n", "")
+    assert contents(root) == before
+
+    assert demo.interrupt() == 0
+    logged = demo.text.splitlines()[9:]
+    assert logged[0].endswith(" INFO DELETE /api/delete 200")
+    assert logged[1].endswith(" WARNING DELETE /api/delete 404 model not found")
+    assert [*filter(None, logged[2:])] == []
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("command", ["demo", "serve"])
+def test_it_listens_on_loopback_alone(sample: Path, start: Start, command: str) -> None:
+    """An address that all interfaces would have does not answer."""
+    require("gunicorn")
+    port = start(command).port()
+    for host, listens in (("127.0.0.1", True), ("127.0.0.2", False)):
+        with socket.socket() as client:
+            client.settimeout(LIMIT)
+            assert (client.connect_ex((host, port)) == 0) == listens
+
+
+@pytest.mark.parametrize("command", ["demo", "serve"])
+def test_a_port_in_use_is_one_line(sample: Path, tmp_path: Path, command: str) -> None:
+    """And nothing is made or started for nothing."""
+    require("gunicorn")
+    (folder := tmp_path / "tmp").mkdir()
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        port = other.getsockname()[1]
+        result = run(*COMMAND, command, "--port", str(port), TMPDIR=str(folder))
+    expected = f"registry-wsgi: 127.0.0.1 port {port}: Address already in use\n"
+    assert result == (1, "", expected)
+    assert [*folder.iterdir()] == []
+
+
+def test_serve_deletes_and_ends_with_ctrl_c(sample: Path, start: Start) -> None:
+    """With a line in the log for each delete, which is not nobody's."""
+    require("gunicorn")
+    server = start("serve")
+    assert server.delete("sample-chat").status == 200
+    assert not (sample / DELETED).exists()
+    assert server.delete("sample-chat").status == 404
+    assert server.interrupt() == 0
+    assert " INFO DELETE /api/delete 200\n" in server.text
+    assert not (server.folder / ".gunicorn").exists()
+
+
+def test_serve_wraps_an_app_of_the_working_directory(sample: Path, start: Start) -> None:
+    """Which gets all but the deletes."""
+    require("gunicorn")
+    server = start("--models", str(sample), "serve", "--app", "mine:make('hello')")
+    (server.folder / "mine.py").write_text(
+        "def make(text):\n"
+        "    def app(environ, start_response):\n"
+        "        start_response('200 OK', [('Content-Type', 'text/plain')])\n"
+        "        return [text.encode()]\n"
+        "    return app\n"
+    )
+    assert server.delete("sample-chat").status == 200
+    with socket.create_connection(("127.0.0.1", server.port()), timeout=LIMIT) as connection:
+        connection.sendall(request("GET", "/"))
+        answer = read_answer(connection)
+    assert answer is not None
+    assert answer.body == b"hello"
+
+
+def test_an_app_that_does_not_load_ends_it(sample: Path, start: Start) -> None:
+    """With exit code 1, and a line that says why."""
+    require("gunicorn")
+    server = start("serve", "--app", "json:nothing")
+    assert server.process.wait(LIMIT) == 1
+    assert "'nothing' in 'json'" in server.text
+    assert "Traceback" not in server.text
+
+
+@pytest.mark.parametrize("source", ["file", "variable"])
+def test_serve_with_a_token_lets_in_who_has_it(
+    sample: Path, start: Start, tmp_path: Path, source: str
+) -> None:
+    """On all interfaces, too."""
+    require("gunicorn")
+    (tmp_path / "tokens").write_text("old\nsecret\n")
+    if source == "file":
+        server = start(
+            "serve", "--host=0.0.0.0", "--workers=2", "--token-file", str(tmp_path / "tokens")
+        )
+    else:
+        server = start("serve", "--host=0.0.0.0", REGISTRY_WSGI_TOKEN="secret")
+    refused = server.delete("sample-chat")
+    assert (refused.status, refused.header("WWW-Authenticate")) == (401, "Bearer")
+    assert server.delete("sample-chat", Authorization="Bearer secre").status == 401
+    assert (sample / DELETED).exists()
+    assert server.delete("sample-chat", Authorization="Bearer secret").status == 200
+
+
+# How it ends
+
+
+@pytest.mark.parametrize("output", ["closed pipe", "full disk", "none"])
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["--help"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_no_traceback(
+    sample: Path, output: str, arguments: list[str]
+) -> None:
+    """A reader that has had enough is no error to speak of; a full disk is one line."""
+    command = [*COMMAND, *arguments]
+    if output == "closed pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+    elif output == "full disk":
+        if not os.path.exists("/dev/full"):
+            unavailable("there is no /dev/full")
+        writer = os.open("/dev/full", os.O_WRONLY)
+    else:
+        command = ["sh", "-c", f"{shlex.join(command)} >&-"]
+        writer = os.open(os.devnull, os.O_WRONLY)
+    result = subprocess.run(
+        command,
+        check=False,
+        env=environment(),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=LIMIT,
+    )
+    os.close(writer)
+    assert result.returncode == (0 if output == "none" else 1)
+    expected = "registry-wsgi: No space left on device\n"
+    assert result.stderr == (expected if output == "full disk" else "")
+
+
+def test_without_click_it_says_what_to_install(tmp_path: Path) -> None:
+    """One line, and exit code 1; as a module and as the installed command."""
+    for package in ("click", "rich"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(
+            f"raise ModuleNotFoundError('gone', name={package!r})\n"
+        )
+    path = os.pathsep.join([str(tmp_path), str(Path(registry_wsgi.__file__).parents[1])])
+    code, out, err = run(*COMMAND, "list", PYTHONPATH=path)
+    assert (code, out) == (1, "")
+    assert err == (
+        "registry-wsgi: this needs packages that are not installed: pip install"
+        " 'registry-wsgi[cli]'\n"
+    )
+
+
+# In a project
+
+
+def test_django_has_the_commands(sample: Path, tmp_path: Path) -> None:
+    """In a project as `startproject` makes it, with the app installed."""
+    require("django")
+    (project := tmp_path / "project").mkdir()
+    assert run(sys.executable, "-m", "django", "startproject", "mysite", ".", cwd=project)[0] == 0
+    settings = project / "mysite" / "settings.py"
+    text = settings.read_text()
+    settings.write_text(text.replace("INSTALLED_APPS = [", "INSTALLED_APPS = ['registry_wsgi',"))
+
+    def manage(*arguments: str) -> tuple[int, str, str]:
+        return run(sys.executable, "manage.py", *arguments, cwd=project)
+
+    assert manage("check")[0] == 0
+    _in_a_project(sample, "python manage.py registry", lambda *words: manage("registry", *words))
+    call = (
+        "from django.core.management import call_command as c; c('registry', 'prune', '--age={}')"
+    )
+    assert manage("shell", "-c", call.format("7d"))[0] == 0
+    assert manage("shell", "-c", call.format("7"))[0] != 0
+
+
+def test_flask_has_the_commands(sample: Path, tmp_path: Path) -> None:
+    """Beside those of the app, with nothing to set up."""
+    require("flask")
+    installation()  # its entry point is in the metadata
+    (tmp_path / "app.py").write_text("from flask import Flask\napp = Flask(__name__)\n")
+
+    def flask(*arguments: str) -> tuple[int, str, str]:
+        return run(sys.executable, "-m", "flask", *arguments, cwd=tmp_path)
+
+    assert "\n  registry " in flask("--help")[1]
+    _in_a_project(sample, "python -m flask registry", lambda *words: flask("registry", *words))
+
+
+def _in_a_project(sample: Path, program: str, command: Callable[..., tuple[int, str, str]]) -> None:
+    before = contents(sample)
+    code, out, _ = command("list", "--json")
+    assert (code, len(json.loads(out))) == (0, 3)
+    code, out, _ = command("rm", "sample-chat")
+    assert code == 0
+    assert out.splitlines()[-1] == f"Undo: {program} --models {sample} restore sample-chat:latest"
+    assert command("restore", "sample-chat")[0] == 0
+    assert contents(sample) == before
+    assert command("prune", "--age", "7d") == (0, "Removed nothing.\n", "")
+    code, out, err = command("prune", "--age", "7")
+    assert (code, out) == (2, "")
+    assert 'invalid duration "7"' in err
+    code, _, err = command("rm", "absent")
+    assert (code, "Traceback" in err) == (1, False)
+    assert f"Usage: {program} [OPTIONS]" in command("--help")[1]
