@@ -43,7 +43,7 @@ from .errors import (
     StoreError,
     escape,
 )
-from .manifest import blob_name, mentioned_blobs, parse_manifest
+from .manifest import blob_name, is_blob_name, mentioned_blobs, parse_manifest
 from .names import Name
 from .stores.base import Blob, Condemned, Deleted, Manifest, Store
 
@@ -225,9 +225,10 @@ class Collector:
             run = blob.when, blob.id
             self._aside[blob.name] = self._aside.get(blob.name, ()) + runs.setdefault(run, (run,))
             self._classify(blob.name)
-        for name in self._counted("listing blobs", self._store.blobs()):
-            self._listed[name] = False
-            self._classify(name)
+        self._listed = dict.fromkeys(self._counted("listing blobs", self._store.blobs()), False)
+        for name in self._listed:
+            if not is_blob_name(name):
+                self._classify(name)
 
     def _classify(self, name: str) -> None:
         canonical = blob_name(name)
@@ -309,17 +310,17 @@ class Collector:
         _log.warning("manifests/%s: not a manifest, skipped", escape(key))
 
     def _need(self, blobs: Iterable[str]) -> None:
+        listed, aside, other_names = self._listed, self._aside, self._other_names
         for blob in blobs:
-            self._need_name(blob)
-            if blob in self._other_names:
-                for name in self._other_names[blob]:
-                    self._need_name(name)
+            if blob in listed:
+                listed[blob] = True
+            if blob in aside:
+                self._pardon(blob)
+            if blob in other_names:
+                self._need(other_names[blob])
 
-    def _need_name(self, name: str) -> None:
-        if name in self._listed:
-            self._listed[name] = True
-        if name in self._aside:
-            self._pardons += (Condemned(*run, name) for run in self._aside.pop(name))
+    def _pardon(self, name: str) -> None:
+        self._pardons += (Condemned(*run, name) for run in self._aside.pop(name))
 
     def _look_at_unneeded(self) -> Iterator[tuple[str, Blob]]:
         unneeded = [name for name, needed in self._listed.items() if not needed]

@@ -15,17 +15,32 @@ from contextlib import suppress
 
 from .errors import InvalidManifestError
 
-__all__ = ["blob_name", "mentioned_blobs", "parse_manifest"]
+__all__ = ["blob_name", "is_blob_name", "mentioned_blobs", "parse_manifest"]
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})", re.IGNORECASE | re.ASCII)
+_BLOB_NAME = re.compile(r"sha256-[0-9a-f]{64}")
+_USUAL_DIGEST = re.compile(r"sha256[:-][0-9a-f]{64}")
 _NO_DIGEST = (None, "", f"sha256:{'0' * 64}")
 _MENTIONED = re.compile(rb"sha256[:-]([0-9a-f]{64})", re.IGNORECASE)
+
+_DOCUMENT_KEYS = ("layers", "config", "manifests")
+_LAYER_KEYS = ("digest", "size")
+_USUAL_KEYS = {"mediaType", "digest", "size"}
 
 
 def blob_name(digest: object) -> str | None:
     """Bring *digest* into its one form, ``sha256-<hex>``; None if it is no SHA-256 digest."""
-    match = _DIGEST.fullmatch(digest) if isinstance(digest, str) else None
+    if not isinstance(digest, str):
+        return None
+    if _USUAL_DIGEST.fullmatch(digest):  # nearly all are: a million of them are looked at
+        return "sha256-" + digest[7:]
+    match = _DIGEST.fullmatch(digest)
     return f"sha256-{match[1].lower()}" if match else None
+
+
+def is_blob_name(name: str) -> bool:
+    """Tell whether *name* is that of a blob, in its one form."""
+    return _BLOB_NAME.fullmatch(name) is not None
 
 
 def parse_manifest(data: bytes) -> dict[str, int | None]:
@@ -40,12 +55,12 @@ def parse_manifest(data: bytes) -> dict[str, int | None]:
             understood. Nobody may remove blobs on the strength of such a manifest.
     """
     try:
-        document = json.loads(data, object_pairs_hook=_unambiguous)
+        document = _decode(data.decode())
     except (ValueError, RecursionError) as error:
         raise InvalidManifestError(f"not a manifest: {error}") from error
     if not isinstance(document, dict):
         raise InvalidManifestError("not a manifest: not a JSON object")
-    _refuse_other_case(document, ("layers", "config", "manifests"))
+    _refuse_other_case(document, _DOCUMENT_KEYS)
     layers, config = document.get("layers"), document.get("config")
     # Ollama writes an absent list as null; a list of manifests ("manifests") names more blobs
     # than stand in it, so it must not be taken for a model without layers.
@@ -63,7 +78,8 @@ def parse_manifest(data: bytes) -> dict[str, int | None]:
 def _add(layer: object, blobs: dict[str, int | None]) -> None:
     if not isinstance(layer, dict):
         raise InvalidManifestError("not a manifest: a layer is not a JSON object")
-    _refuse_other_case(layer, ("digest", "size"))
+    if layer.keys() != _USUAL_KEYS:
+        _refuse_other_case(layer, _LAYER_KEYS)
     digest, size = layer.get("digest"), layer.get("size")
     name = blob_name(digest)
     if name is None:
@@ -79,6 +95,9 @@ def _unambiguous(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(fields) < len(pairs):
         raise ValueError("a key stands twice in one object")
     return fields
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_unambiguous).decode
 
 
 def _refuse_other_case(fields: Iterable[str], names: tuple[str, ...]) -> None:

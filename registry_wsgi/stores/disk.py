@@ -68,6 +68,7 @@ _TRIES = 10
 # Longer than the resolution of any file system's times, in seconds.
 _TICK = 2.5
 
+_USUAL_KEY = re.compile(r"[^./\0][^/\0]*(?:/[^./\0][^/\0]*){3}")
 _ENTRY = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)\.(\d{6})Z-[0-9a-f]{8}", re.ASCII)
 
 
@@ -98,7 +99,7 @@ class DiskStore:
     # Manifests
 
     def find(self, name: Name) -> str | None:
-        with _reported(self._manifests):
+        with _Reported(self._manifests):
             if _is_manifest(os.path.join(self._manifests, *name)):
                 return name.key
             return _search(self._manifests, list(name))
@@ -113,14 +114,14 @@ class DiskStore:
 
     def version(self, key: str) -> Hashable | None:
         path = self._manifest(key)
-        with _reported(path):
+        with _Reported(path):
             status = _stat(path)
         return None if status is None else _version(status)
 
     # Blobs
 
     def blobs(self) -> Iterator[str]:
-        with _reported(self._blobs):
+        with _Reported(self._blobs):
             self._check_layout()
             try:
                 entries = os.scandir(self._blobs)
@@ -132,7 +133,7 @@ class DiskStore:
                         yield entry.name
 
     def blobs_changed(self) -> float:
-        with _reported(self._blobs):
+        with _Reported(self._blobs):
             status = _stat(self._blobs)
         return 0.0 if status is None else max(status.st_mtime, status.st_ctime)
 
@@ -141,20 +142,20 @@ class DiskStore:
 
     def open_blob(self, name: str) -> BinaryIO | None:
         path = self._present(self._blob(name))
-        with _reported(path):
-            file = _open(path)
-            return None if file is None else os.fdopen(file, "rb", buffering=0)
+        with _Reported(path):
+            opened = _open(path)
+            return None if opened is None else os.fdopen(opened[0], "rb", buffering=0)
 
     def remove_blob(self, name: str) -> bool:
         path = self._blob(name)
         self._check_inside(path)
-        with _reported(path):
+        with _Reported(path):
             return _unlink(path)
 
     # What is set aside
 
     def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
-        with _reported(self._blobs):
+        with _Reported(self._blobs):
             self._check_layout()
         self._check_inside(self._blob("_"))
         run = _entry_id(when)
@@ -163,7 +164,7 @@ class DiskStore:
         try:
             for name in names:
                 source, target = self._blob(name), os.path.join(path, name)
-                with _reported(source):
+                with _Reported(source):
                     try:
                         os.rename(source, target)
                     except FileNotFoundError:
@@ -180,7 +181,7 @@ class DiskStore:
 
     def condemned(self) -> Iterator[Condemned]:
         for when, run in sorted(_entries(self._condemned, self.root)):
-            with _reported(run):
+            with _Reported(run):
                 names = _listdir(self._run(run))
             for name in sorted(names):
                 yield Condemned(when, run, name)
@@ -191,7 +192,7 @@ class DiskStore:
     def pardon(self, blob: Condemned) -> bool:
         source, target = self._aside(blob), self._blob(blob.name)
         self._check_inside(target)
-        with _reported(source):
+        with _Reported(source):
             try:
                 # Touched first: as soon as it is back, it is young.
                 os.utime(source, follow_symlinks=False)
@@ -219,7 +220,7 @@ class DiskStore:
 
     def purge(self, blob: Condemned) -> bool:
         path = self._aside(blob)
-        with _reported(path):
+        with _Reported(path):
             return _unlink(path)
 
     # Trash
@@ -227,7 +228,7 @@ class DiskStore:
     def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
         source = self._manifest(key)
         self._check_inside(source)
-        with _reported(source):
+        with _Reported(source):
             if not _is_manifest(source):
                 return None
         sources = [self._present(self._blob(name)) for name in blobs]
@@ -261,7 +262,7 @@ class DiskStore:
 
     def read_deleted(self, entry: Deleted) -> Manifest | None:
         path = self._deleted_manifest(entry)
-        with _reported(path), _tolerated(errno.EINVAL, *_ABSENT):
+        with _Reported(path), _tolerated(errno.EINVAL, *_ABSENT):
             # A symbolic link leads on from where it was, and will be.
             place = os.path.dirname(self._manifest(entry.key))
             path = os.path.normpath(os.path.join(place, os.readlink(path)))
@@ -277,7 +278,7 @@ class DiskStore:
         # By way of a second link and a rename, as that also takes the place of a blob that is too
         # short. (Renaming a link over another to the same file does nothing.)
         spare = f"{source}.{os.urandom(4).hex()}"
-        with _reported(target):
+        with _Reported(target):
             for _ in range(_TRIES):
                 try:
                     os.makedirs(self._blobs, exist_ok=True)
@@ -295,7 +296,7 @@ class DiskStore:
     def recover(self, entry: Deleted) -> bool:
         source, target = self._deleted_manifest(entry), self._manifest(entry.key)
         self._check_inside(target)
-        with _reported(target):
+        with _Reported(target):
             for _ in range(_TRIES):
                 try:
                     os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -319,7 +320,7 @@ class DiskStore:
 
     def forget(self, entry: Deleted) -> bool:
         path = self._entry(entry.id)
-        with _reported(path):
+        with _Reported(path):
             # The manifest goes first: from then on nobody restores from this entry.
             found = _unlink(self._deleted_manifest(entry))
             _remove_tree(path)
@@ -332,13 +333,13 @@ class DiskStore:
         for _, entry in _entries(self._trash, self.root, before):
             path = self._entry(entry)
             if next(_keys(os.path.join(path, "manifests"), follow=False), None) is None:
-                with _reported(path):
+                with _Reported(path):
                     _remove_tree(path)
 
     # Paths
 
     def _manifest(self, key: str) -> str:
-        return os.path.join(self._manifests, _checked_key(key))
+        return f"{self._manifests}/{_checked_key(key)}"
 
     def _blob(self, name: str) -> str:
         return os.path.join(self._blobs, _checked(name))
@@ -402,12 +403,18 @@ class DiskStore:
                 path = os.path.dirname(path)
 
 
-@contextmanager
-def _reported(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _store_error(error, path) from error
+class _Reported:
+    """Raises what the system says as an error of ours. A class, as there are many of them."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            raise _store_error(error, self._path) from error
 
 
 @contextmanager
@@ -431,6 +438,8 @@ def _checked(part: str) -> str:
 
 
 def _checked_key(key: str) -> str:
+    if _USUAL_KEY.fullmatch(key):
+        return key
     parts = key.split("/")
     if len(parts) != 4:
         raise StoreError(f"{key!r:.700}: not the key of a manifest")
@@ -448,7 +457,7 @@ def _directories(path: str, root: str) -> Iterator[str]:
 def _entries(path: str, root: str, before: float | None = None) -> Iterator[tuple[float, str]]:
     """List the entries of the trash, or of what is set aside, with their moments."""
     _without_links(os.path.join(path, "_"), root)
-    with _reported(path):
+    with _Reported(path):
         for entry in _listdir(path):
             when = _entry_time(entry)
             if when is None or (before is not None and when > before):
@@ -519,38 +528,44 @@ def _search(path: str, parts: list[str]) -> str | None:
     return None
 
 
-def _keys(root: str, depth: int = 4, *, follow: bool = True) -> Iterator[str]:
-    """List what is no directory *depth* levels below *root*."""
+def _keys(root: str, *, follow: bool = True) -> Iterator[str]:
+    """List the keys of the manifests below *root*, and warn of what else is there."""
     if not follow and os.path.islink(root):
         return
-    with _reported(root):
+    for host in _names(root, folders=True, follow=follow):
+        for namespace in _names(f"{root}/{host}", folders=True, follow=follow):
+            place = f"{host}/{namespace}"
+            for model in _names(f"{root}/{place}", folders=True, follow=follow):
+                for tag in _names(f"{root}/{place}/{model}", folders=False, follow=follow):
+                    yield f"{place}/{model}/{tag}"
+
+
+def _names(path: str, *, folders: bool, follow: bool) -> list[str]:
+    """Name the directories in *path*, or all but these; all at once, as it may change meanwhile."""
+    names = []
+    with _Reported(path):
         try:
-            # All at once: it may change as it is read.
-            with os.scandir(root) as entries:
-                names = [entry.name for entry in entries if _is_below(entry, depth, follow=follow)]
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if _is_directory(entry, follow=follow) == folders:
+                        names.append(entry.name)
+                    else:
+                        _log.warning("%s: not a manifest, skipped", quote(entry.path))
         except (FileNotFoundError, NotADirectoryError):
-            return
-    for name in names:
-        if depth == 1:
-            yield name
-        else:
-            for key in _keys(os.path.join(root, name), depth - 1, follow=follow):
-                yield f"{name}/{key}"
+            return []
+    return names
 
 
-def _is_below(entry: os.DirEntry[str], depth: int, *, follow: bool) -> bool:
+def _is_directory(entry: os.DirEntry[str], *, follow: bool) -> bool:
     try:
-        is_directory = entry.is_dir(follow_symlinks=follow)
+        return entry.is_dir(follow_symlinks=follow)
     except OSError as error:
-        if error.errno not in _ABSENT:
-            raise
-        is_directory = False
-    if is_directory != (depth > 1):
-        _log.warning("%s: not a manifest, skipped", quote(entry.path))
-    return is_directory == (depth > 1)
+        if error.errno in _ABSENT:
+            return False
+        raise
 
 
-def _open(path: str) -> int | None:
+def _open(path: str) -> tuple[int, os.stat_result] | None:
     try:
         # Not blocking, as opening a named pipe would wait for a writer.
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -558,25 +573,31 @@ def _open(path: str) -> int | None:
         if error.errno in _ABSENT or error.errno == errno.ENXIO:  # a socket
             return None
         raise
-    if stat.S_ISREG(os.fstat(file).st_mode):
-        return file
+    try:
+        status = os.fstat(file)
+    except OSError:
+        os.close(file)
+        raise
+    if stat.S_ISREG(status.st_mode):
+        return file, status
     os.close(file)
     return None
 
 
 def _read(path: str) -> Manifest | None:
-    with _reported(path):
-        file = _open(path)
-        if file is None:
+    with _Reported(path):
+        opened = _open(path)
+        if opened is None:
             return None
+        file, status = opened
         try:
-            status = os.fstat(file)
-            if status.st_size > _MANIFEST_SIZE:
-                raise InvalidManifestError(f"{path}: not a manifest: {status.st_size} bytes")
-            data = b""
+            size = status.st_size
+            if size > _MANIFEST_SIZE:
+                raise InvalidManifestError(f"{path}: not a manifest: {size} bytes")
             # One byte more than there should be, to see if it grows while we read: then what we
             # have is not whole, and it will not be taken for a manifest.
-            while chunk := os.read(file, status.st_size + 1 - len(data)):
+            data = os.read(file, size + 1)
+            while len(data) != size and (chunk := os.read(file, size + 1 - len(data))):
                 data += chunk
         finally:
             os.close(file)
@@ -593,7 +614,7 @@ def _version(status: os.stat_result) -> Hashable | None:
 
 def _blob(path: str, *, links: bool = False) -> Blob | None:
     """Look at a file; with *links*, also at a symbolic link that leads nowhere (from there)."""
-    with _reported(path):
+    with _Reported(path):
         place = status = _lstat(path)
         if place is not None and stat.S_ISLNK(place.st_mode):
             status = _stat(path)
