@@ -127,9 +127,8 @@ FRAMES: dict[str, tuple[bytes, Collection[str]]] = {
         chunked(CHUNKS.replace(b"0\r\n", b"0\r\nContent-Length: 99\r\n")),
         EVERY,
     ),
-    "two hosts": (head("Host: evil.example", LENGTH) + BODY, {*KINDS}),
+    "two hosts": (head("Host: evil.example", LENGTH) + BODY, KINDS),
 }
-
 
 # Those that nobody may refuse.
 LEGAL = {"plain", "chunked", "a chunk's extension", "a trailer"}
@@ -155,14 +154,13 @@ def test_a_request_ends_where_the_server_says_or_is_refused(
         int(status) for status in re.findall(rb"^HTTP/1\.[01] (\d+) ", received, re.MULTILINE)
     ]
     deleted = gone(registry)
-    if statuses[0] == 200:
+    if statuses[:1] == [200]:
         assert registry.server.kind in takers
         assert statuses in ([200], [200, 200, 404])  # one that hangs up after each is fine
         assert deleted == ["smol", "hidden"][: statuses.count(200)]
     else:
         assert frame not in LEGAL
-        assert len(statuses) == 1
-        assert statuses[0] in (400, 501)
+        assert statuses in ([400], [501], [])  # none: the reset took it along
         assert deleted == []
     assert [record["status"] for record in registry.logged()].count(200) == len(deleted)
     check_the_rest(registry, before)
@@ -182,7 +180,6 @@ def test_what_follows_a_body_that_is_not_read_is_no_request(
 
 
 # Paths
-
 
 # Those that are /api/delete to all.
 SAME = (
