@@ -36,7 +36,7 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
 }
 _LISTENING = re.compile(r"(?:Listening at:|Serving on) http://127\.0\.0\.1:(\d+)")
 
-# The example of the docs, with room for the folder of the test, in place of /etc/nginx/nginx.conf.
+# In place of /etc/nginx/nginx.conf: all that nginx writes is below its prefix.
 _NGINX = """\
 {user}
 pid nginx.pid;
