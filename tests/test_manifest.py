@@ -84,6 +84,8 @@ def test_what_a_model_needs_is_found(document: object, blobs: dict[str, int | No
         b'{"layers":"x"}',
         b'{"layers":[],"manifests":[]}',
         b'{"layers":[],"layers":[]}',
+        '{"layers":[]}'.encode("utf-16"),
+        b'\xef\xbb\xbf{"layers":[]}',
         b'{"layers":[],"config":{"digest":"","digest":""}}',
     ],
     ids=lambda data: repr(data[:30]),

@@ -257,9 +257,9 @@ ESCAPED = json.dumps({"layers": [{"digest": digest(b"x"), "size": 1}]}).replace(
 )
 
 
-@pytest.mark.parametrize("data", [ESCAPED.encode(), ESCAPED.encode("utf-16")])
-def test_what_is_needed_is_mentioned(data: bytes) -> None:
+def test_what_is_needed_is_mentioned() -> None:
     """However JSON writes a digest, a deleted model keeps that blob."""
+    data = ESCAPED.encode()
     assert set(parse_manifest(data)) == mentioned_blobs(data) == {blob(b"x")}
 
 

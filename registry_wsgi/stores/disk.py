@@ -68,7 +68,9 @@ _TRIES = 10
 # Longer than the resolution of any file system's times, in seconds.
 _TICK = 2.5
 
-_USUAL_KEY = re.compile(r"[^./\0][^/\0]*(?:/[^./\0][^/\0]*){3}")
+# Names that are no way out of a directory, which nearly all are.
+_USUAL_PART = re.compile(r"[^./\0][^/\0]*")
+_USUAL_KEY = re.compile(rf"{_USUAL_PART.pattern}(?:/{_USUAL_PART.pattern}){{3}}")
 _ENTRY = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)\.(\d{6})Z-[0-9a-f]{8}", re.ASCII)
 
 
@@ -342,7 +344,7 @@ class DiskStore:
         return f"{self._manifests}/{_checked_key(key)}"
 
     def _blob(self, name: str) -> str:
-        return os.path.join(self._blobs, _checked(name))
+        return f"{self._blobs}/{_checked(name)}"
 
     @staticmethod
     def _present(path: str) -> str:
@@ -358,21 +360,21 @@ class DiskStore:
 
     def _entry(self, entry: str) -> str:
         # The trash is ours, and we make no symbolic links there.
-        return _without_links(os.path.join(self._trash, _checked(entry)), self.root)
+        return _without_links(f"{self._trash}/{_checked(entry)}", self.root)
 
     def _deleted_manifest(self, entry: Deleted) -> str:
-        path = os.path.join(self._entry(entry.id), "manifests", _checked_key(entry.key))
+        path = f"{self._trash}/{_checked(entry.id)}/manifests/{_checked_key(entry.key)}"
         return _without_links(path, self.root)
 
     def _held(self, entry: Deleted, name: str) -> str:
-        path = os.path.join(self._entry(entry.id), "blobs", _checked(name))
+        path = f"{self._trash}/{_checked(entry.id)}/blobs/{_checked(name)}"
         return _without_links(path, self.root)
 
     def _run(self, run: str) -> str:
-        return _without_links(os.path.join(self._condemned, _checked(run), "_"), self.root)[:-2]
+        return _without_links(f"{self._condemned}/{_checked(run)}/_", self.root)[:-2]
 
     def _aside(self, blob: Condemned) -> str:
-        path = os.path.join(self._condemned, _checked(blob.id), _checked(blob.name))
+        path = f"{self._condemned}/{_checked(blob.id)}/{_checked(blob.name)}"
         return _without_links(path, self.root)
 
     def _check_layout(self) -> None:
@@ -432,6 +434,8 @@ def _store_error(error: OSError, path: str) -> StoreError:
 
 
 def _checked(part: str) -> str:
+    if _USUAL_PART.fullmatch(part):
+        return part
     if not part or part in (".", "..") or "/" in part or os.sep in part or "\0" in part:
         raise StoreError(f"{part!r:.300}: not the name of a file in a store")
     return part
@@ -448,10 +452,10 @@ def _checked_key(key: str) -> str:
 
 def _directories(path: str, root: str) -> Iterator[str]:
     """The directories on the way from *path* up to *root*, without either."""
-    path = os.path.dirname(path)
-    while len(path) > len(root):
-        yield path
-        path = os.path.dirname(path)
+    end = path.rfind("/")
+    while end > len(root):
+        yield path[:end]
+        end = path.rfind("/", 0, end)
 
 
 def _entries(path: str, root: str, before: float | None = None) -> Iterator[tuple[float, str]]:
