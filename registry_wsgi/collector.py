@@ -181,8 +181,6 @@ class Collector:
             math.inf if self._quiet and not deleted_only else min(self._cutoff, self._recent)
         )
         if deleted_only and not expired:
-            if not dry_run:
-                store.tidy(abandoned)
             return PruneReport(dry_run=dry_run)
 
         self._list()

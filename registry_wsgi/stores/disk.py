@@ -460,13 +460,17 @@ def _directories(path: str, root: str) -> Iterator[str]:
 
 def _entries(path: str, root: str, before: float | None = None) -> Iterator[tuple[float, str]]:
     """List the entries of the trash, or of what is set aside, with their moments."""
-    _without_links(os.path.join(path, "_"), root)
+    _without_links(f"{path}/_", root)
+    # The stamps sort by time, so that of a full trash little has to be read.
+    last = _stamp_after(before)
     with _Reported(path):
         for entry in _listdir(path):
+            if entry > last:
+                continue
             when = _entry_time(entry)
             if when is None or (before is not None and when > before):
                 continue
-            if not os.path.islink(os.path.join(path, entry)):  # such a one is not ours
+            if not os.path.islink(f"{path}/{entry}"):  # such a one is not ours
                 yield when, entry
 
 
@@ -701,9 +705,21 @@ def _remove_tree(path: str) -> None:
 
 
 def _entry_id(when: float) -> str:
+    return f"{_stamp(when)}-{os.urandom(4).hex()}"
+
+
+def _stamp(when: float) -> str:
     seconds, micros = divmod(to_micros(when), 1_000_000)
     stamp = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
-    return f"{stamp}.{micros:06d}Z-{os.urandom(4).hex()}"
+    return f"{stamp}.{micros:06d}Z"
+
+
+def _stamp_after(when: float | None) -> str:
+    """Make a stamp that is later than all up to *when*, if only by a second."""
+    try:
+        return "9999" if when is None else _stamp(when + 1)
+    except (OverflowError, ValueError, OSError):  # before or after all years
+        return "9999" if when is not None and when > 0 else ""
 
 
 def _entry_time(entry: str) -> float | None:
