@@ -30,25 +30,20 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import stat
 import time
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
 from typing import BinaryIO
 
-from ..durations import to_micros
 from ..errors import InvalidManifestError, ModelExistsError, NoRoomError, StoreError, quote
 from ..names import Name
 from .base import Blob, Condemned, Deleted, Manifest
+from .layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time, stamp_after
 
 __all__ = ["DiskStore"]
 
 _log = logging.getLogger("registry_wsgi")
-
-# Manifests are a few kilobytes. What is larger than this is something else, and is not read.
-_MANIFEST_SIZE = 16 << 20
 
 # What the system says when hard links are not to be had: other file system, none at all, a file of
 # another owner (fs.protected_hardlinks), too many links to one file.
@@ -67,11 +62,6 @@ _TRIES = 10
 
 # Longer than the resolution of any file system's times, in seconds.
 _TICK = 2.5
-
-# Names that are no way out of a directory, which nearly all are.
-_USUAL_PART = re.compile(r"[^./\0][^/\0]*")
-_USUAL_KEY = re.compile(rf"{_USUAL_PART.pattern}(?:/{_USUAL_PART.pattern}){{3}}")
-_ENTRY = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)\.(\d{6})Z-[0-9a-f]{8}", re.ASCII)
 
 
 class DiskStore:
@@ -160,8 +150,8 @@ class DiskStore:
         with _Reported(self._blobs):
             self._check_layout()
         self._check_inside(self._blob("_"))
-        run = _entry_id(when)
-        moment = _entry_time(run) or when
+        run = entry_id(when)
+        moment = entry_time(run) or when
         path = self._run(run)
         try:
             for name in names:
@@ -235,8 +225,8 @@ class DiskStore:
                 return None
         sources = [self._present(self._blob(name)) for name in blobs]
         for _ in range(_TRIES):
-            entry_id = _entry_id(when)
-            entry = self._entry(entry_id)
+            run = entry_id(when)
+            entry = self._entry(run)
             try:
                 target = os.path.join(entry, "manifests", key)
                 os.makedirs(os.path.dirname(target))
@@ -252,7 +242,7 @@ class DiskStore:
                     return None
             else:
                 self._remove_empty(os.path.dirname(source))
-                return Deleted(_entry_time(entry_id) or when, entry_id, key)
+                return Deleted(entry_time(run) or when, run, key)
         raise StoreError(f"{entry}: is removed again and again")
 
     def deleted(self, before: float | None = None) -> list[Deleted]:
@@ -341,10 +331,10 @@ class DiskStore:
     # Paths
 
     def _manifest(self, key: str) -> str:
-        return f"{self._manifests}/{_checked_key(key)}"
+        return f"{self._manifests}/{checked_key(key)}"
 
     def _blob(self, name: str) -> str:
-        return f"{self._blobs}/{_checked(name)}"
+        return f"{self._blobs}/{checked(name)}"
 
     @staticmethod
     def _present(path: str) -> str:
@@ -360,21 +350,21 @@ class DiskStore:
 
     def _entry(self, entry: str) -> str:
         # The trash is ours, and we make no symbolic links there.
-        return _without_links(f"{self._trash}/{_checked(entry)}", self.root)
+        return _without_links(f"{self._trash}/{checked(entry)}", self.root)
 
     def _deleted_manifest(self, entry: Deleted) -> str:
-        path = f"{self._trash}/{_checked(entry.id)}/manifests/{_checked_key(entry.key)}"
+        path = f"{self._trash}/{checked(entry.id)}/manifests/{checked_key(entry.key)}"
         return _without_links(path, self.root)
 
     def _held(self, entry: Deleted, name: str) -> str:
-        path = f"{self._trash}/{_checked(entry.id)}/blobs/{_checked(name)}"
+        path = f"{self._trash}/{checked(entry.id)}/blobs/{checked(name)}"
         return _without_links(path, self.root)
 
     def _run(self, run: str) -> str:
-        return _without_links(f"{self._condemned}/{_checked(run)}/_", self.root)[:-2]
+        return _without_links(f"{self._condemned}/{checked(run)}/_", self.root)[:-2]
 
     def _aside(self, blob: Condemned) -> str:
-        path = f"{self._condemned}/{_checked(blob.id)}/{_checked(blob.name)}"
+        path = f"{self._condemned}/{checked(blob.id)}/{checked(blob.name)}"
         return _without_links(path, self.root)
 
     def _check_layout(self) -> None:
@@ -433,23 +423,6 @@ def _store_error(error: OSError, path: str) -> StoreError:
     return kind(f"{error.filename or path}: {error.strerror or error}")
 
 
-def _checked(part: str) -> str:
-    if _USUAL_PART.fullmatch(part):
-        return part
-    if not part or part in (".", "..") or "/" in part or os.sep in part or "\0" in part:
-        raise StoreError(f"{part!r:.300}: not the name of a file in a store")
-    return part
-
-
-def _checked_key(key: str) -> str:
-    if _USUAL_KEY.fullmatch(key):
-        return key
-    parts = key.split("/")
-    if len(parts) != 4:
-        raise StoreError(f"{key!r:.700}: not the key of a manifest")
-    return os.path.join(*map(_checked, parts))
-
-
 def _directories(path: str, root: str) -> Iterator[str]:
     """The directories on the way from *path* up to *root*, without either."""
     end = path.rfind("/")
@@ -462,12 +435,12 @@ def _entries(path: str, root: str, before: float | None = None) -> Iterator[tupl
     """List the entries of the trash, or of what is set aside, with their moments."""
     _without_links(f"{path}/_", root)
     # The stamps sort by time, so that of a full trash little has to be read.
-    last = _stamp_after(before)
+    last = stamp_after(before)
     with _Reported(path):
         for entry in _listdir(path):
             if entry > last:
                 continue
-            when = _entry_time(entry)
+            when = entry_time(entry)
             if when is None or (before is not None and when > before):
                 continue
             if not os.path.islink(f"{path}/{entry}"):  # such a one is not ours
@@ -600,7 +573,7 @@ def _read(path: str) -> Manifest | None:
         file, status = opened
         try:
             size = status.st_size
-            if size > _MANIFEST_SIZE:
+            if size > MANIFEST_SIZE:
                 raise InvalidManifestError(f"{path}: not a manifest: {size} bytes")
             # One byte more than there should be, to see if it grows while we read: then what we
             # have is not whole, and it will not be taken for a manifest.
@@ -702,31 +675,3 @@ def _remove_tree(path: str) -> None:
             else:
                 _unlink(entry.path)
         os.rmdir(path)
-
-
-def _entry_id(when: float) -> str:
-    return f"{_stamp(when)}-{os.urandom(4).hex()}"
-
-
-def _stamp(when: float) -> str:
-    seconds, micros = divmod(to_micros(when), 1_000_000)
-    stamp = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
-    return f"{stamp}.{micros:06d}Z"
-
-
-def _stamp_after(when: float | None) -> str:
-    """Make a stamp that is later than all up to *when*, if only by a second."""
-    try:
-        return "9999" if when is None else _stamp(when + 1)
-    except (OverflowError, ValueError, OSError):  # before or after all years
-        return "9999" if when is not None and when > 0 else ""
-
-
-def _entry_time(entry: str) -> float | None:
-    match = _ENTRY.fullmatch(entry)
-    if match is None:
-        return None
-    try:
-        return datetime(*map(int, match.groups()), tzinfo=timezone.utc).timestamp()  # type: ignore[arg-type, misc]
-    except ValueError:
-        return None

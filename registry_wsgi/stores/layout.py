@@ -1,0 +1,83 @@
+"""What the stores that are laid out as Ollama lays out its models have in common."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import datetime, timezone
+
+from ..durations import to_micros
+from ..errors import StoreError
+
+__all__ = ["MANIFEST_SIZE", "checked", "checked_key", "entry_id", "entry_time", "stamp_after"]
+
+#: Manifests are a few kilobytes. What is larger than this is something else, and is not read.
+MANIFEST_SIZE = 16 << 20
+
+# Names that are no way out of a directory, which nearly all are.
+_USUAL_PART = re.compile(r"[^./\0][^/\0]*")
+_USUAL_KEY = re.compile(rf"{_USUAL_PART.pattern}(?:/{_USUAL_PART.pattern}){{3}}")
+_ENTRY = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)\.(\d{6})Z-[0-9a-f]{8}", re.ASCII)
+
+
+def checked(part: str) -> str:
+    """
+    Refuse what cannot be one part of a path.
+
+    Raises:
+        StoreError: *part* would lead elsewhere.
+    """
+    if _USUAL_PART.fullmatch(part):
+        return part
+    if not part or part in (".", "..") or "/" in part or "\0" in part:
+        raise StoreError(f"{part!r:.300}: not the name of a file in a store")
+    return part
+
+
+def checked_key(key: str) -> str:
+    """
+    Refuse what is no ``host/namespace/model/tag``.
+
+    Raises:
+        StoreError: *key* is not the path of a manifest.
+    """
+    if _USUAL_KEY.fullmatch(key):
+        return key
+    parts = key.split("/")
+    if len(parts) != 4:
+        raise StoreError(f"{key!r:.700}: not the key of a manifest")
+    return "/".join(map(checked, parts))
+
+
+def entry_id(when: float) -> str:
+    """Make a new name for an entry of the trash, or of what is set aside, at the moment *when*."""
+    return f"{_stamp(when)}-{os.urandom(4).hex()}"
+
+
+def entry_time(entry: str) -> float | None:
+    """Tell the moment in the name of an entry; None if it is no such name."""
+    match = _ENTRY.fullmatch(entry)
+    if match is None:
+        return None
+    try:
+        return datetime(*map(int, match.groups()), tzinfo=timezone.utc).timestamp()  # type: ignore[arg-type, misc]
+    except ValueError:
+        return None
+
+
+def stamp_after(when: float | None) -> str:
+    """
+    Make what sorts after the names of all entries up to *when*, and before all but a second's.
+
+    None: after all there are.
+    """
+    try:
+        return "9999" if when is None else _stamp(when + 1)
+    except (OverflowError, ValueError, OSError):  # before or after all years
+        return "9999" if when is not None and when > 0 else ""
+
+
+def _stamp(when: float) -> str:
+    seconds, micros = divmod(to_micros(when), 1_000_000)
+    stamp = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
+    return f"{stamp}.{micros:06d}Z"
