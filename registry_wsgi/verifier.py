@@ -103,6 +103,7 @@ class Verifier:
         self._lock = threading.Lock()
         self._users: dict[str, list[str]] = {}  # the keys of the models that need a blob
         self._problems: list[Problem] = []
+        self._stopped = False
 
     def run(self) -> VerifyReport:
         """Check."""
@@ -191,9 +192,16 @@ class Verifier:
         # The large ones first, so that no thread is left with one at the end.
         names = sorted(sizes, key=lambda name: sizes[name], reverse=True)
         with ThreadPoolExecutor(self._threads) as pool:
-            for name, found in zip(names, pool.map(check, names), strict=True):
-                if found is not None and found != name:
-                    self._report("corrupt", name, f"its content is {found.replace('-', ':', 1)}")
+            try:
+                for name, found in zip(names, pool.map(check, names), strict=True):
+                    if found is not None and found != name:
+                        detail = f"its content is {found.replace('-', ':', 1)}"
+                        self._report("corrupt", name, detail)
+            except BaseException:
+                # Ctrl-C, say: nobody waits for the terabytes that are left.
+                self._stopped = True
+                pool.shutdown(cancel_futures=True)
+                raise
 
     def _hash(self, name: str, count: Callable[[int], None]) -> str | None:
         stream = self._store.open_blob(name)
@@ -204,7 +212,9 @@ class Verifier:
         view = memoryview(buffer)
         with stream:
             # Reading and hashing let other threads run.
-            while size := stream.readinto(buffer):  # type: ignore[attr-defined]
+            while not self._stopped and (
+                size := stream.readinto(buffer)  # type: ignore[attr-defined]
+            ):
                 digest.update(view[:size])
                 count(size)
         return f"sha256-{digest.hexdigest()}"

@@ -66,8 +66,10 @@ def run(*command: str, cwd: Path | None = None, **variables: str) -> tuple[int, 
 # At a terminal
 
 
-def at_terminal(typed: str, *arguments: str, **variables: str) -> tuple[int, str]:
-    """Run the command at a terminal 80 wide, and type; its exit code, and what is on the screen."""
+def at_terminal(
+    typed: str, *arguments: str, prompt: str = "[y/N]", **variables: str
+) -> tuple[int, str]:
+    """Run the command at a terminal, and type when asked; its exit code, and what it showed."""
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
@@ -85,7 +87,7 @@ def at_terminal(typed: str, *arguments: str, **variables: str) -> tuple[int, str
         with suppress(OSError):  # which is how a terminal says that all have gone
             while data := os.read(ours, 65_536):
                 screen += data
-                if typed and b"[y/N]" in screen:
+                if typed and prompt.encode() in screen:
                     os.write(ours, typed.encode())
                     typed = ""
         return process.wait(LIMIT), screen.decode().replace("\r\n", "\n")
@@ -108,7 +110,7 @@ def test_yes_at_a_terminal_goes_on(sample: Path) -> None:
     """Both of the two that match go, and a single one is not asked about."""
     code, screen = at_terminal("y\n", "rm", "sample-chat*")
     assert code == 0
-    assert "\nUndo: " in screen
+    assert "[y/N]: y\nDeleted 2 models\nUndo: " in screen
     code, screen = at_terminal("", "rm", "sample-embed")
     assert (code, "?" in screen) == (0, False)
     assert open_cache().models() == []
@@ -142,6 +144,19 @@ def test_a_deep_check_shows_how_far_it_is(sample: Path) -> None:
     assert "reading blobs" in screen
     assert "3 models, 7 blobs, 3.3 kB read: all is well\n" in screen
     assert "reading" not in run(*COMMAND, "verify", "--deep")[2]
+
+
+def test_ctrl_c_ends_a_deep_check_at_once(sample: Path) -> None:
+    """However much there is still to read."""
+    digest = "0" * 64
+    with (sample / "blobs" / f"sha256-{digest}").open("wb") as blob:
+        blob.truncate(1 << 40)
+    manifest = json.loads((sample / DELETED).read_bytes())
+    manifest["layers"].append({"digest": f"sha256:{digest}", "size": 1 << 40})
+    (sample / DELETED).write_text(json.dumps(manifest))
+    code, screen = at_terminal("\x03", "verify", "--deep", prompt="reading blobs")
+    assert code == 130
+    assert "Traceback" not in screen
 
 
 def test_a_long_name_at_a_terminal_is_folded_and_whole(tmp_path: Path) -> None:
