@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -116,11 +116,11 @@ class _Group(click.Group):
         except (InvalidNameError, InvalidDurationError) as error:
             raise click.UsageError(str(error)) from error
         except RegistryError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(_one_line(str(error))) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader has had enough: no error to speak of
                 raise click.exceptions.Exit(1) from error
-            raise click.ClickException(_reason(error)) from error
+            raise click.ClickException(_one_line(_reason(error))) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands in the order of use."""
@@ -143,7 +143,8 @@ class _Settings:
             message = str(error)
             if not message.startswith("location: "):  # the environment is at fault
                 raise
-            raise click.BadParameter(message[10:], param_hint="'--models'") from error
+            message = _one_line(message[10:])
+            raise click.BadParameter(message, param_hint="'--models'") from error
 
     def console(self, *, stderr: bool = False) -> Console:
         """Make a console that takes nothing in a text for markup."""
@@ -160,14 +161,14 @@ class _Settings:
             console.width = 1_000  # one line for each row, whoever reads it
         return console
 
-    def undo(self, context: click.Context, names: Iterable[str]) -> str:
-        """Write the command line that restores *names*, for a shell."""
+    def undo(self, context: click.Context, arguments: Iterable[str]) -> str:
+        """Write the command line that restores, for a shell."""
         program = context.parent.command_path if context.parent else _PROGRAM
         if program == _PROGRAM and not _is_on_path():
             program = f"{shlex.quote(sys.executable)} -m registry_wsgi"
         location = self.models or os.environ.get("OLLAMA_MODELS")
         options = ["--models", location] if location else []
-        return f"{program} {shlex.join([*options, 'restore', *names])}"
+        return _one_line(f"{program} {shlex.join([*options, 'restore', *arguments])}")
 
 
 class _Duration(click.ParamType[str]):
@@ -292,7 +293,8 @@ def rm(context: click.Context, names: tuple[str, ...], *, yes: bool) -> None:
         _echo_names(f"This deletes {_count(len(found), 'model')}:", found, err=True)
         click.echo(outcome, err=True)
         _confirm("Delete?")
-    deleted = []
+    deleted: list[Name] = []
+    begun = datetime.now(timezone.utc)
     try:
         for name in found:
             if not cache.unlink(str(name)):
@@ -301,10 +303,17 @@ def rm(context: click.Context, names: tuple[str, ...], *, yes: bool) -> None:
     finally:
         # What went before a failure can be undone too.
         if deleted:
-            _echo_names(f"Deleted {_count(len(deleted), 'model')}:", deleted)
-            if len(deleted) == len(found):
+            heading = f"Deleted {_count(len(deleted), 'model')}"
+            if asks:  # and so has shown the rest
+                click.echo(heading)
+            else:
+                _echo_names(f"{heading}:", deleted)
+            if len(deleted) == len(found) and not asks:
                 click.echo(outcome)
-            click.echo(f"Undo: {settings.undo(context, (name.short for name in deleted))}")
+            undo = [name.short for name in deleted]
+            if len(undo) > _LISTED:
+                undo = ["--since", begun.isoformat(), "*"]
+            click.echo(f"Undo: {settings.undo(context, undo)}")
 
 
 @cli.command()
@@ -340,21 +349,35 @@ def deleted(settings: _Settings, sort: str, *, reverse: bool, as_json: bool) -> 
 @click.argument(
     "names", metavar="NAME...", nargs=-1, required=True, shell_complete=_complete_deleted
 )
-@click.pass_context
-def restore(context: click.Context, names: tuple[str, ...]) -> None:
+@click.option(
+    "--since",
+    metavar="TIME",
+    callback=lambda *given: _parse_time(given[2]),
+    help="Of those that match a pattern, only what was deleted since, as 2026-01-31 or"
+    " '2026-01-31 12:00'.",
+)
+@click.pass_obj
+def restore(settings: _Settings, names: tuple[str, ...], since: datetime | None) -> None:
     """
     Bring deleted models back.
 
-    Of several deletes of one name, it takes the latest. A model in place is never overwritten.
+    A NAME may be a pattern, in quotes: 'llama*'. Of several deletes of one name, it takes the
+    latest. A model in place is never overwritten.
     """
-    cache = context.obj.cache()
-    parsed = [Name.parse(name) for name in names]
+    cache = settings.cache()
+    wanted: dict[Name, None] = {}
+    for name in names:
+        if _is_pattern(name):
+            gone = [model for model in cache.deleted() if not since or model.deleted >= since]
+            wanted.update(dict.fromkeys(_matches(gone, name)))
+        else:
+            wanted[Name.parse(name)] = None
     failures: list[RegistryError] = []
-    for name in parsed:
+    for parsed in wanted:
         try:
-            click.echo(f"Restored {Name.parse(cache.restore(str(name))).short}")
+            click.echo(f"Restored {Name.parse(cache.restore(str(parsed))).short}")
         except ModelNotFoundError as error:
-            failures.append(_unknown(str(error), name, cache.deleted()))
+            failures.append(_unknown(str(error), parsed, cache.deleted()))
         except RegistryError as error:
             failures.append(error)  # the others do not depend on it
     for failure in failures[:-1]:
@@ -610,15 +633,10 @@ def _is_loopback(host: str) -> bool:
 
 def _find(cache: ModelCache, wanted: Sequence[str]) -> list[Name]:
     """Look up names and patterns, all before the first is acted on."""
-    models: list[Name] | None = None
     found: dict[Name, None] = {}
     for name in wanted:
         if _is_pattern(name):
-            if models is None:
-                models = [Name.parse(model.name) for model in cache.models()]
-            matches = [model for model in models if fnmatchcase(model.short.lower(), name.lower())]
-            if not matches:
-                raise ModelNotFoundError(f"{quote(name)}: no model matches")
+            matches = _matches(cache.models(), name)
         else:
             parsed = Name.parse(name)
             # Also finds a model that cannot be listed, as its manifest is damaged.
@@ -629,6 +647,14 @@ def _find(cache: ModelCache, wanted: Sequence[str]) -> list[Name]:
             matches = [Name.from_key(key)]
         found.update(dict.fromkeys(matches))
     return list(found)
+
+
+def _matches(models: Iterable[Any], pattern: str) -> list[Name]:
+    names = [Name.parse(model.name) for model in models]
+    found = [name for name in names if fnmatchcase(name.short.lower(), pattern.lower())]
+    if not found:
+        raise ModelNotFoundError(f"{quote(pattern)}: nothing matches")
+    return found
 
 
 def _is_pattern(name: str) -> bool:
@@ -718,7 +744,7 @@ def _outcome(cache: ModelCache, usage: Usage) -> str:
         when = f"the first prune after {_time(moment(time.time() + cache.retention))}"
     else:
         when = "the next prune, as the retention is 0"
-    stays = f" {_size(usage.shared)} stay, as other models use them." if usage.shared else ""
+    stays = f"\n{_size(usage.shared)} stay, as other models use them." if usage.shared else ""
     return f"{freed} will be freed, by {when}.{stays}"
 
 
@@ -861,6 +887,13 @@ def _time(when: datetime) -> str:
         return f"{when.astimezone():%Y-%m-%d %H:%M}"
     except (OverflowError, ValueError):  # the last there is, which is never
         return f"{when:%Y-%m-%d %H:%M}"
+
+
+def _parse_time(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else datetime.fromisoformat(text).astimezone()
+    except (OverflowError, ValueError) as error:
+        raise click.BadParameter(f"{quote(text or '')} is not a time") from error
 
 
 def _until(model: DeletedModel) -> str:

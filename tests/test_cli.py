@@ -224,14 +224,14 @@ def test_rm_says_what_is_freed_and_what_stays(sample: Path, run: Run) -> None:
     before = contents(sample)
     expires = datetime.now(timezone.utc) + timedelta(days=7)
     code, out, err = run("rm", "sample-chat")
-    deleted, outcome, undo = out.splitlines()
+    deleted, outcome, stays, undo = out.splitlines()
     assert (code, err) == (0, "")
     assert deleted == "Deleted sample-chat:latest"
     assert outcome in {
         f"62 bytes will be freed, by the first prune after {when.astimezone():%Y-%m-%d %H:%M}."
-        " 2.1 kB stay, as other models use them."
         for when in (expires, expires + timedelta(minutes=1))
     }
+    assert stays == "2.1 kB stay, as other models use them."
     assert undo.endswith(f" --models {sample} restore sample-chat:latest")
     assert run(*shlex.split(undo.partition("registry_wsgi ")[2]))[0] == 0
     assert contents(sample) == before
@@ -275,15 +275,19 @@ def test_rm_takes_all_or_none_of_the_names(sample: Path, run: Run) -> None:
 def test_rm_of_thousands_is_not_a_flood(
     tree: Tree, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first are named; the line that undoes it has them all."""
-    for number in range(30):
+    """The first are named; the line that undoes it brings all of them back, and no others."""
+    for number in range(31):
         tree.add(f"m{number:02}", b"weights")
-    _, out, _ = run("--models", str(tree.root), "rm", "-y", "*")
-    lines = out.splitlines()
+    models = ["--models", str(tree.root)]
+    run(*models, "rm", "m30")
+    before = contents(tree.root)
+    lines = run(*models, "rm", "-y", "*")[1].splitlines()
     assert lines[0] == "Deleted 30 models:"
     assert lines[20:22] == ["  m19:latest", "  and 10 more"]
-    assert len(shlex.split(lines[-1].partition(" restore ")[2])) == 30
     assert len(lines) < 25
+    assert len(lines[-1]) < 250
+    assert run(*models, *shlex.split(lines[-1])[-4:])[0] == 0
+    assert contents(tree.root) == before
 
 
 def test_what_went_before_a_failure_can_be_undone(
@@ -315,6 +319,18 @@ def test_restore_brings_models_back(sample: Path, run: Run) -> None:
     assert contents(sample) == before
 
 
+def test_restore_takes_patterns(sample: Path, run: Run) -> None:
+    """All of the deleted that match, or those since a time."""
+    for name in SAMPLE:
+        open_cache().unlink(name)
+    last = open_cache().deleted()[0].deleted
+    assert run("restore", "--since", last.isoformat(), "*") == (0, f"Restored {SAMPLE[2]}\n", "")
+    code, _, err = run("restore", "--since", f"{last.year + 1}-01-01", "*")
+    assert (code, err) == (1, 'registry-wsgi: "*": nothing matches\n')
+    assert run("restore", "sample-CHAT:*")[1].count("\n") == 2
+    assert open_cache().deleted() == []
+
+
 @pytest.mark.parametrize("command", ["rm", "restore", "verify"])
 def test_unknown_names_suggest_the_nearest(sample: Path, run: Run, command: str) -> None:
     """Of the models, or of the deleted ones."""
@@ -332,6 +348,14 @@ def test_the_undo_line_is_fit_for_a_shell(tmp_path: Path, run: Run) -> None:
     _, out, _ = run("--models", str(root), "rm", "sample-chat")
     words = shlex.split(out.splitlines()[-1])
     assert words[-4:] == ["--models", str(root), "restore", SAMPLE[0]]
+
+
+def test_the_undo_line_drives_no_terminal(tmp_path: Path, run: Run) -> None:
+    """A path may have anything in it."""
+    make_sample(root := tmp_path / "\x1b[31m\n")
+    _, out, _ = run("--models", str(root), "rm", "sample-chat")
+    assert "\x1b" not in out
+    assert out.count("\n") == 4
 
 
 def test_the_undo_line_has_the_command_that_was_typed(sample: Path, run: Run) -> None:
@@ -490,6 +514,7 @@ def test_verify_repairs_from_the_trash(sample: Path, run: Run) -> None:
         (["--frobnicate"], "No such option '--frobnicate'; see registry-wsgi --help"),
         (["restore"], "Missing argument 'NAME...'; see registry-wsgi restore --help"),
         (["rm"], "Missing argument 'NAME...'; see registry-wsgi rm --help"),
+        (["restore", "*", "--since", "x"], "Invalid value for '--since': \"x\" is not a time"),
         (["list", "a"], "Got unexpected extra argument (a); see registry-wsgi list --help"),
         (["list", "--sort", "x"], "'x' is not one of 'name', 'size', 'shared', 'modified'"),
         (["prune", "--age", "7"], 'invalid duration "7": write 0, 90s, 15m, 12h, 7d or 2w'),
