@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
@@ -103,7 +103,8 @@ def _run(argv: Sequence[str] | None, program: str) -> int:
 
 
 def _fail(message: str, code: int = 1) -> int:
-    click.echo(f"{_PROGRAM}: {_one_line(message)}", err=True)
+    with suppress(OSError):  # the exit code is still to be had
+        click.echo(f"{_PROGRAM}: {_one_line(message)}", err=True)
     return code
 
 
@@ -169,17 +170,6 @@ class _Settings:
         location = self.models or os.environ.get("OLLAMA_MODELS")
         options = ["--models", location] if location else []
         return _one_line(f"{program} {shlex.join([*options, 'restore', *arguments])}")
-
-
-class _Duration(click.ParamType[str]):
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            to_seconds(value)
-        except InvalidDurationError as error:
-            self.fail(str(error), param, ctx)
-        return str(value)
 
 
 def _complete(look: Callable[[ModelCache], Iterable[Any]]) -> Callable[..., list[str]]:
@@ -392,7 +382,8 @@ def restore(settings: _Settings, names: tuple[str, ...], since: datetime | None)
 @cli.command()
 @click.option(
     "--age",
-    type=_Duration(),
+    metavar="DURATION",
+    callback=lambda *given: _checked_age(given[2]),
     help="How long ago, as 0, 90s, 15m, 12h, 7d or 2w; default: the retention. 0: at once, which"
     " takes even the blobs of a pull under way.",
 )
@@ -887,6 +878,14 @@ def _time(when: datetime) -> str:
         return f"{when.astimezone():%Y-%m-%d %H:%M}"
     except (OverflowError, ValueError):  # the last there is, which is never
         return f"{when:%Y-%m-%d %H:%M}"
+
+
+def _checked_age(text: str | None) -> str | None:
+    try:
+        to_seconds(text or "0")
+    except InvalidDurationError as error:
+        raise click.BadParameter(str(error)) from error
+    return text
 
 
 def _parse_time(text: str | None) -> datetime | None:

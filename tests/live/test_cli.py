@@ -110,7 +110,7 @@ def test_yes_at_a_terminal_goes_on(sample: Path) -> None:
     """Both of the two that match go, and a single one is not asked about."""
     code, screen = at_terminal("y\n", "rm", "sample-chat*")
     assert code == 0
-    assert "[y/N]: y\nDeleted 2 models\nUndo: " in screen
+    assert "\nDeleted 2 models\nUndo: " in screen
     code, screen = at_terminal("", "rm", "sample-embed")
     assert (code, "?" in screen) == (0, False)
     assert open_cache().models() == []
