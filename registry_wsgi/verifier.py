@@ -172,7 +172,7 @@ class Verifier:
 
     def _read(self, sizes: dict[str, int]) -> None:
         # Not above: who only deletes need not load it.
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+        from concurrent.futures import ThreadPoolExecutor, wait  # noqa: PLC0415
 
         total = sum(sizes.values())
         done = 0
@@ -193,7 +193,11 @@ class Verifier:
         names = sorted(sizes, key=lambda name: sizes[name], reverse=True)
         with ThreadPoolExecutor(self._threads) as pool:
             try:
-                for name, found in zip(names, pool.map(check, names), strict=True):
+                for name, future in [(name, pool.submit(check, name)) for name in names]:
+                    # Python hears a Ctrl-C that comes just before a wait only after it.
+                    while wait([future], timeout=1).not_done:
+                        pass
+                    found = future.result()
                     if found is not None and found != name:
                         detail = f"its content is {found.replace('-', ':', 1)}"
                         self._report("corrupt", name, detail)
