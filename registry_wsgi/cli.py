@@ -456,7 +456,7 @@ def verify(
     if as_json:
         _echo_json({"ok": report.ok, **dataclasses.asdict(report)})
     else:
-        _echo_verified(report, deep=deep)
+        _echo_verified(report, deep=deep, repair=repair)
     context.exit(0 if report.ok else 1)
 
 
@@ -769,7 +769,7 @@ def _echo_pruned(settings: _Settings, report: PruneReport, *, stderr: bool = Fal
         )
 
 
-def _echo_verified(report: VerifyReport, *, deep: bool) -> None:
+def _echo_verified(report: VerifyReport, *, deep: bool, repair: bool) -> None:
     for problem in report.problems:
         users = ", ".join(Name.parse(model).short for model in problem.models)
         needed = f" (needed by {users})" if users else ""
@@ -779,8 +779,10 @@ def _echo_verified(report: VerifyReport, *, deep: bool) -> None:
     checked = f"{_count(report.models, 'model')}, {_count(report.blobs, 'blob')}"
     read = f"{_size(report.bytes)} read" if deep else f"{_size(report.bytes)}, sizes only"
     bad = sum(not problem.repaired and problem.kind != "foreign" for problem in report.problems)
-    verdict = "all is well" if report.ok else f"{_count(bad, 'problem')}"
+    verdict = "all is well" if report.ok else _count(bad, "problem")
     click.echo(f"{checked}, {read}: {verdict}")
+    if not report.ok:
+        click.echo(f"{'' if repair else 'Try --repair. '}Pulling a model again mends it.")
 
 
 @contextmanager

@@ -482,7 +482,7 @@ def test_verify_fails_when_something_is_wrong(sample: Path, run: Run) -> None:
     assert f"corrupt {digest}: its content is sha256:" in out
     assert " (needed by sample-embed:latest)\n" in out
     assert "\nforeign \\x1b[31mnotes: it is no blob\n" in out
-    assert out.endswith("read: 1 problem\n")
+    assert out.endswith("read: 1 problem\nTry --repair. Pulling a model again mends it.\n")
     code, out, _ = run("verify", "--deep", "--json")
     found = json.loads(out)
     assert (code, found["ok"]) == (1, False)
