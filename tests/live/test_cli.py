@@ -7,12 +7,14 @@ import json
 import os
 import pty
 import re
+import select
 import shlex
 import signal
 import socket
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
@@ -43,9 +45,11 @@ def sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """That of the tests, with the package that they test."""
+    """That of the tests, with the package that they test, and output that waits in a buffer."""
     package = str(Path(registry_wsgi.__file__).parents[1])
-    return {**os.environ, "PYTHONPATH": package, "TERM": "xterm", **variables}
+    settings = {**os.environ, "PYTHONPATH": package, "TERM": "xterm", **variables}
+    settings.pop("PYTHONUNBUFFERED", None)
+    return settings
 
 
 def run(*command: str, cwd: Path | None = None, **variables: str) -> tuple[int, str, str]:
@@ -84,12 +88,17 @@ def at_terminal(
         )
         os.close(theirs)
         screen = b""
+        last = 0.0
         with suppress(OSError):  # which is how a terminal says that all have gone
-            while data := os.read(ours, 65_536):
-                screen += data
-                if typed and prompt.encode() in screen:
+            while True:
+                if select.select([ours], [], [], 1)[0]:
+                    if not (data := os.read(ours, 65_536)):
+                        break
+                    screen += data
+                # Again and again: a Ctrl-C just before a read is not heard by Python, as it is.
+                if typed and prompt.encode() in screen and time.monotonic() > last + 1:
                     os.write(ours, typed.encode())
-                    typed = ""
+                    last = time.monotonic()
         return process.wait(LIMIT), screen.decode().replace("\r\n", "\n")
     finally:
         os.close(ours)
