@@ -9,13 +9,19 @@ import pytest
 from support import Tree
 
 
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home without models; not one that is absent, as servers that root runs would make it."""
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """No setting of the person who runs the tests reaches them, and no test their models."""
     for variable in ("OLLAMA_MODELS", "RETENTION", "IN_FLIGHT", "HOLD", "PRUNE", "TOKEN"):
         monkeypatch.delenv(variable, raising=False)
         monkeypatch.delenv(f"REGISTRY_WSGI_{variable}", raising=False)
-    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.setenv("HOME", str(home))
 
 
 @pytest.fixture

@@ -103,9 +103,9 @@ def test_a_location_that_cannot_be_used_is_named(
         assert where in str(caught.value)
 
 
-def test_a_default_that_is_not_there_is_named() -> None:
+def test_a_default_that_is_not_there_is_named(home: Path) -> None:
     """Who has no models directory is told which one was looked for, and by which variable."""
-    with pytest.raises(ConfigurationError, match=r"OLLAMA_MODELS.*/nonexistent/\.ollama/models"):
+    with pytest.raises(ConfigurationError, match=rf"OLLAMA_MODELS.*{home}/\.ollama/models"):
         open_cache()
 
 
