@@ -16,7 +16,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -67,6 +67,16 @@ def run(*command: str, cwd: Path | None = None, **variables: str) -> tuple[int, 
     return result.returncode, result.stdout, result.stderr
 
 
+@contextmanager
+def hearing_ctrl_c() -> Iterator[None]:
+    """Let children hear Ctrl-C, also where the tests run in the background, which do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 # At a terminal
 
 
@@ -76,16 +86,17 @@ def at_terminal(
     """Run the command at a terminal, and type when asked; its exit code, and what it showed."""
     ours, theirs = pty.openpty()
     try:
-        process = subprocess.Popen(
-            [*COMMAND, *arguments],
-            env=environment(COLUMNS="80", **variables),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            # Ctrl-C reaches whoever the terminal belongs to.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - no threads
-        )
+        with hearing_ctrl_c():
+            process = subprocess.Popen(
+                [*COMMAND, *arguments],
+                env=environment(COLUMNS="80", **variables),
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                start_new_session=True,
+                # Ctrl-C reaches whoever the terminal belongs to.
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - no threads
+            )
         os.close(theirs)
         screen = b""
         last = 0.0
@@ -189,21 +200,16 @@ class Process:
     ) -> None:
         self.folder = folder
         self.output = folder / "output.txt"
-        # Where the tests run in the background, a child would not hear Ctrl-C.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            with self.output.open("wb") as output:
-                self.process = subprocess.Popen(
-                    [*COMMAND, *arguments, "--port=0"],
-                    cwd=folder,
-                    env=environment(TMPDIR=str(folder), HOME=str(folder), **(variables or {})),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-        finally:
-            signal.signal(signal.SIGINT, before)
+        with self.output.open("wb") as output, hearing_ctrl_c():
+            self.process = subprocess.Popen(
+                [*COMMAND, *arguments, "--port=0"],
+                cwd=folder,
+                env=environment(TMPDIR=str(folder), HOME=str(folder), **(variables or {})),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     @property
     def text(self) -> str:
