@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     for variable in ("OLLAMA_MODELS", "RETENTION", "IN_FLIGHT", "HOLD", "PRUNE", "TOKEN"):
         monkeypatch.delenv(variable, raising=False)
         monkeypatch.delenv(f"REGISTRY_WSGI_{variable}", raising=False)
+    for variable in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
+        monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", str(home))
 
 

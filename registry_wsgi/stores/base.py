@@ -96,7 +96,16 @@ class Condemned:
 
 
 class Store(Protocol):
-    """Where manifests, blobs and the trash are kept."""
+    """
+    Where manifests, blobs and the trash are kept.
+
+    Attributes:
+        sets_aside: Whether a blob that is set aside is out of the reach of other programs. Where
+            nothing can be renamed it stays in its place, and is only marked: then whoever looks for
+            it still finds it.
+    """
+
+    sets_aside: bool
 
     def find(self, name: Name) -> str | None:
         """
@@ -144,9 +153,9 @@ class Store(Protocol):
         """
         Set the blobs *names* aside, one by one as the result is asked for.
 
-        A blob that is set aside is not found by its name any more, but can be put back unchanged.
-        Those that are gone are left out. The others come in the order of *names*, all with the same
-        moment and id.
+        A blob that is set aside is not listed any more, nor found by its name (unless the store
+        only marks it), but can be put back unchanged. Those that are gone are left out. The others
+        come in the order of *names*, all with the same moment and id.
 
         Args:
             names: Which blobs.
@@ -168,7 +177,8 @@ class Store(Protocol):
         Put a blob that is set aside back in its place, as if just written.
 
         Returns:
-            False, with nothing changed, if another blob has taken the place, or if it is gone.
+            False, with nothing changed, if another blob has taken the place (where the store only
+            marks blobs, that one loses the mark), or if it is gone.
         """
 
     def purge(self, blob: Condemned) -> bool:

@@ -76,6 +76,8 @@ class DiskStore:
         StoreError: *root* is not a directory.
     """
 
+    sets_aside = True
+
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(root)
         self._blobs = os.path.join(self.root, "blobs")

@@ -29,6 +29,8 @@ class MemoryStore:
         clock: Gives the times of what is put in, in seconds since the epoch.
     """
 
+    sets_aside = True
+
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.RLock()

@@ -16,9 +16,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import s3
 from registry_wsgi import DiskStore, MemoryStore
 from registry_wsgi.stores.base import Store
-from support import Tree, blob, manifest
+from support import Tree, blob, manifest, require
 
 _T = TypeVar("_T")
 
@@ -138,7 +139,50 @@ class MemoryKind(Kind):
         assert self.store.remove_blob(name)
 
 
-KINDS: dict[str, Callable[[Path, Clock], Kind]] = {"disk": DiskKind, "memory": MemoryKind}
+class BucketKind(Kind):
+    """A bucket in memory, as obstore has one for tests."""
+
+    holds = False
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        super().__init__(clock)
+        require("obstore")
+        self.client = self._client()
+        self.store = self.another()
+
+    def _client(self) -> Any:
+        from obstore.store import MemoryStore as Bucket
+
+        return Bucket()
+
+    def another(self) -> Store:
+        from registry_wsgi.stores.objects import ObjectStore
+
+        return ObjectStore(self.client, name="bucket")
+
+    def put_manifest(self, key: str, data: bytes) -> None:
+        self.client.put(f"manifests/{key}", data)
+
+    def put_blob(self, name: str, data: bytes) -> None:
+        self.client.put(f"blobs/{name}", data)
+
+    def sweep_blob(self, name: str) -> None:
+        self.client.delete(f"blobs/{name}")
+
+
+class S3Kind(BucketKind):
+    """A bucket behind S3: Ceph's, or whatever the tests are given."""
+
+    def _client(self) -> Any:
+        return s3.endpoint().client(s3.fresh_prefix())
+
+
+KINDS: dict[str, Callable[[Path, Clock], Kind]] = {
+    "disk": DiskKind,
+    "memory": MemoryKind,
+    "bucket": BucketKind,
+    "s3": S3Kind,
+}
 
 
 def content(store: Store, name: str) -> bytes | None:

@@ -1,0 +1,341 @@
+"""
+A bucket of an object store, through obstore: the few requests that `ObjectStore` is made of.
+
+Here are the ways of object stores, kept out of the store itself:
+
+- Nothing is renamed, and a delete asks no questions. What decides between several processes is a
+  *conditional write*: `Bucket.create` (``If-None-Match``) and `Bucket.replace` (``If-Match``) have
+  one winner each.
+- A write whose answer got lost may have happened, and a repeated one then finds itself in the way.
+  So each conditional write carries a token, by which it knows its own.
+- What fails is a `~registry_wsgi.errors.StoreError` with the bucket, the key and the reason. What
+  obstore says beyond that is left out, as stores repeat in their answers what they were sent.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from ..errors import StoreError, escape
+from .layout import MANIFEST_SIZE
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import ObjectStore as Storage
+
+try:
+    import obstore
+    from obstore import store as _stores
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "object stores need the package obstore: pip install 'registry-wsgi[s3]'", name=error.name
+    ) from error
+
+__all__ = ["Bucket", "Content", "Meta", "TooLargeError", "connect"]
+
+_PAGE = 1_000  # what object stores list, and delete, in one request
+_CHUNK = 1 << 20
+
+# The attribute of an object that has the token of its write. (Azure takes only letters and digits.)
+_TOKEN = "registrywsgitoken"  # noqa: S105 - no secret
+
+# What to do about it, by what stores answer.
+_HINTS = {
+    "NoSuchBucket": "there is no such bucket",
+    "AccessDenied": "these credentials may not do this",
+    "InvalidAccessKeyId": "the credentials are wrong: this access key is not known",
+    "SignatureDoesNotMatch": "the credentials are wrong: check the secret key",
+    "ExpiredToken": "the credentials have expired",
+    "AuthorizationHeaderMalformed": "the region is wrong: set AWS_REGION",
+    "PermanentRedirect": "the region or the endpoint is wrong: set AWS_REGION",
+    "RequestTimeTooSkewed": "the clock of this machine differs too much from the store's",
+    "SlowDown": "the store is asked for too much at once",
+}
+_REFUSED = (AlreadyExistsError, PreconditionError, FileNotFoundError)
+_STATUS = {"301": "PermanentRedirect", "401": "AccessDenied", "403": "AccessDenied"}
+
+
+class TooLargeError(StoreError):
+    """An object is too large to be read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """
+    What the store tells of an object without reading it.
+
+    Attributes:
+        key: Its key in the bucket, below the prefix.
+        size: Its size in bytes.
+        modified: When it was written, by the store's clock, in whole seconds since the epoch.
+            (Listings have parts of a second at some stores, and nothing else has.)
+        e_tag: Equal for equal contents, in most stores.
+        version: In some stores another for each write.
+    """
+
+    key: str
+    size: int
+    modified: int
+    e_tag: str | None
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An object as it was read at one moment; *token* is that of its write, if it was ours."""
+
+    meta: Meta
+    data: bytes
+    token: str | None
+
+
+def connect(
+    url: str, *, connect_timeout: float = 5, read_timeout: float = 60, **config: Any
+) -> Storage:
+    """
+    Make the client for the bucket (and prefix) at *url*.
+
+    Credentials and all else come from the environment, as obstore takes them, unless given.
+
+    Args:
+        url: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://account/container/prefix``.
+        connect_timeout: How long to wait for a connection, in seconds.
+        read_timeout: How long to wait for the next bytes of an answer, in seconds.
+        config: Settings of obstore for this kind of store, such as ``endpoint`` or ``region``.
+
+    Raises:
+        StoreError: A setting cannot be used.
+    """
+    endpoints = [
+        config.get("endpoint"),
+        *map(os.environ.get, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")),
+    ]
+    endpoint = next((found for found in endpoints if found), "")
+    try:
+        return _stores.from_url(
+            url,
+            client_options={
+                "connect_timeout": timedelta(seconds=connect_timeout),
+                "read_timeout": timedelta(seconds=read_timeout),
+                # Of the whole answer: a large blob takes its time.
+                "timeout": timedelta(days=1),
+                # Who writes http:// means it.
+                "allow_http": endpoint.startswith("http://"),
+            },
+            retry_config={
+                "max_retries": 4,
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=100),
+                    "max_backoff": timedelta(seconds=3),
+                    "base": 2,
+                },
+                "retry_timeout": timedelta(seconds=2 * read_timeout),
+            },
+            **config,
+        )
+    except (BaseError, TypeError, ValueError) as error:
+        # The message may have any setting in it.
+        scheme, _, rest = url.partition("://")
+        place = f"{scheme}://{rest.partition('?')[0]}"
+        raise StoreError(f"{escape(place)}: {_reason(error)}") from None
+
+
+class Bucket:
+    """
+    A bucket, or what is below a prefix in one.
+
+    Any number of threads may use it.
+
+    Args:
+        storage: The client of obstore.
+        name: What it is called in messages.
+    """
+
+    def __init__(self, storage: Storage, name: str) -> None:
+        self._storage = storage
+        self.name = name
+
+    def head(self, key: str) -> Meta | None:
+        """Look at the object at *key*; None if there is none."""
+        with self._reported(key):
+            try:
+                return _meta(key, obstore.head(self._storage, key))
+            except FileNotFoundError as error:
+                _check_absent(error)
+                return None
+
+    def get(self, key: str) -> Content | None:
+        """
+        Read the object at *key*; None if there is none.
+
+        Raises:
+            TooLargeError: It is too large for what this store keeps in memory.
+        """
+        with self._reported(key):
+            try:
+                found = obstore.get(self._storage, key)
+                meta = _meta(key, found.meta)
+                if meta.size > MANIFEST_SIZE:
+                    raise TooLargeError(f"{self.name}/{escape(key)}: {meta.size} bytes")
+                return Content(meta, bytes(found.bytes()), found.attributes.get(_TOKEN))
+            except FileNotFoundError as error:
+                _check_absent(error)
+                return None
+
+    def open(self, key: str) -> BinaryIO | None:
+        """Open the object at *key* for reading from begin to end; None if there is none."""
+        with self._reported(key):
+            try:
+                chunks = obstore.get(self._storage, key).stream(min_chunk_size=_CHUNK)
+            except FileNotFoundError as error:
+                _check_absent(error)
+                return None
+        return cast("BinaryIO", _Stream(self, key, iter(chunks)))
+
+    def objects(self, folder: str) -> Iterator[Meta]:
+        """List all objects below *folder*, page by page, in no order."""
+        pages = iter(obstore.list(self._storage, folder, chunk_size=_PAGE))
+        while True:
+            with self._reported(f"{folder}/"):
+                page = next(pages, None)
+            if page is None:
+                return
+            for found in page:
+                yield _meta(found["path"], found)
+
+    def folder(self, folder: str) -> tuple[Sequence[str], list[Meta]]:
+        """List the folders and the objects that are in *folder* itself."""
+        with self._reported(f"{folder}/"):
+            found = obstore.list_with_delimiter(self._storage, folder)
+        return found["common_prefixes"], [_meta(meta["path"], meta) for meta in found["objects"]]
+
+    def create(self, key: str, data: bytes) -> str | None:
+        """
+        Write *data* at *key* where nothing is.
+
+        Returns:
+            The token of this write; None, with nothing changed, if there is something.
+        """
+        return self._write(key, data, ["create"])
+
+    def replace(self, old: Meta, data: bytes) -> str | None:
+        """
+        Write *data* in the place of the object *old*, as long as it is that.
+
+        Returns:
+            The token of this write; None, with nothing changed, if it is another by now, or gone.
+        """
+        if old.e_tag is None:
+            raise StoreError(f"{self.name}/{escape(old.key)}: the store gives no ETag")
+        # Some stores want the quotes of an ETag, some do not. The wrong form changes nothing.
+        forms = dict.fromkeys([old.e_tag.strip('"'), old.e_tag])
+        version = {"version": old.version} if old.version else {}
+        return self._write(old.key, data, [{"e_tag": form, **version} for form in forms])
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy the object at *source*, in the store, over whatever is at *target*."""
+        with self._reported(target):
+            obstore.copy(self._storage, source, target)
+
+    def delete(self, *keys: str) -> None:
+        """Remove the objects at *keys*, whatever they are; those that are gone are no matter."""
+        for start in range(0, len(keys), _PAGE):
+            some = keys[start : start + _PAGE]
+            # One key gets a request of its own: what a store says of that is plainer.
+            with self._reported(some[0]):
+                try:
+                    obstore.delete(self._storage, some[0] if len(some) == 1 else [*some])
+                except FileNotFoundError:
+                    if len(some) > 1:  # the others may not have been tried
+                        for key in some:
+                            self.delete(key)
+
+    def _write(self, key: str, data: bytes, modes: Sequence[Any]) -> str | None:
+        token = os.urandom(16).hex()
+        for mode in modes:
+            try:
+                obstore.put(
+                    self._storage,
+                    key,
+                    data,
+                    mode=mode,
+                    attributes={_TOKEN: token},
+                    use_multipart=False,  # the end of one asks no questions
+                )
+            except (BaseError, OSError, ValueError) as error:
+                # An answer that was lost, or to a request that was tried again, says nothing.
+                there = self.get(key)
+                if there is not None and there.token == token:
+                    return token
+                if not isinstance(error, _REFUSED):
+                    raise self._error(key, error) from None
+            else:
+                return token
+        return None
+
+    @contextmanager
+    def _reported(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except (BaseError, OSError, ValueError) as error:
+            raise self._error(key, error) from None
+
+    def _error(self, key: str, error: Exception) -> StoreError:
+        return StoreError(f"{self.name}/{escape(key)}: {_reason(error)}")
+
+
+class _Stream(io.RawIOBase):
+    """The content of an object, read as it comes."""
+
+    def __init__(self, bucket: Bucket, key: str, chunks: Iterator[bytes]) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            with self._bucket._reported(self._key):
+                chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(bytes(chunk))
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+
+def _meta(key: str, meta: ObjectMeta) -> Meta:
+    modified = int(meta["last_modified"].timestamp())
+    return Meta(key, meta["size"], modified, meta["e_tag"] or None, meta["version"])
+
+
+def _check_absent(error: FileNotFoundError) -> None:
+    """Tell an object that is not there from a bucket that is not."""
+    if "NoSuchBucket" in str(error):
+        raise error
+
+
+def _reason(error: Exception) -> str:
+    """Say in one line what went wrong, without what the store was sent."""
+    text = str(error)
+    status = re.search(r"status code: ((\d{3})[\w ]*)", text)
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    name = code[1] if code else _STATUS.get(status[2], "") if status else ""
+    if name in _HINTS:
+        return f"{_HINTS[name]} ({name})"
+    if status:
+        return f"the store answers {status[1].strip()}" + (f" ({name})" if name else "")
+    return escape(text.partition("\n")[0].partition("<")[0].strip())

@@ -1,0 +1,490 @@
+"""
+A store in a bucket of an object store: S3 and what speaks its language, GCS, Azure.
+
+::
+
+    <bucket>/<prefix>/
+        blobs/sha256-<hex>                                   content
+        manifests/<host>/<namespace>/<model>/<tag>           small JSON documents
+        trash/<when>-<random>/
+            manifests/<host>/<namespace>/<model>/<tag>       a deleted manifest
+        condemned/sha256-<hex>                               a marker: nothing needs that blob
+        probe/<when>-<random>                                there for a moment
+
+The first two are laid out as in `~registry_wsgi.stores.disk`, so a models directory that is copied
+into a bucket is a store.
+
+An object store has no renames and no links, and a delete takes whatever is there. So:
+
+- Whoever is to remove a manifest, an entry of the trash or a marker first writes a *tombstone* in
+  its place, on the condition that it has not changed: of several, one does. Then it removes the
+  tombstone. One that a killed process has left counts as nothing, and a later prune removes it.
+- A blob that is set aside stays where it is, and has a marker that says which blob is meant (size,
+  ETag, time). It goes with a later run of the collector, and only if it is that blob still.
+- A model is copied to the trash before it is removed, and out of it before the trash forgets it. A
+  process that is killed between the two leaves it in both.
+
+What no object store has is a delete on a condition: what another program writes in the moment
+between the tombstone and the delete goes with it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+from ..durations import moment
+from ..errors import InvalidManifestError, ModelExistsError, StoreError, quote
+from ..names import Name
+from .base import Blob, Condemned, Deleted, Manifest
+from .bucket import Bucket, Content, Meta, TooLargeError, connect
+from .layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time
+
+__all__ = ["ObjectStore"]
+
+_log = logging.getLogger("registry_wsgi")
+
+# What a tombstone is told by; with the random bytes that follow it has a size of its own, so that
+# others are told from it without being read.
+_TOMBSTONE = b"registry-wsgi removes this object; it can be deleted. "
+_TOMBSTONE_SIZE = len(_TOMBSTONE) + 32
+
+# How much the clock here and that of the store may differ, in seconds.
+_SKEW = 300
+
+# A manifest can be written anew just before it is taken: it is read again, but not for ever.
+_TRIES = 10
+
+_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Marker:
+    """What the marker of a blob says, and the object it is."""
+
+    blob: Condemned
+    means: list[Any]
+    meta: Meta
+
+
+class ObjectStore:
+    """
+    A `~registry_wsgi.stores.base.Store` in a bucket.
+
+    Args:
+        storage: A store of obstore, made with whatever settings it takes. `from_url` makes one
+            with time limits.
+        name: What the store is called in messages.
+
+    Raises:
+        StoreError: The bucket cannot be listed.
+    """
+
+    sets_aside = False
+
+    def __init__(self, storage: Any, *, name: str | None = None) -> None:
+        self._bucket = Bucket(storage, name or str(storage))
+        self._probed = False
+        # What processes that were killed have left, as it is met.
+        self._leftovers: set[str] = set()
+        self._bucket.folder("manifests")
+
+    @classmethod
+    def from_url(
+        cls, url: str, *, connect_timeout: float = 5, read_timeout: float = 60, **config: Any
+    ) -> ObjectStore:
+        """
+        Open the bucket (and prefix) at *url*.
+
+        Credentials and all else come from the environment, as obstore takes them, unless given.
+
+        Args:
+            url: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or
+                ``az://account/container/prefix``.
+            connect_timeout: How long to wait for a connection, in seconds.
+            read_timeout: How long to wait for the next bytes of an answer, in seconds.
+            config: Settings of obstore for this kind of store, such as ``endpoint`` or ``region``.
+
+        Raises:
+            StoreError: A setting cannot be used, or the bucket cannot be listed.
+        """
+        storage = connect(url, connect_timeout=connect_timeout, read_timeout=read_timeout, **config)
+        return cls(storage, name=url.rstrip("/"))
+
+    def __repr__(self) -> str:
+        return f"<ObjectStore {self._bucket.name}>"
+
+    # Manifests
+
+    def find(self, name: Name) -> str | None:
+        if self._head(f"manifests/{name.key}") is not None:
+            return name.key
+        return self._search("manifests", list(name))
+
+    def manifests(self) -> Iterator[str]:
+        for meta in self._bucket.objects("manifests"):
+            key = meta.key.removeprefix("manifests/")
+            if key.count("/") != 3:
+                _log.warning("%s: not a manifest, skipped", quote(meta.key))
+            elif not self._is_tombstone(meta):
+                yield key
+
+    def read(self, key: str) -> Manifest | None:
+        return self._read(f"manifests/{checked_key(key)}")
+
+    def version(self, key: str) -> Hashable:
+        meta = self._head(f"manifests/{checked_key(key)}")
+        return None if meta is None else _version(meta)
+
+    # Blobs
+
+    def blobs(self) -> Iterator[str]:
+        if next(self._bucket.objects("manifests-v2"), None) is not None:
+            raise StoreError(
+                f"{self._bucket.name}: has models under manifests-v2, which a newer Ollama writes"
+                " and which are not understood here: no blob is removed"
+            )
+        # The markers first: a blob that loses its marker meanwhile is left out, and stays.
+        aside = set(self._markers())
+        for meta in self._bucket.objects("blobs"):
+            name = meta.key.removeprefix("blobs/")
+            if "/" not in name and name not in aside:
+                yield name
+
+    def blob(self, name: str) -> Blob | None:
+        meta = self._present(name)
+        return None if meta is None else _look(meta)
+
+    def open_blob(self, name: str) -> BinaryIO | None:
+        meta = self._present(name)
+        return None if meta is None else self._bucket.open(meta.key)
+
+    def remove_blob(self, name: str) -> bool:
+        aside = next(self.condemn([name], time.time()), None)
+        if aside is None:  # another has marked it
+            marker = self._marker(name)
+            aside = marker.blob if marker else None
+        return aside is not None and self.purge(aside)
+
+    # What is set aside
+
+    def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
+        self._probe()
+        run = entry_id(when)
+        moment_of_run = entry_time(run) or when
+        for name in names:
+            meta = self._bucket.head(f"blobs/{checked(name)}")
+            if meta is None:
+                continue
+            marker = {"id": run, "means": _means(meta)}
+            if self._bucket.create(f"condemned/{name}", json.dumps(marker).encode()):
+                yield Condemned(moment_of_run, run, name)
+
+    def condemned(self) -> list[Condemned]:
+        # Not above: who only deletes need not load it.
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+        names = list(self._markers())
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return sorted(marker.blob for marker in pool.map(self._marker, names) if marker)
+
+    def condemned_blob(self, blob: Condemned) -> Blob | None:
+        marker = self._marker_of(blob)
+        if marker is None:
+            return None
+        meta = self._bucket.head(f"blobs/{blob.name}")
+        if meta is None:
+            self._leftovers.add(marker.meta.key)
+            return None
+        return _look(meta)
+
+    def pardon(self, blob: Condemned) -> bool:
+        # There is no way to make it young, and no need: it would be marked anew, and wait anew.
+        marker = self._marker_of(blob)
+        if marker is None or not self._take(marker.meta):
+            return False
+        self._bucket.delete(marker.meta.key)
+        return self._bucket.head(f"blobs/{blob.name}") is not None
+
+    def purge(self, blob: Condemned) -> bool:
+        marker = self._marker_of(blob)
+        if marker is None or not self._take(marker.meta):
+            return False
+        # As long as the tombstone is there nobody marks the blob anew: one process removes it.
+        meta = self._bucket.head(f"blobs/{blob.name}")
+        if meta is not None and _means(meta) == marker.means:
+            self._bucket.delete(meta.key)
+        self._bucket.delete(marker.meta.key)
+        return meta is not None
+
+    # Trash
+
+    def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
+        """Move the manifest to the trash; *blobs* are kept by the collector, not by the trash."""
+        del blobs
+        source = f"manifests/{checked_key(key)}"
+        if not self._probed:
+            self._probe()
+        for _ in range(_TRIES):
+            meta = self._head(source)
+            if meta is None:
+                return None
+            run = entry_id(when)
+            copy = f"trash/{run}/manifests/{key}"
+            if not self._copy(meta, copy):
+                continue
+            # If this fails, nobody knows what is in place: then the copy stays.
+            if self._take(meta):
+                self._bury(source)
+                return Deleted(entry_time(run) or when, run, key)
+            self._bucket.delete(copy)
+        raise StoreError(f"{self._bucket.name}/{source}: is changed again and again")
+
+    def deleted(self, before: float | None = None) -> list[Deleted]:
+        entries = []
+        for meta in self._bucket.objects("trash"):
+            run, _, path = meta.key.removeprefix("trash/").partition("/")
+            when, key = entry_time(run), path.removeprefix("manifests/")
+            if when is None or key == path or key.count("/") != 3:
+                continue
+            if (before is None or when <= before) and not self._is_tombstone(meta):
+                entries.append(Deleted(when, run, key))
+        return sorted(entries)
+
+    def read_deleted(self, entry: Deleted) -> Manifest | None:
+        return self._read(_trash(entry))
+
+    def held_blob(self, entry: Deleted, name: str) -> Blob | None:
+        """None: the trash holds no blobs, the collector keeps them."""
+        del entry, name
+        return None
+
+    def recover_blob(self, entry: Deleted, name: str) -> bool:
+        """False: the trash holds no blobs."""
+        del entry, name
+        return False
+
+    def recover(self, entry: Deleted) -> bool:
+        target = f"manifests/{checked_key(entry.key)}"
+        if not self._probed:
+            self._probe()
+        for _ in range(_TRIES):
+            source = self._get(_trash(entry))
+            if source is None:
+                return False
+            token = self._bucket.create(target, source.data)
+            if token is None:
+                there = self._bucket.head(target)
+                if there is None:
+                    continue
+                if not self._is_tombstone(there):
+                    raise ModelExistsError(Name.from_key(entry.key))
+                token = self._bucket.replace(there, source.data)
+            if token is not None:
+                break
+        else:
+            raise StoreError(f"{self._bucket.name}/{target}: is changed again and again")
+        if self._take(source.meta):
+            self._bury(source.meta.key)
+            return True
+        # Somebody has meanwhile removed it from the trash for good, and perhaps its blobs: back.
+        ours = self._get(target)
+        if ours is not None and ours.token == token and self._take(ours.meta):
+            self._bury(target)
+        return False
+
+    def forget(self, entry: Deleted) -> bool:
+        meta = self._head(_trash(entry))
+        if meta is None or not self._take(meta):
+            return False
+        self._bury(meta.key)
+        return True
+
+    def tidy(self, before: float) -> None:
+        for key in sorted(self._leftovers):
+            found = self._bucket.get(key)
+            if found is None or found.meta.modified > before:
+                continue
+            if _is_tombstone(found.data):
+                self._bucket.delete(key)
+            elif key.startswith("condemned/"):
+                blob = self._bucket.head(key.replace("condemned", "blobs", 1))
+                if blob is None and self._take(found.meta):
+                    self._bucket.delete(key)
+        self._leftovers.clear()
+
+    # Steps
+
+    def _take(self, meta: Meta) -> bool:
+        """
+        Put a tombstone in the place of the object *meta*.
+
+        Returns:
+            False if it has changed, is gone or was taken by another.
+        """
+        tombstone = _TOMBSTONE + os.urandom(16).hex().encode()
+        return self._bucket.replace(meta, tombstone) is not None
+
+    def _bury(self, key: str) -> None:
+        """Remove the tombstone at *key*: what was to be done is done, and nothing undoes it."""
+        try:
+            self._bucket.delete(key)
+        except StoreError as error:
+            _log.warning("left for a later prune to remove: %s", error)
+
+    def _copy(self, meta: Meta, target: str) -> bool:
+        """Copy the object *meta* to *target*; False if it has changed."""
+        bucket = self._bucket
+        if meta.size > MANIFEST_SIZE:  # no manifest, but the way out when one stops a sweep
+            bucket.copy(meta.key, target)
+        else:
+            found = bucket.get(meta.key)
+            if found is None or _version(found.meta) != _version(meta):
+                return False
+            bucket.create(target, found.data)
+        copy = bucket.head(target)
+        try:
+            self._check_clock(copy)
+        except StoreError:
+            bucket.delete(target)
+            raise
+        return True
+
+    def _probe(self) -> None:
+        """Check that the store keeps to conditions, and that its clock is about ours."""
+        bucket = self._bucket
+        key = f"probe/{entry_id(time.time())}"
+        try:
+            bucket.create(key, b"1")
+            probe = bucket.head(key)
+            if probe is not None:
+                other = replace(probe, e_tag=f'"{0:032x}"', version=probe.version and "1")
+                if bucket.create(key, b"2") or bucket.replace(other, b"3"):
+                    raise StoreError(
+                        f"{bucket.name}: this store ignores the conditions of a write (If-Match,"
+                        " If-None-Match), so that two processes would undo each other's work"
+                    )
+        finally:
+            bucket.delete(key)
+        self._check_clock(probe)
+        self._probed = True
+
+    def _check_clock(self, written: Meta | None) -> None:
+        here = time.time()
+        if written is None or abs(here - written.modified) <= _SKEW:
+            return
+        raise StoreError(
+            f"{self._bucket.name}: the clock here says {moment(here):%Y-%m-%d %H:%M:%S} UTC, and"
+            f" that of the store {moment(written.modified):%Y-%m-%d %H:%M:%S} UTC; with more than"
+            f" {_SKEW // 60} minutes between them ages mean nothing, and nothing is removed"
+        )
+
+    # Looks
+
+    def _head(self, key: str) -> Meta | None:
+        meta = self._bucket.head(key)
+        return None if meta is None or self._is_tombstone(meta) else meta
+
+    def _get(self, key: str) -> Content | None:
+        found = self._bucket.get(key)
+        if found is None or not _is_tombstone(found.data):
+            return found
+        self._leftovers.add(key)
+        return None
+
+    def _read(self, key: str) -> Manifest | None:
+        try:
+            found = self._get(key)
+        except TooLargeError as error:
+            raise InvalidManifestError(f"not a manifest: {error}") from error
+        if found is None:
+            return None
+        return Manifest(found.data, found.meta.modified, _version(found.meta))
+
+    def _is_tombstone(self, meta: Meta) -> bool:
+        if meta.size != _TOMBSTONE_SIZE:
+            return False
+        found = self._bucket.get(meta.key)
+        if found is None:  # it has just been removed
+            return True
+        if _is_tombstone(found.data):
+            self._leftovers.add(meta.key)
+            return True
+        return False
+
+    def _search(self, folder: str, parts: list[str]) -> str | None:
+        """Look for *parts* below *folder* without regard to case; the lexically first wins."""
+        wanted, *rest = parts
+        folders, objects = self._bucket.folder(folder)
+        if rest:
+            names = [path.rpartition("/")[2] for path in folders]
+        else:
+            names = [
+                meta.key.rpartition("/")[2] for meta in objects if not self._is_tombstone(meta)
+            ]
+        for name in sorted(name for name in names if name.lower() == wanted.lower()):
+            if not rest:
+                return name
+            found = self._search(f"{folder}/{name}", rest)
+            if found is not None:
+                return f"{name}/{found}"
+        return None
+
+    def _present(self, name: str) -> Meta | None:
+        """Look at the blob *name*, or that with upper-case digits if only that is there."""
+        meta = self._bucket.head(f"blobs/{checked(name)}")
+        prefix, dash, digits = name.partition("-")
+        if meta is None and digits != digits.upper():
+            return self._bucket.head(f"blobs/{prefix}{dash}{digits.upper()}")
+        return meta
+
+    def _markers(self) -> Iterator[str]:
+        for meta in self._bucket.objects("condemned"):
+            if not self._is_tombstone(meta):
+                yield meta.key.removeprefix("condemned/")
+
+    def _marker(self, name: str) -> _Marker | None:
+        """Read the marker of the blob *name*."""
+        found = self._get(f"condemned/{checked(name)}")
+        if found is None:
+            return None
+        try:
+            document = json.loads(found.data)
+            run, means = document["id"], document["means"]
+            when = entry_time(run)
+        except (ValueError, LookupError, TypeError):
+            when = None
+        if when is None:
+            _log.warning("%s: not a marker, skipped", quote(found.meta.key))
+            return None
+        return _Marker(Condemned(when, run, name), means, found.meta)
+
+    def _marker_of(self, blob: Condemned) -> _Marker | None:
+        marker = self._marker(blob.name)
+        return marker if marker and marker.blob == blob else None
+
+
+def _trash(entry: Deleted) -> str:
+    return f"trash/{checked(entry.id)}/manifests/{checked_key(entry.key)}"
+
+
+def _is_tombstone(data: bytes) -> bool:
+    return data.startswith(_TOMBSTONE)
+
+
+def _look(meta: Meta) -> Blob:
+    return Blob(meta.size, meta.modified, meta.modified, meta.key)
+
+
+def _version(meta: Meta) -> Hashable:
+    return meta.e_tag, meta.size, meta.modified, meta.version
+
+
+def _means(meta: Meta) -> list[Any]:
+    """What tells a blob from another of the same name, as it is written in a marker."""
+    return [meta.size, meta.e_tag, meta.modified, meta.version]
