@@ -469,12 +469,17 @@ class Collector:
         return not self._quiet and look.written > blob.when - self._grace
 
     def _is_held(self, since: float) -> bool:
-        """Tell whether what was set aside at a time has to wait for a pull that may need it."""
-        if self._quiet or since + self._hold <= self._now:
+        """Tell whether what was set aside at a time stays there for a later run."""
+        if self._quiet:
             return False
+        over = since + self._hold <= self._now
+        if not self._store.sets_aside:
+            # Where it is only marked, a pull still finds it: the mark comes first and the hold
+            # after, and however long the hold has been over, a pull under way may count on it.
+            return self._pull or not over or since >= self._now
         # A pull shows itself when its first own blob begins to grow. Until then only what others
         # left behind tells that the store is in use.
-        return self._pull or (self._in_use and since > self._recent)
+        return not over and (self._pull or (self._in_use and since > self._recent))
 
     def _is_recent(self, changed: float) -> bool:
         return not self._quiet and changed > self._recent
