@@ -161,6 +161,7 @@ class Bucket:
 
     def __init__(self, storage: Storage, name: str) -> None:
         self._storage = storage
+        self._quoted = False
         self.name = name
 
     def head(self, key: str) -> Meta | None:
@@ -224,7 +225,7 @@ class Bucket:
         Returns:
             The token of this write; None, with nothing changed, if there is something.
         """
-        return self._write(key, data, ["create"])
+        return self._write(key, data, "create")
 
     def replace(self, old: Meta, data: bytes) -> str | None:
         """
@@ -235,10 +236,15 @@ class Bucket:
         """
         if old.e_tag is None:
             raise StoreError(f"{self.name}/{escape(old.key)}: the store gives no ETag")
-        # Some stores want the quotes of an ETag, some do not. The wrong form changes nothing.
-        forms = dict.fromkeys([old.e_tag.strip('"'), old.e_tag])
         version = {"version": old.version} if old.version else {}
-        return self._write(old.key, data, [{"e_tag": form, **version} for form in forms])
+        # Some stores want the quotes of an ETag, some do not. The wrong form changes nothing.
+        for quoted in (self._quoted, not self._quoted):
+            e_tag = old.e_tag if quoted else old.e_tag.strip('"')
+            token = self._write(old.key, data, {"e_tag": e_tag, **version})
+            if token is not None:
+                self._quoted = quoted
+                return token
+        return None
 
     def copy(self, source: str, target: str) -> None:
         """Copy the object at *source*, in the store, over whatever is at *target*."""
@@ -258,28 +264,32 @@ class Bucket:
                         for key in some:
                             self.delete(key)
 
-    def _write(self, key: str, data: bytes, modes: Sequence[Any]) -> str | None:
+    def _write(self, key: str, data: bytes, mode: Any) -> str | None:
         token = os.urandom(16).hex()
-        for mode in modes:
+        try:
+            obstore.put(
+                self._storage,
+                key,
+                data,
+                mode=mode,
+                attributes={_TOKEN: token},
+                use_multipart=False,  # the end of one asks no questions
+            )
+        except (BaseError, OSError, ValueError) as error:
+            # An answer that was lost, or to a request that was tried again, says nothing.
+            if self._token(key) != token:
+                if isinstance(error, _REFUSED):
+                    return None
+                raise self._error(key, error) from None
+        return token
+
+    def _token(self, key: str) -> str | None:
+        with self._reported(key):
             try:
-                obstore.put(
-                    self._storage,
-                    key,
-                    data,
-                    mode=mode,
-                    attributes={_TOKEN: token},
-                    use_multipart=False,  # the end of one asks no questions
-                )
-            except (BaseError, OSError, ValueError) as error:
-                # An answer that was lost, or to a request that was tried again, says nothing.
-                there = self.get(key)
-                if there is not None and there.token == token:
-                    return token
-                if not isinstance(error, _REFUSED):
-                    raise self._error(key, error) from None
-            else:
-                return token
-        return None
+                return obstore.get(self._storage, key).attributes.get(_TOKEN)
+            except FileNotFoundError as error:
+                _check_absent(error)
+                return None
 
     @contextmanager
     def _reported(self, key: str) -> Iterator[None]:

@@ -445,8 +445,9 @@ class ObjectStore:
 
     def _markers(self) -> Iterator[str]:
         for meta in self._bucket.objects("condemned"):
-            if not self._is_tombstone(meta):
-                yield meta.key.removeprefix("condemned/")
+            name = meta.key.removeprefix("condemned/")
+            if "/" not in name and not self._is_tombstone(meta):
+                yield name
 
     def _marker(self, name: str) -> _Marker | None:
         """Read the marker of the blob *name*."""

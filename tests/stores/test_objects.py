@@ -1,0 +1,562 @@
+"""What is particular to a store in a bucket, where nothing can be renamed."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from registry_wsgi import ModelCache
+from registry_wsgi.errors import InvalidManifestError, ModelExistsError, StoreError
+from registry_wsgi.stores.base import Deleted
+from stores.kinds import KINDS, BucketKind, Clock, content, state
+from support import blob, manifest
+
+KEY = "registry.ollama.ai/library/smol/latest"
+OTHER = "example.com/ns/other/v1"
+
+
+@pytest.fixture(params=["bucket", "s3"])
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> BucketKind:
+    """An empty store in a bucket, in memory and behind S3."""
+    kind = KINDS[request.param](tmp_path, Clock())
+    assert isinstance(kind, BucketKind)
+    return kind
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> BucketKind:
+    """An empty store in a bucket in memory."""
+    return BucketKind(tmp_path, Clock())
+
+
+def keys(kind: BucketKind) -> list[str]:
+    """All that is in the bucket."""
+    return sorted(meta["path"] for page in kind.client.list() for meta in page)
+
+
+def caching(kind: BucketKind) -> ModelCache:
+    """A cache over another client, by the kind's clock."""
+    return ModelCache(kind.another(), clock=kind.clock)
+
+
+class Seam:
+    """
+    Stands between a store and obstore.
+
+    Args:
+        hook: Called before each request with its name, the key, and how (the mode of a ``put``).
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, hook: Callable[..., None]) -> None:
+        import obstore
+
+        from registry_wsgi.stores import bucket
+
+        self.requests: list[tuple[str, Any]] = []
+
+        def wrap(name: str) -> Callable[..., Any]:
+            def call(store: Any, key: Any = None, *rest: Any, **options: Any) -> Any:
+                if self.active:
+                    self.requests.append((name, key))
+                    hook(name, key, options.get("mode"))
+                return getattr(obstore, name)(store, key, *rest, **options)
+
+            return call
+
+        names = ("copy", "delete", "get", "head", "list", "list_with_delimiter", "put")
+        self.active = True
+        monkeypatch.setattr(bucket, "obstore", SimpleNamespace(**{n: wrap(n) for n in names}))
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+# What is set aside
+
+
+def test_what_nothing_needs_is_marked_and_goes_after_the_hold(kind: BucketKind) -> None:
+    """The first run marks it, those before the end of the hold leave it, a later one removes it."""
+    kind.put(KEY, b"weights")
+    kind.put_blob("sha256-aa", b"nobody's")
+    before = keys(kind)
+    kind.clock.move(days=8)
+    report = caching(kind).prune()
+    assert (report.blobs, report.held_blobs, report.held_bytes) == (0, 1, 8)
+    assert keys(kind) == sorted([*before, "condemned/sha256-aa"])
+    kind.clock.move(hours=23)
+    report = caching(kind).prune()
+    assert (report.blobs, report.held_blobs) == (0, 1)
+    assert content(kind.store, "sha256-aa") == b"nobody's"
+    kind.clock.move(hours=1)
+    report = caching(kind).prune()
+    assert (report.blobs, report.held_blobs, report.bytes) == (1, 0, 8)
+    before.remove("blobs/sha256-aa")
+    assert keys(kind) == before
+
+
+def test_with_no_hold_a_blob_goes_in_the_run_after_its_mark(bucket: BucketKind) -> None:
+    """However short the hold, no run removes what it has marked itself."""
+    cache = ModelCache(bucket.store, hold=0, clock=bucket.clock)
+    bucket.put_blob("sha256-aa", b"nobody's")
+    bucket.clock.move(days=8)
+    assert cache.prune().held_blobs == 1
+    bucket.clock.move(seconds=1)
+    assert cache.prune().blobs == 1
+
+
+def test_what_is_needed_again_loses_its_mark(kind: BucketKind) -> None:
+    """A model that came after the mark keeps its blobs, however late the next run is."""
+    kind.put_blob(blob(b"weights"), b"weights")
+    kind.clock.move(days=8)
+    assert caching(kind).prune().held_blobs == 1
+    kind.put_manifest(OTHER, manifest(b"weights", config=b"weights"))
+    kind.clock.move(days=8)
+    caching(kind).prune()
+    assert kind.store.condemned() == []
+    assert content(kind.store, blob(b"weights")) == b"weights"
+
+
+def test_a_model_written_while_a_run_removes_keeps_its_blobs(
+    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifests are read once more before anything goes: what came meanwhile is kept."""
+    bucket.put_blob(blob(b"weights"), b"weights")
+    bucket.clock.move(days=8)
+    caching(bucket).prune()
+    bucket.clock.move(days=2)
+    cache = caching(bucket)
+
+    def hook(name: str, key: str, mode: object) -> None:
+        # The probe is written after the first mark and before the second.
+        if name == "put" and key.startswith("probe/"):
+            seam.active = False
+            client.put(f"manifests/{KEY}", data)
+
+    data = manifest(b"weights", config=b"weights")
+    client = bucket.client
+    seam = Seam(monkeypatch, hook)
+    cache.prune()
+    assert not seam.active
+    assert content(bucket.store, blob(b"weights")) == b"weights"
+    assert bucket.store.condemned() == []
+
+
+def test_while_a_pull_is_under_way_nothing_marked_goes(bucket: BucketKind) -> None:
+    """A pull still finds what is marked, so that it is kept however long the hold is over."""
+    bucket.put_blob("sha256-aa", b"nobody's")
+    bucket.clock.move(days=8)
+    caching(bucket).prune()
+    bucket.put_blob("sha256-bb", b"just pulled")
+    bucket.clock.move(days=30)
+    pulling = ModelCache(bucket.store, in_flight="60d", clock=bucket.clock)
+    assert pulling.prune(dry_run=True).held_blobs == 2
+    assert pulling.prune().blobs == 0
+    assert content(bucket.store, "sha256-aa") == b"nobody's"
+    assert caching(bucket).prune().blobs == 1
+
+
+def test_at_age_0_a_blob_goes_at_once(kind: BucketKind) -> None:
+    """A store that is said to be quiet is cleaned in one run."""
+    kind.put(KEY, b"weights")
+    before = keys(kind)
+    kind.put_blob("sha256-aa", b"nobody's")
+    report = caching(kind).prune(age=0)
+    assert (report.blobs, report.held_blobs) == (1, 0)
+    assert keys(kind) == before
+
+
+@pytest.mark.parametrize("age", [None, 0])
+def test_a_dry_run_says_what_a_run_does(bucket: BucketKind, age: int | None) -> None:
+    """It reports the same, before the mark, in the hold and after it, and writes nothing."""
+    bucket.put(KEY, b"weights")
+    bucket.put_blob("sha256-aa", b"nobody's")
+    bucket.put_blob("sha256-bb", b"nobody's either")
+    caching(bucket).unlink("smol")
+    for _ in range(3):
+        bucket.clock.move(days=8)
+        before = keys(bucket)
+        planned = caching(bucket).prune(age=age, dry_run=True)
+        assert keys(bucket) == before
+        done = caching(bucket).prune(age=age)
+        assert (planned.models, planned.reasons, planned.held_blobs, planned.held_until) == (
+            (done.models, done.reasons, done.held_blobs, done.held_until)
+        )
+    assert keys(bucket) == []
+
+
+def test_a_mark_of_a_blob_that_is_gone_is_removed(bucket: BucketKind) -> None:
+    """Another program removed the blob: the mark goes with the next run that is late enough."""
+    bucket.put_blob("sha256-aa", b"nobody's")
+    bucket.clock.move(days=8)
+    caching(bucket).prune()
+    bucket.sweep_blob("sha256-aa")
+    bucket.clock.move(days=30)
+    caching(bucket).prune()
+    assert keys(bucket) == []
+
+
+def test_a_mark_that_cannot_be_read_removes_nothing(
+    bucket: BucketKind, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its blob stays, and the log names it."""
+    bucket.put_blob("sha256-aa", b"nobody's")
+    bucket.client.put("condemned/sha256-aa", b"{")
+    bucket.clock.move(days=8)
+    assert caching(bucket).prune(age=0).blobs == 0
+    assert content(bucket.store, "sha256-aa") == b"nobody's"
+    assert '"condemned/sha256-aa": not a marker' in caplog.text
+
+
+def test_a_blob_is_only_removed_if_it_is_the_one_that_was_marked(kind: BucketKind) -> None:
+    """A blob written anew since its mark, with the same size, stays."""
+    kind.put_blob("sha256-aa", b"old")
+    [aside] = kind.store.condemn(["sha256-aa"], time.time())
+    kind.put_blob("sha256-aa", b"new")
+    kind.store.purge(aside)
+    assert content(kind.store, "sha256-aa") == b"new"
+
+
+# Killed
+
+
+def _delete(kind: BucketKind) -> None:
+    kind.another().discard(KEY, (), time.time())
+
+
+def _restore(kind: BucketKind) -> None:
+    store = kind.another()
+    for entry in store.deleted():
+        store.recover(entry)
+
+
+def _forget(kind: BucketKind) -> None:
+    store = kind.another()
+    for entry in store.deleted():
+        store.forget(entry)
+
+
+def _purge(kind: BucketKind) -> None:
+    store = kind.another()
+    for aside in [*store.condemn(["sha256-aa"], time.time()), *store.condemned()]:
+        store.purge(aside)
+
+
+def _pardon(kind: BucketKind) -> None:
+    store = kind.another()
+    for aside in [*store.condemn(["sha256-aa"], time.time()), *store.condemned()]:
+        store.pardon(aside)
+
+
+def _everything(kind: BucketKind) -> None:
+    ModelCache(kind.another(), retention=0).prune(age=0, all=True)
+
+
+@pytest.mark.parametrize("broken", [Killed, StoreError], ids=["killed", "failed"])
+@pytest.mark.parametrize("step", [_delete, _restore, _forget, _purge, _pardon, _everything])
+@pytest.mark.parametrize("deleted", [False, True])
+def test_whatever_step_is_the_last_nothing_is_lost(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: Callable[[BucketKind], None],
+    broken: type[BaseException],
+    deleted: bool,
+) -> None:
+    """Killed before any request, or failing there: no half things, and the next run heals it."""
+    done = False
+    at = 0
+    while not done:
+        kind = BucketKind(tmp_path, Clock())
+        data = kind.put(KEY, b"weights")
+        kind.put_blob("sha256-aa", b"nobody's")
+        if deleted:
+            caching(kind).unlink("smol")
+        count = 0
+
+        def hook(name: str, key: str, mode: object) -> None:
+            nonlocal count
+            count += 1
+            if count > at:  # noqa: B023
+                raise broken(name, key)
+
+        with monkeypatch.context() as patch:
+            Seam(patch, hook)
+            try:
+                step(kind)
+                done = True
+            except broken:
+                pass
+        store = kind.another()
+        now = state(store)
+        copies = [*now["manifests"].values(), *now["deleted"].values()]
+        if step not in (_forget, _everything):
+            assert data in copies
+        assert {*copies} <= {data}
+        if copies:
+            assert {f"blobs/{blob(b'weights')}", f"blobs/{blob(b'{}')}"} <= {*keys(kind)}
+        # Listed and deleted alike are what they were once the leftovers are gone.
+        store.tidy(math.inf)
+        assert state(store) == now
+        allowed = [f"manifests/{key}" for key in now["manifests"]]
+        allowed += [f"trash/{e.id}/manifests/{e.key}" for e in now["deleted"]]
+        allowed += [f"condemned/{aside.name}" for aside in now["condemned"]]
+        rest = [k for k in keys(kind) if not k.startswith(("blobs/", "probe/"))]
+        assert sorted(rest) == sorted(allowed)
+        ModelCache(store).prune(age=0)
+        ModelCache(store).prune(age=0, all=True)
+        assert [k for k in keys(kind) if not k.startswith("probe/")] == []
+        at += 1
+    assert at > 3 or (not deleted and step in (_restore, _forget))
+
+
+# Between the requests of one step
+
+
+def test_a_manifest_that_is_pulled_anew_meanwhile_is_what_is_deleted(
+    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pull between the copy to the trash and the tombstone is not lost: the trash has that."""
+    bucket.put_manifest(KEY, b"old")
+    store = bucket.another()
+    store.discard(OTHER, (), 1.0)
+    times = iter(range(3))
+
+    def hook(name: str, key: str, mode: object) -> None:
+        if name == "put" and isinstance(mode, dict) and key == f"manifests/{KEY}":
+            seam.active = False
+            if (time := next(times, None)) is not None:
+                bucket.put_manifest(KEY, b"new %d" % time)
+                seam.active = True
+
+    bucket.store.discard(KEY, (), 1.0)
+    bucket.put_manifest(KEY, b"old")
+    seam = Seam(monkeypatch, hook)
+    entry = store.discard(KEY, (), 2.0)
+    assert entry is not None
+    found = store.read_deleted(entry)
+    assert found is not None
+    assert found.data == b"new 2"
+    assert store.read(KEY) is None
+    assert len(store.deleted()) == 2
+
+
+def test_a_manifest_that_never_stays_the_same_is_not_deleted(
+    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a few tries it is an error that names it; the manifest stays, the trash is empty."""
+    bucket.put_manifest(KEY, b"old")
+    number = 0
+
+    def hook(name: str, key: str, mode: object) -> None:
+        nonlocal number
+        if name == "put" and isinstance(mode, dict) and key == f"manifests/{KEY}":
+            number += 1
+            seam.active = False
+            bucket.put_manifest(KEY, b"new %d" % number)
+            seam.active = True
+
+    seam = Seam(monkeypatch, hook)
+    with pytest.raises(StoreError, match=rf"bucket/manifests/{KEY}: is changed again and again"):
+        bucket.store.discard(KEY, (), 2.0)
+    seam.active = False
+    assert bucket.store.deleted() == []
+    assert content_of(bucket, KEY) == b"new %d" % number
+
+
+def content_of(kind: BucketKind, key: str) -> bytes | None:
+    """The manifest at *key*."""
+    found = kind.store.read(key)
+    return found.data if found else None
+
+
+def test_a_restore_that_loses_to_a_removal_leaves_no_model(
+    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blobs may go with the entry of the trash: so the manifest does not stay either."""
+    bucket.put_manifest(KEY, b"{}")
+    entry = bucket.store.discard(KEY, (), 1.0)
+    assert isinstance(entry, Deleted)
+
+    def hook(name: str, key: str, mode: object) -> None:
+        if name == "put" and key == f"manifests/{KEY}":
+            seam.active = False
+            assert other.forget(entry)
+
+    other = bucket.another()
+    seam = Seam(monkeypatch, hook)
+    assert bucket.store.recover(entry) is False
+    assert [key for key in keys(bucket) if not key.startswith("probe")] == []
+
+
+@pytest.mark.parametrize("key", [f"manifests/{KEY}", "condemned/sha256-aa"])
+def test_what_a_write_did_counts_and_not_its_answer(
+    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """The answer to the write that decides gets lost: it is known for done, and done once."""
+    import obstore
+
+    from registry_wsgi.stores import bucket as module
+
+    bucket.put_manifest(KEY, b"{}")
+    bucket.put_blob("sha256-aa", b"x")
+
+    class Lossy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(obstore, name)
+
+        def put(self, store: Any, path: str, *rest: Any, **options: Any) -> Any:
+            done = obstore.put(store, path, *rest, **options)
+            if path == key:
+                raise obstore.exceptions.GenericError("the connection was closed")
+            return done
+
+    monkeypatch.setattr(module, "obstore", Lossy())
+    assert bucket.store.discard(KEY, (), 1.0) is not None
+    [aside] = bucket.store.condemn(["sha256-aa"], 1.0)
+    assert bucket.store.purge(aside) is True
+    assert list(bucket.store.manifests()) == []
+    assert list(bucket.store.blobs()) == []
+
+
+# Times
+
+
+@pytest.mark.parametrize("minutes", [-6, 6])
+def test_clocks_that_differ_stop_the_sweep(
+    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    """With more than five minutes between them nothing is removed, and the error has both times."""
+    from registry_wsgi.stores import objects
+
+    bucket.put(KEY, b"weights")
+    bucket.put_blob("sha256-aa", b"nobody's")
+    before = keys(bucket)
+    real = time.time
+    shift = timedelta(minutes=minutes).total_seconds()
+    monkeypatch.setattr(objects, "time", SimpleNamespace(time=lambda: real() + shift))
+    with pytest.raises(StoreError, match=r"the clock here says .* UTC, and that of the store .*"):
+        ModelCache(bucket.another(), retention=0).prune()
+    with pytest.raises(StoreError, match="the clock here says"):
+        ModelCache(bucket.another()).unlink("smol")
+    assert keys(bucket) == before
+
+
+# What else lies there
+
+
+def test_a_manifest_too_large_to_be_one_stops_the_sweep_and_can_be_deleted(
+    bucket: BucketKind,
+) -> None:
+    """It is not read into memory; the error names it, and a delete is the way out."""
+    bucket.put(KEY, b"weights")
+    bucket.put_manifest(OTHER, bytes((16 << 20) + 1))
+    with pytest.raises(InvalidManifestError, match=f"manifests/{OTHER}: not a manifest: bucket/"):
+        caching(bucket).prune(age=0)
+    assert ModelCache(bucket.store).unlink("example.com/ns/other:v1") is True
+    [entry] = bucket.store.deleted()
+    with pytest.raises(InvalidManifestError):
+        bucket.store.read_deleted(entry)
+    assert ModelCache(bucket.store).prune(age=0).models == 1
+
+
+def test_a_newer_layout_stops_the_sweep(bucket: BucketKind) -> None:
+    """Models that are not understood may need any blob."""
+    bucket.put_blob("sha256-aa", b"nobody's")
+    bucket.client.put("manifests-v2/x", b"{}")
+    with pytest.raises(StoreError, match="manifests-v2"):
+        caching(bucket).prune(age=0)
+    assert content(bucket.store, "sha256-aa") == b"nobody's"
+
+
+def test_other_objects_are_left_alone(bucket: BucketKind) -> None:
+    """What is no model, blob or entry of ours is neither listed nor removed."""
+    others = [
+        *("README", "manifests/x", "manifests/h/n/m", "manifests/h/n/m/t/x", "blobs/a/b"),
+        *("trash/x", "trash/note/manifests/h/n/m/t", "probe/x", "condemned/a/b"),
+    ]
+    for key in others:
+        bucket.client.put(key, b"x")
+    bucket.clock.move(days=100)
+    caching(bucket).prune(age=0, all=True)
+    assert keys(bucket) == sorted(others)
+    assert state(bucket.store)["blobs"] == {}
+    assert state(bucket.store)["manifests"] == {}
+
+
+@pytest.mark.parametrize("name", ["a b", "a%20b", "t~#x", "q?*", "a+b&c", "b\\c", "{x}", "ä"])
+def test_odd_names_are_taken_as_they_are(kind: BucketKind, name: str) -> None:
+    """Whatever a download leaves among the blobs is listed, looked at and removed."""
+    kind.put_blob(name, b"x")
+    assert list(kind.store.blobs()) == [name]
+    report = ModelCache(kind.store).prune(age=0)
+    assert (report.blobs, keys(kind)) == (1, [])
+
+
+def test_a_host_with_a_port_is_a_host(kind: BucketKind) -> None:
+    """A model of a registry at a port is deleted and restored as others are."""
+    kind.put("localhost:5000/ns/m/v1", b"weights")
+    cache = ModelCache(kind.store)
+    assert cache.unlink("localhost:5000/ns/m:v1") is True
+    assert cache.restore("localhost:5000/ns/m:v1") == "localhost:5000/ns/m:v1"
+    assert cache.verify().ok
+
+
+def test_listings_of_many_pages_are_whole(kind: BucketKind) -> None:
+    """More than two pages of blobs are all listed, once each."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    names = {f"sha256-{number:04}" for number in range(2_100)}
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda name: kind.put_blob(name, b"x"), names))
+    found = list(kind.store.blobs())
+    assert len(found) == 2_100
+    assert {*found} == names
+
+
+# What it costs
+
+
+def test_the_cost_of_a_delete_does_not_grow(
+    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the first, which looks at what the store can do, a delete is seven requests."""
+    store = bucket.store
+    counts = []
+    for number in range(40):
+        bucket.put(f"h/n/m{number}/t", b"weights")
+    seam = Seam(monkeypatch, lambda *_: None)
+    for number in range(40):
+        seam.requests.clear()
+        assert ModelCache(store).unlink(f"h/n/m{number}:t")
+        counts.append(len(seam.requests))
+    assert counts[0] <= 20
+    assert {*counts[1:]} == {8}
+
+
+def test_a_restore_never_takes_a_model_for_its_own(bucket: BucketKind) -> None:
+    """Another's manifest of the same bytes is another's."""
+    bucket.put_manifest(KEY, b"{}")
+    entry = bucket.store.discard(KEY, (), 1.0)
+    assert entry is not None
+    bucket.put_manifest(KEY, b"{}")
+    with pytest.raises(ModelExistsError):
+        bucket.store.recover(entry)
+    assert bucket.store.deleted() == [entry]
+
+
+def test_a_marker_says_which_blob_it_means(bucket: BucketKind) -> None:
+    """Who looks into the bucket finds the run, and the size, ETag and time of the blob."""
+    bucket.put_blob("sha256-aa", b"nobody's")
+    [aside] = bucket.store.condemn(["sha256-aa"], 1_700_000_000.0)
+    marker = json.loads(bytes(bucket.client.get("condemned/sha256-aa").bytes()))
+    assert marker["id"] == aside.id
+    assert marker["id"].startswith("2023-11-14T22-13-20.000000Z-")
+    assert marker["means"][0] == 8
