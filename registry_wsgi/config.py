@@ -4,7 +4,8 @@ Where the models are, and the settings, from arguments or the environment.
 =========================== ========================= ==========================================
 variable                    default                   meaning
 =========================== ========================= ==========================================
-``OLLAMA_MODELS``           ``~/.ollama/models``      the models directory, or ``memory:``
+``OLLAMA_MODELS``           ``~/.ollama/models``      the models directory, ``memory:``, or a
+                                                      bucket: ``s3://``, ``gs://``, ``az://``
 ``REGISTRY_WSGI_RETENTION`` ``7d``                    how long a deleted model can be restored
 ``REGISTRY_WSGI_IN_FLIGHT`` ``1h``                    how recent a change means a pull under way
 ``REGISTRY_WSGI_HOLD``      ``1d``                    how long at most pulls hold a removal back
@@ -16,6 +17,12 @@ variable                    default                   meaning
 
 Durations are written ``0``, ``90s``, ``15m``, ``12h``, ``7d`` or ``2w``. An empty variable counts
 as unset.
+
+What a bucket needs beyond its name comes from the variables of its provider, as obstore takes them
+(``AWS_REGION``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL`` and so on).
+The endpoint and the region can also follow a question mark, and so can the time limits
+``connect_timeout`` (``5s``) and ``read_timeout`` (``60s``); credentials cannot:
+``s3://bucket/prefix?endpoint=http://127.0.0.1:7480&region=us-east-1``.
 """
 
 from __future__ import annotations
@@ -23,17 +30,19 @@ from __future__ import annotations
 import os
 import re
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from .cache import ModelCache
 from .durations import to_seconds
-from .errors import ConfigurationError, StoreError, quote
+from .errors import ConfigurationError, StoreError, escape, quote
 from .stores.base import Store
 from .stores.disk import DiskStore
 from .stores.memory import MemoryStore
 
 __all__ = ["open_cache", "prune_after_delete"]
 
+_BUCKETS = ("s3", "gs", "az")
+_BUCKET_OPTIONS = ("endpoint", "region", "connect_timeout", "read_timeout")
 _DURATIONS = ("retention", "in_flight", "hold")
 _SWITCH = {"1": True, "true": True, "yes": True, "on": True}
 _SWITCH |= {"0": False, "false": False, "no": False, "off": False}
@@ -44,9 +53,10 @@ def open_cache(location: str | os.PathLike[str] | None = None, **options: Any) -
     Open the store at *location*.
 
     Args:
-        location: A directory, or a URL: ``file:///path``, or ``memory:`` for an empty store in
-            memory. None: the environment variable ``OLLAMA_MODELS``, else ``~/.ollama/models``,
-            which is the rule of the Go code.
+        location: A directory, or a URL: ``file:///path``, ``s3://bucket/prefix``,
+            ``gs://bucket/prefix``, ``az://account/container/prefix``, or ``memory:`` for an empty
+            store in memory. None: the environment variable ``OLLAMA_MODELS``, else
+            ``~/.ollama/models``, which is the rule of the Go code.
         options: Those of `registry_wsgi.ModelCache`. What is not given is taken from the
             environment (see `registry_wsgi.config`).
 
@@ -98,7 +108,32 @@ def _open_store(location: str) -> Store:
     plain = not (url.query or url.fragment)
     if url.scheme == "file" and url.netloc in ("", "localhost") and url.path and plain:
         return DiskStore(unquote(url.path))
-    raise StoreError(f"{quote(location)}: not a directory, file:///path or memory:")
+    if url.scheme in _BUCKETS:
+        return _open_bucket(url)
+    raise StoreError(
+        f"{quote(location)}: not a directory, file:///path, memory:, s3://, gs:// or az://"
+    )
+
+
+def _open_bucket(url: SplitResult) -> Store:
+    # What follows is shown in messages, so it must not have a secret in it.
+    if "@" in url.netloc:
+        raise StoreError(f"{url.scheme}://: credentials belong in the environment, not in the URL")
+    place = f"{url.scheme}://{url.netloc}{url.path}"
+    options: dict[str, Any] = dict(parse_qsl(url.query, keep_blank_values=True))
+    for option in options:
+        if option not in _BUCKET_OPTIONS:
+            raise StoreError(
+                f"{escape(place)}: option {quote(option)}: only {', '.join(_BUCKET_OPTIONS)} can be"
+                " given here; set the rest in the environment"
+            )
+    for option in {*options} & {"connect_timeout", "read_timeout"}:
+        options[option] = to_seconds(options[option])
+    try:
+        from .stores.objects import ObjectStore  # noqa: PLC0415 - it needs an optional package
+    except ModuleNotFoundError as error:
+        raise StoreError(str(error)) from error
+    return ObjectStore.from_url(place, **options)
 
 
 def _switch(variable: str, *, default: bool) -> bool:

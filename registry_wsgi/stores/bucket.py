@@ -114,10 +114,8 @@ def connect(
     Raises:
         StoreError: A setting cannot be used.
     """
-    endpoints = [
-        config.get("endpoint"),
-        *map(os.environ.get, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")),
-    ]
+    variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    endpoints = [config.get("endpoint"), *map(os.environ.get, variables)]
     endpoint = next((found for found in endpoints if found), "")
     try:
         return _stores.from_url(
@@ -142,10 +140,7 @@ def connect(
             **config,
         )
     except (BaseError, TypeError, ValueError) as error:
-        # The message may have any setting in it.
-        scheme, _, rest = url.partition("://")
-        place = f"{scheme}://{rest.partition('?')[0]}"
-        raise StoreError(f"{escape(place)}: {_reason(error)}") from None
+        raise StoreError(f"{escape(url)}: {_reason(error)}") from None
 
 
 class Bucket:
@@ -348,4 +343,10 @@ def _reason(error: Exception) -> str:
         return f"{_HINTS[name]} ({name})"
     if status:
         return f"the store answers {status[1].strip()}" + (f" ({name})" if name else "")
+    server = re.search(r"https?://[^/\s?]+", text)
+    if server and "HttpError" in text:
+        # obstore has the cause only in what it prints for debugging.
+        cause = re.search(r'(?:message|error): "([^"]+)"', text)
+        why = cause[1] if cause else "no answer in time" if "TimedOut" in text else "it broke off"
+        return f"the store at {server[0]} does not answer: {escape(why)}"
     return escape(text.partition("\n")[0].partition("<")[0].strip())
