@@ -41,7 +41,7 @@ except ModuleNotFoundError as error:
 
 __all__ = ["Bucket", "Content", "Meta", "TooLargeError", "connect"]
 
-_PAGE = 1_000  # what object stores list, and delete, in one request
+_PAGE = 1_000  # what object stores list in one request
 _CHUNK = 1 << 20
 
 # The attribute of an object that has the token of its write. (Azure takes only letters and digits.)
@@ -246,36 +246,38 @@ class Bucket:
         with self._reported(target):
             obstore.copy(self._storage, source, target)
 
-    def delete(self, *keys: str) -> None:
-        """Remove the objects at *keys*, whatever they are; those that are gone are no matter."""
-        for start in range(0, len(keys), _PAGE):
-            some = keys[start : start + _PAGE]
-            # One key gets a request of its own: what a store says of that is plainer.
-            with self._reported(some[0]):
-                try:
-                    obstore.delete(self._storage, some[0] if len(some) == 1 else [*some])
-                except FileNotFoundError:
-                    if len(some) > 1:  # the others may not have been tried
-                        for key in some:
-                            self.delete(key)
+    def delete(self, key: str) -> None:
+        """Remove the object at *key*, whatever it is; if it is gone, that is no matter."""
+        with self._reported(key):
+            try:
+                obstore.delete(self._storage, key)
+            except FileNotFoundError as error:
+                _check_absent(error)
 
     def _write(self, key: str, data: bytes, mode: Any) -> str | None:
         token = os.urandom(16).hex()
-        try:
-            obstore.put(
-                self._storage,
-                key,
-                data,
-                mode=mode,
-                attributes={_TOKEN: token},
-                use_multipart=False,  # the end of one asks no questions
-            )
-        except (BaseError, OSError, ValueError) as error:
-            # An answer that was lost, or to a request that was tried again, says nothing.
-            if self._token(key) != token:
+        # obstore repeats a write that was refused for the moment, but not one without an answer. As
+        # it is conditional, and known by its token, there is no harm in that.
+        for last in (False, False, True):
+            try:
+                obstore.put(
+                    self._storage,
+                    key,
+                    data,
+                    mode=mode,
+                    attributes={_TOKEN: token},
+                    use_multipart=False,  # the end of one asks no questions
+                )
+            except (BaseError, OSError, ValueError) as error:
+                # What was tried again, or got no answer, may have happened all the same.
+                if self._token(key) == token:
+                    break
                 if isinstance(error, _REFUSED):
                     return None
-                raise self._error(key, error) from None
+                if last or not _is_lost(error):
+                    raise self._error(key, error) from None
+            else:
+                break
         return token
 
     def _token(self, key: str) -> str | None:
@@ -333,6 +335,11 @@ def _check_absent(error: FileNotFoundError) -> None:
         raise error
 
 
+def _is_lost(error: Exception) -> bool:
+    """Tell whether there was no answer, or half of one."""
+    return "HTTP error: " in str(error).partition("\n")[0] and "builder error" not in str(error)
+
+
 def _reason(error: Exception) -> str:
     """Say in one line what went wrong, without what the store was sent."""
     text = str(error)
@@ -343,10 +350,11 @@ def _reason(error: Exception) -> str:
         return f"{_HINTS[name]} ({name})"
     if status:
         return f"the store answers {status[1].strip()}" + (f" ({name})" if name else "")
-    server = re.search(r"https?://[^/\s?]+", text)
-    if server and "HttpError" in text:
+    if _is_lost(error):
         # obstore has the cause only in what it prints for debugging.
+        server = re.search(r"https?://[^/\s?]+", text)
         cause = re.search(r'(?:message|error): "([^"]+)"', text)
         why = cause[1] if cause else "no answer in time" if "TimedOut" in text else "it broke off"
-        return f"the store at {server[0]} does not answer: {escape(why)}"
+        place = f"the store at {server[0]}" if server else "the store"
+        return f"{place} does not answer: {escape(why)}"
     return escape(text.partition("\n")[0].partition("<")[0].strip())

@@ -331,7 +331,7 @@ class ObjectStore:
         return self._bucket.replace(meta, tombstone) is not None
 
     def _bury(self, key: str) -> None:
-        """Remove the tombstone at *key*: what was to be done is done, and nothing undoes it."""
+        """Remove the object at *key*, which is of no use any more, if that can be had."""
         try:
             self._bucket.delete(key)
         except StoreError as error:
@@ -351,7 +351,7 @@ class ObjectStore:
         try:
             self._check_clock(copy)
         except StoreError:
-            bucket.delete(target)
+            self._bury(target)
             raise
         return True
 
@@ -370,7 +370,7 @@ class ObjectStore:
                         " If-None-Match), so that two processes would undo each other's work"
                     )
         finally:
-            bucket.delete(key)
+            self._bury(key)
         self._check_clock(probe)
         self._probed = True
 

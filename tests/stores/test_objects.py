@@ -426,6 +426,37 @@ def test_what_a_write_did_counts_and_not_its_answer(
     assert list(bucket.store.blobs()) == []
 
 
+@pytest.mark.parametrize("blind", ["create", "replace"])
+def test_a_store_that_ignores_conditions_is_refused(
+    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch, blind: str
+) -> None:
+    """Where any write goes through, nobody knows who has won: nothing is changed."""
+    import obstore
+
+    from registry_wsgi.stores import bucket as module
+
+    bucket.put(KEY, b"weights")
+    bucket.put_blob("sha256-aa", b"nobody's")
+    before = keys(bucket)
+
+    class Blind:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(obstore, name)
+
+        def put(self, *rest: Any, mode: Any, **options: Any) -> Any:
+            ignored = (mode == "create") == (blind == "create")
+            return obstore.put(*rest, mode=None if ignored else mode, **options)
+
+    monkeypatch.setattr(module, "obstore", Blind())
+    for step in (
+        lambda: ModelCache(bucket.another()).unlink("smol"),
+        lambda: ModelCache(bucket.another()).prune(age=0),
+    ):
+        with pytest.raises(StoreError, match="ignores the conditions of a write"):
+            step()
+    assert keys(bucket) == before
+
+
 # Times
 
 

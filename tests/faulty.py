@@ -1,0 +1,122 @@
+"""A proxy in front of an S3 endpoint that answers badly when it is told to."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+#: What may go wrong with a request. It is not passed on: ``500`` and ``503`` are answered; ``drop``
+#: closes the connection, ``hang`` waits before that, and ``deny`` says of the keys of a bulk
+#: delete that they may not be removed. It is passed on: ``lose`` gives no answer,
+#: ``cut`` gives half of it.
+Fault = str
+
+#: Says what goes wrong with a request, by its method and its path with the query; None: nothing.
+Plan = Callable[[str, str], Fault | None]
+
+_DENIED = (
+    b"<DeleteResult><Error>%b<Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>"
+)
+
+
+@dataclass
+class Proxy:
+    """
+    The proxy at *url*.
+
+    Attributes:
+        plan: What goes wrong.
+        requests: The methods and paths of all requests.
+        faults: How many requests it answered badly.
+    """
+
+    url: str
+    plan: Plan = lambda method, path: None
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    faults: int = 0
+
+
+@contextmanager
+def proxied(endpoint: str, hang: float = 3) -> Iterator[Proxy]:
+    """Serve a proxy in front of *endpoint*; *hang* is how long it waits, in seconds."""
+    target = urlsplit(endpoint).netloc
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_one_request(self) -> None:
+            try:
+                super().handle_one_request()
+            except OSError:  # the client has had enough
+                self.close_connection = True
+
+        def serve(self) -> None:
+            proxy.requests.append((self.command, self.path))
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            fault = proxy.plan(self.command, self.path)
+            if fault is not None:
+                proxy.faults += 1
+            if fault == "hang":
+                time.sleep(hang)
+            if fault in ("drop", "hang"):
+                self.close_connection = True
+                return
+            if fault in ("500", "503"):
+                code = {"500": "InternalError", "503": "SlowDown"}[fault]
+                error = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+                self.answer(int(fault), [("Content-Type", "application/xml")], error)
+                return
+            if fault == "deny":
+                [key] = re.findall(rb"<Key>.*?</Key>", body)
+                self.answer(200, [("Content-Type", "application/xml")], _DENIED % key)
+                return
+            connection = http.client.HTTPConnection(target, timeout=30)
+            connection.request(self.command, self.path, body, dict(self.headers))
+            answer = connection.getresponse()
+            data = answer.read()
+            connection.close()
+            if fault == "lose":
+                self.close_connection = True
+                return
+            kept = [(name, value) for name, value in answer.getheaders() if name not in _OWN]
+            self.answer(answer.status, kept, data, cut=fault == "cut")
+
+        def answer(
+            self, status: int, headers: list[tuple[str, str]], data: bytes, *, cut: bool = False
+        ) -> None:
+            self.send_response_only(status)
+            for name, value in headers:
+                if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                    self.send_header(name, value)
+            length = dict(headers).get("Content-Length") if self.command == "HEAD" else len(data)
+            self.send_header("Content-Length", str(length or 0))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data[: len(data) // 2] if cut else data)
+            if cut:
+                self.close_connection = True
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = serve  # noqa: N815
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    proxy = Proxy(f"http://127.0.0.1:{server.server_address[1]}")
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
+    try:
+        yield proxy
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+_OWN = ("Connection", "Keep-Alive")
