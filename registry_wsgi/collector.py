@@ -253,8 +253,7 @@ class Collector:
         # The trash before and after the manifests: what is deleted or restored meanwhile is in one
         # of them at the right time.
         self._mark_deleted(expired)
-        for key in self._counted("reading manifests", self._store.manifests()):
-            manifest = self._read(key)
+        for key, manifest in self._counted("reading manifests", self._read_all()):
             if manifest is None:
                 continue
             if self._every_model and manifest.modified <= self._cutoff and _is_model(key):
@@ -280,6 +279,19 @@ class Collector:
             _log.warning("%s", error)
             return set()
         return mentioned_blobs(manifest.data) if manifest else set()
+
+    def _read_all(self) -> Iterator[tuple[str, Manifest | None]]:
+        keys = self._store.manifests()
+        if self._store.concurrency == 1:
+            for key in keys:
+                yield key, self._read(key)
+            return
+        # Not above: most stores need no threads.
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+        with ThreadPoolExecutor(self._store.concurrency) as pool:
+            while some := [*itertools.islice(keys, _EVERY)]:
+                yield from zip(some, pool.map(self._read, some), strict=True)
 
     def _read(self, key: str) -> Manifest | None:
         try:
@@ -421,8 +433,7 @@ class Collector:
     def _mark_again(self) -> None:
         store = self._store
         self._mark_deleted(())
-        for key in self._counted("checking manifests", store.manifests()):
-            version = store.version(key)
+        for key, version in self._counted("checking manifests", store.versions()):
             if version is None or hash((key, version)) not in self._known:
                 manifest = self._read(key)
                 if manifest is not None:

@@ -582,6 +582,8 @@ class Watched:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
+        if not callable(method):
+            return method
 
         def step(*args: Any) -> Any:
             self._event(name, *args[:1] or (None,))

@@ -103,9 +103,12 @@ class Store(Protocol):
         sets_aside: Whether a blob that is set aside is out of the reach of other programs. Where
             nothing can be renamed it stays in its place, and is only marked: then whoever looks for
             it still finds it.
+        concurrency: How many requests at once make sense. (The methods may be called from any
+            number of threads; this is about speed.)
     """
 
     sets_aside: bool
+    concurrency: int
 
     def find(self, name: Name) -> str | None:
         """
@@ -128,6 +131,9 @@ class Store(Protocol):
         It may differ from that of an unchanged manifest (then that is read once more), but never
         be equal to that of a changed one. None if that cannot be told, or if the manifest is gone.
         """
+
+    def versions(self) -> Iterator[tuple[str, Hashable]]:
+        """List the keys of all manifests with their versions, as `manifests` and `version` do."""
 
     def blobs(self) -> Iterator[str]:
         """List the names of all blobs, of unfinished downloads and whatever lies among them."""

@@ -77,6 +77,7 @@ class DiskStore:
     """
 
     sets_aside = True
+    concurrency = 1
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(root)
@@ -111,6 +112,12 @@ class DiskStore:
         with _Reported(path):
             status = _stat(path)
         return None if status is None else _version(status)
+
+    def versions(self) -> Iterator[tuple[str, Hashable]]:
+        for key in self.manifests():
+            version = self.version(key)
+            if version is not None:
+                yield key, version
 
     # Blobs
 

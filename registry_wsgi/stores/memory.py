@@ -30,6 +30,7 @@ class MemoryStore:
     """
 
     sets_aside = True
+    concurrency = 1
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -84,6 +85,10 @@ class MemoryStore:
     def version(self, key: str) -> Hashable | None:
         with self._lock:
             return self._manifests[key].version if key in self._manifests else None
+
+    def versions(self) -> Iterator[tuple[str, Hashable]]:
+        with self._lock:
+            return iter([(key, found.version) for key, found in self._manifests.items()])
 
     def blobs(self) -> Iterator[str]:
         with self._lock:

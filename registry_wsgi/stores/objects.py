@@ -60,8 +60,6 @@ _SKEW = 300
 # A manifest can be written anew just before it is taken: it is read again, but not for ever.
 _TRIES = 10
 
-_THREADS = 16
-
 
 @dataclass(frozen=True, slots=True)
 class _Marker:
@@ -86,6 +84,7 @@ class ObjectStore:
     """
 
     sets_aside = False
+    concurrency = 16
 
     def __init__(self, storage: Any, *, name: str | None = None) -> None:
         self._bucket = Bucket(storage, name or str(storage))
@@ -127,12 +126,8 @@ class ObjectStore:
         return self._search("manifests", list(name))
 
     def manifests(self) -> Iterator[str]:
-        for meta in self._bucket.objects("manifests"):
-            key = meta.key.removeprefix("manifests/")
-            if key.count("/") != 3:
-                _log.warning("%s: not a manifest, skipped", quote(meta.key))
-            elif not self._is_tombstone(meta):
-                yield key
+        for key, _ in self.versions():
+            yield key
 
     def read(self, key: str) -> Manifest | None:
         return self._read(f"manifests/{checked_key(key)}")
@@ -140,6 +135,14 @@ class ObjectStore:
     def version(self, key: str) -> Hashable:
         meta = self._head(f"manifests/{checked_key(key)}")
         return None if meta is None else _version(meta)
+
+    def versions(self) -> Iterator[tuple[str, Hashable]]:
+        for meta in self._bucket.objects("manifests"):
+            key = meta.key.removeprefix("manifests/")
+            if key.count("/") != 3:
+                _log.warning("%s: not a manifest, skipped", quote(meta.key))
+            elif not self._is_tombstone(meta):
+                yield key, _version(meta)
 
     # Blobs
 
@@ -190,7 +193,7 @@ class ObjectStore:
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
         names = list(self._markers())
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with ThreadPoolExecutor(self.concurrency) as pool:
             return sorted(marker.blob for marker in pool.map(self._marker, names) if marker)
 
     def condemned_blob(self, blob: Condemned) -> Blob | None:
@@ -483,7 +486,8 @@ def _look(meta: Meta) -> Blob:
 
 
 def _version(meta: Meta) -> Hashable:
-    return meta.e_tag, meta.size, meta.modified, meta.version
+    # What a listing tells too: it has no version.
+    return meta.e_tag, meta.size, meta.modified
 
 
 def _means(meta: Meta) -> list[Any]:

@@ -173,6 +173,19 @@ def test_another_content_is_another_version(kind: Kind) -> None:
         assert one == other or None in (first, second) or first != second
 
 
+def test_versions_are_listed_as_they_are_read(kind: Kind) -> None:
+    """The list of versions has all manifests, each with the version that a read gives."""
+    assert list(kind.store.versions()) == []
+    for key in (KEY, OTHER):
+        kind.put_manifest(key, b"{}")
+    found = dict(kind.store.versions())
+    assert {*found} == {KEY, OTHER}
+    if kind.store.version(KEY) == kind.store.version(KEY):  # else it is too young to have one
+        reads = {key: kind.store.read(key) for key in found}
+        assert found == {key: manifest.version for key, manifest in reads.items() if manifest}
+        assert found == {key: kind.store.version(key) for key in found}
+
+
 def test_a_manifest_that_came_again_has_another_version(kind: Kind) -> None:
     """A manifest that was removed and written anew is not taken for the one before."""
     kind.put_manifest(KEY, b"{}")

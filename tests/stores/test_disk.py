@@ -914,6 +914,7 @@ def test_what_cannot_be_looked_at_is_an_error(
         "manifests": lambda: list(store.manifests()),
         "read": lambda: store.read(KEY),
         "version": lambda: store.version(KEY),
+        "versions": lambda: list(store.versions()),
         "blobs": lambda: list(store.blobs()),
         "blob": lambda: store.blob(blob(b"weights")),
         "open_blob": lambda: store.open_blob(blob(b"weights")),
