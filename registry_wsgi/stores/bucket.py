@@ -59,6 +59,9 @@ _HINTS = {
     "RequestTimeTooSkewed": "the clock of this machine differs too much from the store's",
     "SlowDown": "the store is asked for too much at once",
 }
+# Which process has used obstore first.
+_process: dict[str, int] = {}
+
 _REFUSED = (AlreadyExistsError, PreconditionError, FileNotFoundError)
 _STATUS = {"301": "PermanentRedirect", "401": "AccessDenied", "403": "AccessDenied"}
 
@@ -255,6 +258,7 @@ class Bucket:
                 _check_absent(error)
 
     def _write(self, key: str, data: bytes, mode: Any) -> str | None:
+        _check_process()
         token = os.urandom(16).hex()
         # obstore repeats a write that was refused for the moment, but not one without an answer. As
         # it is conditional, and known by its token, there is no harm in that.
@@ -290,6 +294,7 @@ class Bucket:
 
     @contextmanager
     def _reported(self, key: str) -> Iterator[None]:
+        _check_process()
         try:
             yield
         except (BaseError, OSError, ValueError) as error:
@@ -327,6 +332,16 @@ class _Stream(io.RawIOBase):
 def _meta(key: str, meta: ObjectMeta) -> Meta:
     modified = int(meta["last_modified"].timestamp())
     return Meta(key, meta["size"], modified, meta["e_tag"] or None, meta["version"])
+
+
+def _check_process() -> None:
+    """Refuse to wait for ever: the threads of obstore are not those of a forked process."""
+    pid = os.getpid()
+    if _process.setdefault("pid", pid) != pid:
+        raise StoreError(
+            "object stores do not work in a process that was forked after their first use: open the"
+            " store in each worker (gunicorn without --preload)"
+        )
 
 
 def _check_absent(error: FileNotFoundError) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -550,6 +552,31 @@ def test_listings_of_many_pages_are_whole(kind: BucketKind) -> None:
     found = list(kind.store.blobs())
     assert len(found) == 2_100
     assert {*found} == names
+
+
+def test_a_process_that_was_forked_is_told_so() -> None:
+    """It would wait for ever: the error says what to do, and the parent goes on."""
+    from support import require
+
+    require("obstore")
+    script = (
+        "import os\n"
+        "from obstore.store import MemoryStore\n"
+        "from registry_wsgi.stores.objects import ObjectStore\n"
+        "store = ObjectStore(MemoryStore(), name='bucket')\n"
+        "if os.fork() == 0:\n"
+        "    try: list(store.manifests())\n"
+        "    except Exception as error: print(error, flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "print(list(store.manifests()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    said, listed = done.stdout.splitlines()
+    assert "without --preload" in said
+    assert listed == "[]"
 
 
 # What it costs
