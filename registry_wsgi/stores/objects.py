@@ -11,8 +11,7 @@ A store in a bucket of an object store: S3 and what speaks its language, GCS, Az
         condemned/sha256-<hex>                               a marker: nothing needs that blob
         probe/<when>-<random>                                there for a moment
 
-The first two are laid out as in `~registry_wsgi.stores.disk`, so a models directory that is copied
-into a bucket is a store.
+The first two are laid out as on disk: a models directory that is copied into a bucket is a store.
 
 An object store has no renames and no links, and a delete takes whatever is there. So:
 
@@ -365,17 +364,28 @@ class ObjectStore:
         try:
             bucket.create(key, b"1")
             probe = bucket.head(key)
-            if probe is not None:
-                other = replace(probe, e_tag=f'"{0:032x}"', version=probe.version and "1")
-                if bucket.create(key, b"2") or bucket.replace(other, b"3"):
-                    raise StoreError(
-                        f"{bucket.name}: this store ignores the conditions of a write (If-Match,"
-                        " If-None-Match), so that two processes would undo each other's work"
-                    )
+            if probe is None or not self._keeps_to_conditions(probe):
+                raise StoreError(
+                    f"{bucket.name}: this store does not keep to the conditions of a write"
+                    " (If-Match, If-None-Match; some do not where versioning is on), so that two"
+                    " processes would undo each other's work"
+                )
         finally:
             self._bury(key)
         self._check_clock(probe)
+        if not self._probed and probe.version not in (None, "null"):
+            _log.warning(
+                "%s: keeps old versions, so that what is removed takes its room until a lifecycle"
+                " rule of the bucket removes those",
+                bucket.name,
+            )
         self._probed = True
+
+    def _keeps_to_conditions(self, probe: Meta) -> bool:
+        bucket = self._bucket
+        other = replace(probe, e_tag=f'"{0:032x}"', version=probe.version and "1")
+        ignored = bucket.create(probe.key, b"2") or bucket.replace(other, b"3")
+        return not ignored and bucket.replace(probe, b"4") is not None
 
     def _check_clock(self, written: Meta | None) -> None:
         here = time.time()

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -454,9 +455,51 @@ def test_a_store_that_ignores_conditions_is_refused(
         lambda: ModelCache(bucket.another()).unlink("smol"),
         lambda: ModelCache(bucket.another()).prune(age=0),
     ):
-        with pytest.raises(StoreError, match="ignores the conditions of a write"):
+        with pytest.raises(StoreError, match="does not keep to the conditions of a write"):
             step()
     assert keys(bucket) == before
+
+
+def test_a_bucket_with_versioning_works_or_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """The log says that room is not freed; a store that cannot do it there says so."""
+    import s3
+    from registry_wsgi.stores.objects import ObjectStore
+    from support import require
+
+    require("boto3")
+    import boto3
+
+    endpoint = s3.endpoint()
+    name = f"registry-wsgi-{uuid.uuid4().hex[:12]}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint.url,
+        region_name="us-east-1",
+        aws_access_key_id=endpoint.key,
+        aws_secret_access_key=endpoint.secret,
+    )
+    client.create_bucket(Bucket=name)
+    try:
+        client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        client.put_object(Bucket=name, Key=f"manifests/{KEY}", Body=b'{"layers": []}')
+        config: dict[str, Any] = endpoint.config
+        cache = ModelCache(ObjectStore.from_url(f"s3://{name}", **config))
+        try:
+            assert cache.unlink("smol") is True
+        except StoreError as error:
+            assert "some do not where versioning is on" in str(error)
+            assert [str(model) for model in cache.models()] == [
+                "registry.ollama.ai/library/smol:latest"
+            ]
+        else:
+            assert "keeps old versions" in caplog.text
+            assert cache.restore("smol")
+    finally:
+        found = client.list_object_versions(Bucket=name)
+        for version in [*found.get("Versions", ()), *found.get("DeleteMarkers", ())]:
+            client.delete_object(Bucket=name, Key=version["Key"], VersionId=version["VersionId"])
+        client.delete_bucket(Bucket=name)
+        client.close()
 
 
 # Times
