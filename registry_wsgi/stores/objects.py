@@ -224,6 +224,39 @@ class ObjectStore:
         self._bucket.delete(marker.meta.key)
         return meta is not None
 
+    def keep(self, names: Iterable[str], *, wait: float = 5) -> list[str]:
+        """
+        Take the marks off the blobs *names*, and tell which of them are gone.
+
+        A program that puts a model into the bucket calls this after it has written the manifest,
+        and uploads what is gone. Then no prune, whenever it began, removes a blob that the program
+        has found in its place: either the run sees the manifest, or this sees the mark.
+
+        Args:
+            names: The blobs that the manifest needs.
+            wait: How long to wait for a run that is just removing one of them, in seconds.
+
+        Raises:
+            StoreError: The storage failed, or one of them is still being removed: call it again.
+        """
+        gone = []
+        end = time.monotonic() + wait
+        for name in names:
+            key = f"condemned/{checked(name)}"
+            while (found := self._bucket.get(key)) is not None:
+                if not _is_tombstone(found.data):
+                    if self._take(found.meta):
+                        self._bucket.delete(key)
+                        break
+                elif time.monotonic() < end:
+                    time.sleep(0.05)
+                else:
+                    self._leftovers.add(key)
+                    raise StoreError(f"{self._bucket.name}/blobs/{name}: is just being removed")
+            if self._present(name) is None:
+                gone.append(name)
+        return gone
+
     # Trash
 
     def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:

@@ -155,7 +155,7 @@ class BucketKind(Kind):
 
         return Bucket()
 
-    def another(self) -> Store:
+    def another(self) -> Any:
         from registry_wsgi.stores.objects import ObjectStore
 
         return ObjectStore(self.client, name="bucket")

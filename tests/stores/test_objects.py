@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -226,6 +228,86 @@ def test_a_blob_is_only_removed_if_it_is_the_one_that_was_marked(kind: BucketKin
     kind.put_blob("sha256-aa", b"new")
     kind.store.purge(aside)
     assert content(kind.store, "sha256-aa") == b"new"
+
+
+def test_who_keeps_its_blobs_is_told_which_are_gone(kind: BucketKind) -> None:
+    """The marks go, whoever made them; blobs that were not marked stay as they are."""
+    for name in ("sha256-aa", "sha256-bb", "sha256-cc"):
+        kind.put_blob(name, b"x")
+    assert len(list(kind.store.condemn(["sha256-aa", "sha256-cc"], 1.0))) == 2
+    kind.sweep_blob("sha256-cc")
+    names = ["sha256-aa", "sha256-bb", "sha256-cc", "sha256-dd"]
+    assert kind.another().keep(names) == ["sha256-cc", "sha256-dd"]
+    assert kind.store.condemned() == []
+    assert {*kind.store.blobs()} == {"sha256-aa", "sha256-bb"}
+
+
+def pull_meets_run(
+    path: Path, monkeypatch: pytest.MonkeyPatch, at: int, then: int, *, marked: bool, keeps: bool
+) -> tuple[bool, int]:
+    """
+    Have a pull, which found a blob before a run began, take its last two steps in the midst of it.
+
+    Args:
+        at: Before which request of the run it writes the manifest.
+        then: Before which it sees to its blobs.
+        marked: Whether an earlier run has marked the blob.
+        keeps: Whether it sees to its blobs at all.
+
+    Returns:
+        Whether the blob is there in the end, and how many requests the run took.
+    """
+    kind = BucketKind(path, Clock())
+    kind.put_blob(blob(b"weights"), b"weights")
+    kind.clock.move(days=8)
+    if marked:
+        caching(kind).prune()
+        kind.clock.move(days=2)
+    puller = kind.another()
+    requests = 0
+    steps = [(at, "write"), (then, "keep")]
+
+    def take(step: str) -> None:
+        if step == "write":
+            kind.put_manifest(KEY, manifest(b"weights", config=b"weights"))
+        elif keeps:
+            for name in puller.keep([blob(b"weights")], wait=0):
+                kind.put_blob(name, b"weights")
+
+    def hook(*_: object) -> None:
+        nonlocal requests
+        requests += 1
+        seam.active = False
+        with suppress(StoreError):  # it is just being removed
+            while steps and steps[0][0] < requests:
+                take(steps[0][1])
+                del steps[0]
+        seam.active = True
+
+    cache = caching(kind)
+    with monkeypatch.context() as patch:
+        seam = Seam(patch, hook)
+        cache.prune(age=None if marked else 0)
+    for _, step in steps:
+        take(step)
+    return content(kind.store, blob(b"weights")) == b"weights", requests
+
+
+@pytest.mark.parametrize("marked", [False, True])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_who_keeps_its_blobs_loses_none_to_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marked: bool, keeps: bool
+) -> None:
+    """Whenever the last two steps of a pull come, its blob is there; without the second not so."""
+
+    def meet(at: int, then: int) -> tuple[bool, int]:
+        return pull_meets_run(tmp_path, monkeypatch, at, then, marked=marked, keeps=keeps)
+
+    _, requests = meet(1_000, 1_000)
+    assert requests > 20
+    moments = itertools.combinations_with_replacement(range(requests + 1), 2)
+    broken = [pair for pair in moments if not meet(*pair)[0]]
+    assert bool(broken) is not keeps, broken
 
 
 # Killed
