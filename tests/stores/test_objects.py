@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 
+import s3
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import InvalidManifestError, ModelExistsError, StoreError
 from registry_wsgi.stores.base import Deleted
 from stores.kinds import KINDS, BucketKind, Clock, content, state
-from support import blob, manifest
+from support import blob, manifest, require
 
 KEY = "registry.ollama.ai/library/smol/latest"
 OTHER = "example.com/ns/other/v1"
@@ -544,12 +545,10 @@ def test_a_store_that_ignores_conditions_is_refused(
 
 def test_a_bucket_with_versioning_works_or_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     """The log says that room is not freed; a store that cannot do it there says so."""
-    import s3
-    from registry_wsgi.stores.objects import ObjectStore
-    from support import require
-
-    require("boto3")
+    require("boto3", "obstore")
     import boto3
+
+    from registry_wsgi.stores.objects import ObjectStore
 
     endpoint = s3.endpoint()
     name = f"registry-wsgi-{uuid.uuid4().hex[:12]}"
@@ -681,8 +680,6 @@ def test_listings_of_many_pages_are_whole(kind: BucketKind) -> None:
 
 def test_a_process_that_was_forked_is_told_so() -> None:
     """It would wait for ever: the error says what to do, and the parent goes on."""
-    from support import require
-
     require("obstore")
     script = (
         "import os\n"

@@ -324,3 +324,99 @@ def test_processes_that_are_killed_lose_nothing(kind: S3Kind) -> None:
         if store.read(key) is None:
             ModelCache(store).restore(key.split("/")[2])
     assert {*store.manifests()} == {*models}
+
+
+PULLER = """
+import random, sys, time
+from registry_wsgi import ModelCache
+from registry_wsgi.errors import RegistryError, StoreError
+from registry_wsgi.stores.objects import ObjectStore
+from obstore.store import S3Store
+from support import blob, manifest
+
+prefix, bucket, endpoint, region, key, secret, seed, seconds, what, keeps = sys.argv[1:]
+config = dict(endpoint=endpoint, region=region, access_key_id=key, secret_access_key=secret)
+client = S3Store(bucket, prefix=prefix, client_options={"allow_http": True}, **config)
+store = ObjectStore.from_url(f"s3://{bucket}/{prefix}", **config)
+cache = ModelCache(store, retention="1s", hold="1s", in_flight=0)
+choice = random.Random(int(seed))
+contents = [b"content %d" % number for number in range(12)]
+names = [f"m{number}" for number in range(6)]
+end = time.monotonic() + float(seconds)
+events = 0
+
+
+def is_there(name):
+    try:
+        client.head(f"blobs/{name}")
+        return True
+    except FileNotFoundError:
+        return False
+
+
+def pull():
+    layers = choice.sample(contents, 3)
+    data = {blob(layer): layer for layer in layers}
+    for name, layer in data.items():
+        if not is_there(name):
+            client.put(f"blobs/{name}", layer)
+    time.sleep(choice.random() / 10)
+    key = f"manifests/registry.ollama.ai/library/{choice.choice(names)}/latest"
+    client.put(key, manifest(*layers[1:], config=layers[0]))
+    while keeps == "1":
+        try:
+            for name in store.keep(data):
+                client.put(f"blobs/{name}", data[name])
+            break
+        except StoreError:
+            pass
+
+
+while time.monotonic() < end:
+    try:
+        if what == "pull":
+            pull()
+        elif choice.random() < 0.6:
+            cache.unlink(choice.choice(names))
+        elif choice.random() < 0.5:
+            cache.restore(choice.choice(names))
+        else:
+            cache.prune(age=choice.choice([0, None]))
+        events += 1
+    except RegistryError as error:
+        assert not isinstance(error, StoreError), error
+print(events)
+"""
+
+
+def run_pulls(kind: S3Kind, seconds: float, keeps: str) -> tuple[int, list[str]]:
+    """Pull, delete, restore and prune in several processes; the events, and what is broken."""
+    endpoint = s3.endpoint()
+    workers = []
+    for seed, what in enumerate(("pull", "pull", "other", "other")):
+        arguments = [kind.client.prefix, endpoint.bucket, *endpoint.config.values()]
+        arguments += [str(seed), str(seconds), what, keeps]
+        path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        workers.append(
+            subprocess.Popen(
+                [sys.executable, "-c", PULLER, *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"PYTHONPATH": path},
+            )
+        )
+    events = 0
+    for worker in workers:
+        out, errors = worker.communicate(timeout=100)
+        assert worker.returncode == 0, errors
+        events += int(out)
+    problems = ModelCache(kind.another()).verify(deep=True).problems
+    return events, [str(problem) for problem in problems]
+
+
+def test_models_that_are_pulled_while_others_prune_are_whole(kind: S3Kind) -> None:
+    """Pulls that keep their blobs meet deletes, restores and prunes: no listed model lacks one."""
+    events, broken = run_pulls(kind, 8, keeps="1")
+    assert events > 20
+    assert broken == []
