@@ -56,6 +56,9 @@ _TOMBSTONE_SIZE = len(_TOMBSTONE) + 32
 # How much the clock here and that of the store may differ, in seconds.
 _SKEW = 300
 
+# From when on a probe is not that of a process at work, in seconds.
+_PROBE_AGE = 3600
+
 # A manifest can be written anew just before it is taken: it is read again, but not for ever.
 _TRIES = 10
 
@@ -412,6 +415,10 @@ class ObjectStore:
                 " rule of the bucket removes those",
                 bucket.name,
             )
+        for meta in bucket.objects("probe"):  # of processes that were killed
+            ours = entry_time(meta.key.removeprefix("probe/")) is not None
+            if ours and meta.modified < probe.modified - _PROBE_AGE:
+                self._bury(meta.key)
         self._probed = True
 
     def _keeps_to_conditions(self, probe: Meta) -> bool:
