@@ -159,7 +159,8 @@ class Bucket:
 
     def __init__(self, storage: Storage, name: str) -> None:
         self._storage = storage
-        self._quoted = False
+        # Ceph wants an ETag without its quotes, and S3 takes it; others go by the book.
+        self._quoted = not isinstance(storage, _stores.S3Store)
         self.name = name
 
     def head(self, key: str) -> Meta | None:
@@ -235,7 +236,7 @@ class Bucket:
         if old.e_tag is None:
             raise StoreError(f"{self.name}/{escape(old.key)}: the store gives no ETag")
         version = {"version": old.version} if old.version else {}
-        # Some stores want the quotes of an ETag, some do not. The wrong form changes nothing.
+        # The wrong form changes nothing.
         for quoted in (self._quoted, not self._quoted):
             e_tag = old.e_tag if quoted else old.e_tag.strip('"')
             token = self._write(old.key, data, {"e_tag": e_tag, **version})
