@@ -101,7 +101,12 @@ class Content:
 
 
 def connect(
-    url: str, *, connect_timeout: float = 5, read_timeout: float = 60, **config: Any
+    url: str,
+    *,
+    connect_timeout: float = 5,
+    read_timeout: float = 60,
+    retries: int = 4,
+    **config: Any,
 ) -> Storage:
     """
     Make the client for the bucket (and prefix) at *url*.
@@ -112,6 +117,7 @@ def connect(
         url: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://account/container/prefix``.
         connect_timeout: How long to wait for a connection, in seconds.
         read_timeout: How long to wait for the next bytes of an answer, in seconds.
+        retries: How often a request is repeated.
         config: Settings of obstore for this kind of store, such as ``endpoint`` or ``region``.
 
     Raises:
@@ -132,7 +138,7 @@ def connect(
                 "allow_http": endpoint.startswith("http://"),
             },
             retry_config={
-                "max_retries": 4,
+                "max_retries": retries,
                 "backoff": {
                     "init_backoff": timedelta(milliseconds=100),
                     "max_backoff": timedelta(seconds=3),
@@ -155,10 +161,13 @@ class Bucket:
     Args:
         storage: The client of obstore.
         name: What it is called in messages.
+
+    Attributes:
+        deleting: The client for deletes.
     """
 
     def __init__(self, storage: Storage, name: str) -> None:
-        self._storage = storage
+        self._storage = self.deleting = storage
         # Ceph wants an ETag without its quotes, and S3 takes it; others go by the book.
         self._quoted = not isinstance(storage, _stores.S3Store)
         self.name = name
@@ -254,7 +263,7 @@ class Bucket:
         """Remove the object at *key*, whatever it is; if it is gone, that is no matter."""
         with self._reported(key):
             try:
-                obstore.delete(self._storage, key)
+                obstore.delete(self.deleting, key)
             except FileNotFoundError as error:
                 _check_absent(error)
 

@@ -34,6 +34,7 @@ import logging
 import os
 import time
 from collections.abc import Hashable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -58,6 +59,15 @@ _SKEW = 300
 
 # From when on a probe is not that of a process at work, in seconds.
 _PROBE_AGE = 3600
+
+# From when on a tombstone is not that of a process at work, in seconds: longer than the few
+# requests that follow it may take, and the difference of the clocks. Before that nobody may remove
+# it or take its place, as that process removes what is there.
+_AT_WORK = 600
+
+# How long to wait for such a process, in seconds, and how often to look.
+_PATIENCE = 5.0
+_PAUSE = 0.05
 
 # A manifest can be written anew just before it is taken: it is read again, but not for ever.
 _TRIES = 10
@@ -114,8 +124,11 @@ class ObjectStore:
         Raises:
             StoreError: A setting cannot be used, or the bucket cannot be listed.
         """
-        storage = connect(url, connect_timeout=connect_timeout, read_timeout=read_timeout, **config)
-        return cls(storage, name=url.rstrip("/"))
+        limits: dict[str, Any] = {"connect_timeout": connect_timeout, "read_timeout": read_timeout}
+        store = cls(connect(url, **limits, **config), name=url.rstrip("/"))
+        # A delete that is repeated may take what has come after the first: that is looked at here.
+        store._bucket.deleting = connect(url, **limits, retries=0, **config)
+        return store
 
     def __repr__(self) -> str:
         return f"<ObjectStore {self._bucket.name}>"
@@ -213,7 +226,7 @@ class ObjectStore:
         marker = self._marker_of(blob)
         if marker is None or not self._take(marker.meta):
             return False
-        self._bucket.delete(marker.meta.key)
+        self._bury(marker.meta.key)
         return self._bucket.head(f"blobs/{blob.name}") is not None
 
     def purge(self, blob: Condemned) -> bool:
@@ -224,7 +237,7 @@ class ObjectStore:
         meta = self._bucket.head(f"blobs/{blob.name}")
         if meta is not None and _means(meta) == marker.means:
             self._bucket.delete(meta.key)
-        self._bucket.delete(marker.meta.key)
+        self._bury(marker.meta.key)
         return meta is not None
 
     def keep(self, names: Iterable[str], *, wait: float = 5) -> list[str]:
@@ -246,16 +259,12 @@ class ObjectStore:
         end = time.monotonic() + wait
         for name in names:
             key = f"condemned/{checked(name)}"
-            while (found := self._bucket.get(key)) is not None:
-                if not _is_tombstone(found.data):
-                    if self._take(found.meta):
-                        self._bucket.delete(key)
-                        break
-                elif time.monotonic() < end:
-                    time.sleep(0.05)
-                else:
-                    self._leftovers.add(key)
-                    raise StoreError(f"{self._bucket.name}/blobs/{name}: is just being removed")
+            while (mark := self._settled(key, end - time.monotonic())) is not None:
+                if self._is_tombstone(mark):
+                    break  # of a process that was killed
+                if self._take(mark):
+                    self._bury(key)
+                    break
             if self._present(name) is None:
                 gone.append(name)
         return gone
@@ -317,7 +326,7 @@ class ObjectStore:
                 return False
             token = self._bucket.create(target, source.data)
             if token is None:
-                there = self._bucket.head(target)
+                there = self._settled(target, _PATIENCE)
                 if there is None:
                     continue
                 if not self._is_tombstone(there):
@@ -349,7 +358,8 @@ class ObjectStore:
             if found is None or found.meta.modified > before:
                 continue
             if _is_tombstone(found.data):
-                self._bucket.delete(key)
+                if not _is_fresh(found.meta):
+                    self._bucket.delete(key)
             elif key.startswith("condemned/"):
                 blob = self._bucket.head(key.replace("condemned", "blobs", 1))
                 if blob is None and self._take(found.meta):
@@ -357,6 +367,22 @@ class ObjectStore:
         self._leftovers.clear()
 
     # Steps
+
+    def _settled(self, key: str, patience: float) -> Meta | None:
+        """
+        Look at *key*, once no process is at work there.
+
+        Raises:
+            StoreError: One still is after *patience* seconds.
+        """
+        end = time.monotonic() + patience
+        while True:
+            meta = self._bucket.head(key)
+            if meta is None or not self._is_tombstone(meta) or not _is_fresh(meta):
+                return meta
+            if time.monotonic() >= end:
+                raise StoreError(f"{self._bucket.name}/{key}: another process is just removing it")
+            time.sleep(_PAUSE)
 
     def _take(self, meta: Meta) -> bool:
         """
@@ -369,7 +395,24 @@ class ObjectStore:
         return self._bucket.replace(meta, tombstone) is not None
 
     def _bury(self, key: str) -> None:
-        """Remove the object at *key*, which is of no use any more, if that can be had."""
+        """Remove the tombstone at *key*; if that cannot be had, a later prune does."""
+        for pause in (0.1, 0.5, 2.0, None):
+            try:
+                self._bucket.delete(key)
+                return
+            except StoreError as error:
+                if pause is None:
+                    _log.warning("left for a later prune to remove: %s", error)
+                    return
+            time.sleep(pause)
+            # It may have happened: then what is there now is not ours to remove.
+            with suppress(StoreError):
+                found = self._bucket.get(key)
+                if found is None or not _is_tombstone(found.data):
+                    return
+
+    def _drop(self, key: str) -> None:
+        """Remove a probe, if that can be had."""
         try:
             self._bucket.delete(key)
         except StoreError as error:
@@ -389,7 +432,7 @@ class ObjectStore:
         try:
             self._check_clock(copy)
         except StoreError:
-            self._bury(target)
+            self._bucket.delete(target)
             raise
         return True
 
@@ -407,7 +450,7 @@ class ObjectStore:
                     " processes would undo each other's work"
                 )
         finally:
-            self._bury(key)
+            self._drop(key)
         self._check_clock(probe)
         if not self._probed and probe.version not in (None, "null"):
             _log.warning(
@@ -418,7 +461,7 @@ class ObjectStore:
         for meta in bucket.objects("probe"):  # of processes that were killed
             ours = entry_time(meta.key.removeprefix("probe/")) is not None
             if ours and meta.modified < probe.modified - _PROBE_AGE:
-                self._bury(meta.key)
+                self._drop(meta.key)
         self._probed = True
 
     def _keeps_to_conditions(self, probe: Meta) -> bool:
@@ -529,6 +572,11 @@ def _trash(entry: Deleted) -> str:
 
 def _is_tombstone(data: bytes) -> bool:
     return data.startswith(_TOMBSTONE)
+
+
+def _is_fresh(tombstone: Meta) -> bool:
+    """Tell whether the process that has written *tombstone* may be at work."""
+    return tombstone.modified > time.time() - _AT_WORK
 
 
 def _look(meta: Meta) -> Blob:

@@ -357,6 +357,11 @@ def test_whatever_step_is_the_last_nothing_is_lost(
     deleted: bool,
 ) -> None:
     """Killed before any request, or failing there: no half things, and the next run heals it."""
+    from registry_wsgi.stores import objects
+
+    monkeypatch.setattr(objects, "_AT_WORK", -5)  # who is killed is not at work
+    monkeypatch.setattr(objects, "_PAUSE", 0)
+    monkeypatch.setattr(objects, "time", SimpleNamespace(**vars(time) | {"sleep": lambda _: None}))
     done = False
     at = 0
     while not done:
@@ -480,6 +485,35 @@ def test_a_restore_that_loses_to_a_removal_leaves_no_model(
     seam = Seam(monkeypatch, hook)
     assert bucket.store.recover(entry) is False
     assert [key for key in keys(bucket) if not key.startswith("probe")] == []
+
+
+def test_a_restore_waits_for_a_delete_under_way(
+    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is put there between the tombstone and its removal would be removed with it."""
+    bucket.put_manifest(KEY, b"older")
+    older = bucket.store.discard(KEY, (), 1.0)
+    assert older is not None
+    bucket.put_manifest(KEY, b"newer")
+    other = bucket.another()
+    said: list[object] = []
+
+    def hook(name: str, key: str, mode: object) -> None:
+        if name == "delete" and key == f"manifests/{KEY}":
+            seam.active = False
+            with pytest.raises(StoreError, match="another process is just removing it") as caught:
+                other.recover(older)
+            said.append(caught)
+
+    from registry_wsgi.stores import objects
+
+    monkeypatch.setattr(objects, "_PATIENCE", 0.1)
+    seam = Seam(monkeypatch, hook)
+    assert bucket.store.discard(KEY, (), 2.0) is not None
+    assert said
+    assert len(other.deleted()) == 2
+    assert other.recover(older) is True
+    assert content_of(bucket, KEY) == b"older"
 
 
 @pytest.mark.parametrize("key", [f"manifests/{KEY}", "condemned/sha256-aa"])
