@@ -151,8 +151,12 @@ def test_a_second_page_that_fails_removes_nothing(
 
 
 @pytest.mark.parametrize("fault", ["500", "drop", "deny"])
-def test_a_removal_that_fails_ends_the_run(kind: S3Kind, proxy: Proxy, fault: str) -> None:
+def test_a_removal_that_fails_ends_the_run(
+    kind: S3Kind, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     """After a blob that cannot be removed no other is; the error names it; a retry goes on."""
+    from registry_wsgi.stores import objects
+
     kind.put(KEY, b"weights")
     for number in range(5):
         kind.put_blob(f"sha256-0{number}", b"x")
@@ -171,7 +175,10 @@ def test_a_removal_that_fails_ends_the_run(kind: S3Kind, proxy: Proxy, fault: st
     assert len({*keys(kind, "blobs")}) == 2 + 4
     proxy.plan = lambda how, path: None
     cache.prune(age=0)
-    ModelCache(kind.another()).prune(age=0)
+    assert len({*keys(kind, "blobs")}) == 2 + 1  # nobody knows whether that delete is still to come
+    monkeypatch.setattr(objects, "_AT_WORK", -5)
+    for _ in range(2):
+        ModelCache(kind.another()).prune(age=0)
     assert {*kind.store.blobs()} == {blob(b"weights"), blob(b"{}")}
     assert kind.store.condemned() == []
 
