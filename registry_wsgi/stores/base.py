@@ -132,7 +132,7 @@ class Store(Protocol):
         be equal to that of a changed one. None if that cannot be told, or if the manifest is gone.
         """
 
-    def versions(self) -> Iterator[tuple[str, Hashable]]:
+    def versions(self) -> Iterator[tuple[str, Hashable | None]]:
         """List the keys of all manifests with their versions, as `manifests` and `version` do."""
 
     def blobs(self) -> Iterator[str]:
@@ -143,7 +143,7 @@ class Store(Protocol):
         Tell when one of what `blobs` lists last came or went, in seconds since the epoch.
 
         It may be later than that (by changes of other kinds), but never earlier. 0 if none ever
-        did.
+        did, `math.inf` if that cannot be told.
         """
 
     def blob(self, name: str) -> Blob | None:

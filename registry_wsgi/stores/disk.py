@@ -113,11 +113,8 @@ class DiskStore:
             status = _stat(path)
         return None if status is None else _version(status)
 
-    def versions(self) -> Iterator[tuple[str, Hashable]]:
-        for key in self.manifests():
-            version = self.version(key)
-            if version is not None:
-                yield key, version
+    def versions(self) -> Iterator[tuple[str, Hashable | None]]:
+        return ((key, self.version(key)) for key in self.manifests())
 
     # Blobs
 

@@ -86,7 +86,7 @@ class MemoryStore:
         with self._lock:
             return self._manifests[key].version if key in self._manifests else None
 
-    def versions(self) -> Iterator[tuple[str, Hashable]]:
+    def versions(self) -> Iterator[tuple[str, Hashable | None]]:
         with self._lock:
             return iter([(key, found.version) for key, found in self._manifests.items()])
 

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Hashable, Iterable, Iterator
@@ -147,11 +148,11 @@ class ObjectStore:
     def read(self, key: str) -> Manifest | None:
         return self._read(f"manifests/{checked_key(key)}")
 
-    def version(self, key: str) -> Hashable:
+    def version(self, key: str) -> Hashable | None:
         meta = self._head(f"manifests/{checked_key(key)}")
         return None if meta is None else _version(meta)
 
-    def versions(self) -> Iterator[tuple[str, Hashable]]:
+    def versions(self) -> Iterator[tuple[str, Hashable | None]]:
         for meta in self._bucket.objects("manifests"):
             key = meta.key.removeprefix("manifests/")
             if key.count("/") != 3:
@@ -173,6 +174,10 @@ class ObjectStore:
             name = meta.key.removeprefix("blobs/")
             if "/" not in name and name not in aside:
                 yield name
+
+    def blobs_changed(self) -> float:
+        """`math.inf`: it is not told what went."""
+        return math.inf
 
     def blob(self, name: str) -> Blob | None:
         meta = self._present(name)
@@ -203,13 +208,13 @@ class ObjectStore:
             if self._bucket.create(f"condemned/{name}", json.dumps(marker).encode()):
                 yield Condemned(moment_of_run, run, name)
 
-    def condemned(self) -> list[Condemned]:
+    def condemned(self) -> Iterator[Condemned]:
         # Not above: who only deletes need not load it.
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
         names = list(self._markers())
         with ThreadPoolExecutor(self.concurrency) as pool:
-            return sorted(marker.blob for marker in pool.map(self._marker, names) if marker)
+            return iter(sorted(found.blob for found in pool.map(self._marker, names) if found))
 
     def condemned_blob(self, blob: Condemned) -> Blob | None:
         marker = self._marker_of(blob)

@@ -276,6 +276,8 @@ def test_what_comes_and_goes_among_the_blobs_shows(kind: Kind, way: str) -> None
         "recovered": lambda: store.recover_blob(entry, name),
     }
     before = store.blobs_changed()
+    if before == math.inf:
+        pytest.skip("this store does not tell")
     kind.clock.move(seconds=1)
     time.sleep(0.02)  # longer than a tick of the clock that files are dated by
     steps[way]()
@@ -413,7 +415,7 @@ def test_a_blob_that_came_again_loses_its_mark(kind: Kind, data: bytes) -> None:
     assert condemn(kind.store, "sha256-aa") == []
     assert kind.store.pardon(aside) is True
     assert kind.store.pardon(aside) is False
-    assert kind.store.condemned() == []
+    assert list(kind.store.condemned()) == []
     assert content(kind.store, "sha256-aa") == data
     [again] = condemn(kind.store, "sha256-aa")
     assert again != aside
@@ -438,7 +440,7 @@ def test_a_purge_leaves_a_blob_that_came_again(kind: Kind) -> None:
     [aside] = condemn(kind.store, "sha256-aa")
     kind.put_blob("sha256-aa", b"new")
     assert kind.store.purge(aside) is True
-    assert kind.store.condemned() == []
+    assert list(kind.store.condemned()) == []
     assert content(kind.store, "sha256-aa") == b"new"
 
 

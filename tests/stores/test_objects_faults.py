@@ -180,7 +180,7 @@ def test_a_removal_that_fails_ends_the_run(
     for _ in range(2):
         ModelCache(kind.another()).prune(age=0)
     assert {*kind.store.blobs()} == {blob(b"weights"), blob(b"{}")}
-    assert kind.store.condemned() == []
+    assert list(kind.store.condemned()) == []
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "drop", "hang"])
