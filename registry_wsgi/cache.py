@@ -23,11 +23,13 @@ from .errors import (
     ModelExistsError,
     ModelIncompleteError,
     ModelNotFoundError,
+    ModelProtectedError,
     StoreError,
     escape,
 )
 from .manifest import mentioned_blobs, parse_manifest
 from .names import Name
+from .patterns import matches, normalize
 from .stores.base import Blob, Deleted, Store
 from .verifier import Verifier, VerifyReport
 
@@ -58,6 +60,8 @@ class Cache(Protocol):
         Raises:
             registry_wsgi.errors.InvalidNameError: The name is none that this cache takes; the
                 client is answered 400.
+            registry_wsgi.errors.ModelProtectedError: It is not to be deleted; the client is
+                answered 403.
         """
 
     def prune(self) -> object:
@@ -75,12 +79,14 @@ class Model:
         shared: How many of those bytes other models use too, so that deleting it does not free
             them.
         modified: When its manifest was last changed (UTC).
+        protected: Whether it is not to be deleted.
     """
 
     name: str
     size: int
     shared: int
     modified: datetime
+    protected: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -177,11 +183,16 @@ class ModelCache:
 
         Raises:
             InvalidNameError: *name* is no valid name.
+            ModelProtectedError: The model is protected.
             StoreError: The storage failed.
         """
         key = self.store.find(Name.parse(name))
         if key is None:
             return False
+        found = Name.from_key(key)
+        pattern = self.protected_by(str(found))
+        if pattern is not None:
+            raise ModelProtectedError(found, pattern)
         # A manifest that cannot be read can still be deleted: that is the way out when one stops
         # the sweep. So every digest that stands in it counts, well-formed or not.
         try:
@@ -191,6 +202,58 @@ class ModelCache:
             manifest = None
         blobs = mentioned_blobs(manifest.data) if manifest else ()
         return self.store.discard(key, blobs, self._clock()) is not None
+
+    def protect(self, pattern: str) -> str:
+        """
+        Let no model that *pattern* stands for be deleted: a name, or `registry_wsgi.patterns`.
+
+        On success `unlink` refuses and ``prune(all=True)`` passes over them, in every process that
+        uses the store, whether they are there already or come later. A delete that is under way
+        may still succeed. What is in the trash is not protected from a prune.
+
+        Returns:
+            The pattern as it is kept: in lower case, a name with its tag.
+
+        Raises:
+            InvalidNameError: *pattern* is neither a valid name nor a pattern of names.
+            StoreError: The storage failed.
+        """
+        kept = normalize(pattern)
+        self.store.protect(kept)
+        return kept
+
+    def unprotect(self, pattern: str) -> bool:
+        """
+        Take back what `protect` was told. What other patterns stand for too stays protected.
+
+        Returns:
+            False if *pattern* did not protect anything.
+
+        Raises:
+            InvalidNameError: *pattern* is neither a valid name nor a pattern of names.
+            StoreError: The storage failed.
+        """
+        return self.store.unprotect(normalize(pattern))
+
+    def protected(self) -> list[str]:
+        """
+        List the patterns of the models that are protected.
+
+        Raises:
+            StoreError: The storage failed.
+        """
+        return sorted(self.store.protected())
+
+    def protected_by(self, name: str) -> str | None:
+        """
+        Find the pattern that protects the model *name*, be there such a model or not.
+
+        Raises:
+            InvalidNameError: *name* is no valid name.
+            StoreError: The storage failed.
+        """
+        parsed = Name.parse(name)
+        return next((pattern for pattern in self.protected() if matches(parsed, pattern)), None)
 
     def models(self) -> list[Model]:
         """
@@ -203,6 +266,7 @@ class ModelCache:
         """
         found = list(self._models())
         users = Counter(blob for _, _, blobs in found for blob in blobs)
+        patterns = self.protected()
         return sorted(
             (
                 Model(
@@ -210,6 +274,7 @@ class ModelCache:
                     _total(blobs.values()),
                     _total(size for blob, size in blobs.items() if users[blob] > 1),
                     moment(modified),
+                    any(matches(name, pattern) for pattern in patterns),
                 )
                 for name, modified, blobs in found
             ),
@@ -328,8 +393,8 @@ class ModelCache:
         Args:
             age: How long ago; None: the retention. 0: all that is deleted or not needed, at once,
                 as if no pull were under way.
-            all: Also models whose manifest is older than *age*. Their blobs stay for as long as a
-                younger model uses them.
+            all: Also models whose manifest is older than *age*, unless they are protected. Their
+                blobs stay for as long as a model that stays uses them.
             dry_run: Touch nothing, and report what would go.
             deleted_only: Leave out what is needed by nothing but was not deleted. When nothing has
                 expired this only lists the trash, however large the store is. The middleware
@@ -350,6 +415,7 @@ class ModelCache:
             in_flight=self.in_flight,
             hold=self.hold,
             every_model=all,
+            is_protected=lambda name: self.protected_by(str(name)) is not None,
             progress=progress,
         )
         return collector.run(dry_run=dry_run, deleted_only=deleted_only)

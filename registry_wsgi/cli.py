@@ -40,11 +40,13 @@ from .errors import (
     InvalidDurationError,
     InvalidNameError,
     ModelNotFoundError,
+    ModelProtectedError,
     RegistryError,
     escape,
     quote,
 )
 from .names import Name
+from .patterns import is_pattern, matches, normalize
 from .verifier import VerifyReport
 
 if TYPE_CHECKING:
@@ -172,14 +174,14 @@ class _Settings:
         return _one_line(f"{program} {shlex.join([*options, 'restore', *arguments])}")
 
 
-def _complete(look: Callable[[ModelCache], Iterable[Any]]) -> Callable[..., list[str]]:
+def _complete(look: Callable[[ModelCache], Iterable[str]]) -> Callable[..., list[str]]:
     """Complete a name by those that *look* finds."""
 
     def complete(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
         del parameter
         given = context.parent.params.get("models") if context.parent else None
         try:
-            names = [Name.parse(found.name).short for found in look(open_cache(given))]
+            names = list(look(open_cache(given)))
         except (RegistryError, OSError):
             return []
         return [name for name in names if name.lower().startswith(typed.lower())]
@@ -187,8 +189,13 @@ def _complete(look: Callable[[ModelCache], Iterable[Any]]) -> Callable[..., list
     return complete
 
 
-_complete_models = _complete(lambda cache: cache.models())
-_complete_deleted = _complete(lambda cache: cache.deleted())
+def _short_names(models: Iterable[Any]) -> list[str]:
+    return [Name.parse(model.name).short for model in models]
+
+
+_complete_models = _complete(lambda cache: _short_names(cache.models()))
+_complete_deleted = _complete(lambda cache: _short_names(cache.deleted()))
+_complete_protected = _complete(lambda cache: cache.protected())
 
 _json_option = click.option(
     "--json", "as_json", is_flag=True, help="Write JSON: sizes in bytes, times in ISO form."
@@ -241,23 +248,27 @@ def list_models(settings: _Settings, sort: str, *, reverse: bool, as_json: bool)
     List the models.
 
     SHARED is how much of the SIZE other models use too, so that deleting the model does not free
-    it.
+    it. PROTECTED are those that are not to be deleted, if there are any.
     """
     models = settings.cache().models()
     models.sort(key=lambda model: getattr(model, sort), reverse=(sort != "name") != reverse)
     if as_json:
         _echo_json(models)
         return
+    headings = ["NAME", "SIZE", "SHARED", "MODIFIED"]
+    if any(model.protected for model in models):
+        headings.append("PROTECTED")
     rows = [
         (
             Name.parse(model.name).short,
             _size(model.size),
             _size(model.shared),
             _time(model.modified),
-        )
+            "yes" if model.protected else "",
+        )[: len(headings)]
         for model in models
     ]
-    _echo_table(settings, ["NAME", "SIZE", "SHARED", "MODIFIED"], rows, "no models")
+    _echo_table(settings, headings, rows, "no models")
 
 
 @cli.command()
@@ -277,6 +288,10 @@ def rm(context: click.Context, names: tuple[str, ...], *, yes: bool) -> None:
     asks = (len(names) > 1 or _is_pattern(names[0])) and _asks(yes)
     cache = settings.cache()
     found = _find(cache, names)
+    for name in found:  # all or none
+        pattern = cache.protected_by(str(name))
+        if pattern is not None:
+            raise ModelProtectedError(name.short, pattern)
     usage = cache.usage(map(str, found))
     outcome = _outcome(cache, usage)
     if asks:
@@ -374,6 +389,54 @@ def restore(settings: _Settings, names: tuple[str, ...], since: datetime | None)
         _fail(str(failure))
     if failures:
         raise failures[-1]
+
+
+# Protecting
+
+
+@cli.command()
+@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=_complete_models)
+@click.pass_obj
+def protect(settings: _Settings, names: tuple[str, ...]) -> None:
+    """
+    Let models not be deleted, until they are unprotected.
+
+    A NAME may be a pattern, in quotes: 'llama*'. It counts for models that come later, too.
+    Without a NAME, this lists what is protected.
+    """
+    cache = settings.cache()
+    for name in dict.fromkeys(map(normalize, names)):  # all are checked before the first is kept
+        pattern = cache.protect(name)
+        models = [Name.parse(model.name) for model in cache.models()]
+        count = sum(matches(model, pattern) for model in models)
+        click.echo(f"Protected {pattern} ({_count(count, 'model')} now)")
+    if not names:
+        for pattern in cache.protected():
+            click.echo(escape(pattern))
+
+
+@cli.command()
+@click.argument(
+    "names", metavar="NAME...", nargs=-1, required=True, shell_complete=_complete_protected
+)
+@click.pass_obj
+def unprotect(settings: _Settings, names: tuple[str, ...]) -> None:
+    """
+    Let models be deleted again.
+
+    Each NAME is one that was protected, or the very pattern.
+    """
+    cache = settings.cache()
+    patterns = list(dict.fromkeys(map(normalize, names)))
+    kept = cache.protected()
+    for pattern in patterns:  # all or none
+        if pattern not in kept:
+            other = None if is_pattern(pattern) else cache.protected_by(pattern)
+            by = f" by this name, but by {quote(other)}" if other else ""
+            raise ModelNotFoundError(f"{pattern}: is not protected{by}")
+    for pattern in patterns:
+        cache.unprotect(pattern)
+        click.echo(f"Unprotected {pattern}")
 
 
 # Cleaning up
@@ -654,8 +717,7 @@ def _is_pattern(name: str) -> bool:
 
 def _unknown(message: str, name: Name, models: Iterable[Any]) -> ModelNotFoundError:
     """Name those of *models* that are most like *name*."""
-    known = [Name.parse(model.name).short for model in models]
-    nearest = difflib.get_close_matches(name.short, dict.fromkeys(known))
+    nearest = difflib.get_close_matches(name.short, dict.fromkeys(_short_names(models)))
     return ModelNotFoundError(message + (f"; is it {' or '.join(nearest)}?" if nearest else ""))
 
 
@@ -767,6 +829,10 @@ def _echo_pruned(settings: _Settings, report: PruneReport, *, stderr: bool = Fal
             f" at the latest from {_time(report.held_until)}.",
             err=stderr,
         )
+    if report.protected:
+        verb = "Would keep" if report.dry_run else "Kept"
+        models = _count(report.protected, "model")
+        click.echo(f"{verb} {models} that would go but for being protected.", err=stderr)
 
 
 def _echo_verified(report: VerifyReport, *, deep: bool, repair: bool) -> None:

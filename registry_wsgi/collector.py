@@ -99,6 +99,8 @@ class PruneReport:
             pull is under way or may be.
         held_bytes: How many bytes these have.
         held_until: When the first of them goes at the latest, should pulls go on (UTC).
+        protected: With ``all=True``: how many models are older than the age, and stay because they
+            are protected.
     """
 
     models: int = 0
@@ -109,6 +111,7 @@ class PruneReport:
     held_blobs: int = 0
     held_bytes: int = 0
     held_until: datetime | None = None
+    protected: int = 0
 
 
 class Collector:
@@ -122,7 +125,8 @@ class Collector:
             unchanged to go, in seconds. 0: the store is quiet, and nothing is waited for.
         in_flight: How recent a change means a pull under way, in seconds.
         hold: How long at most pulls hold back what is set aside, in seconds.
-        every_model: Whether models older than *age* go too.
+        every_model: Whether models older than *age* go too, but for those that are protected.
+        is_protected: Tells whether a model is.
         progress: Called now and then.
     """
 
@@ -135,6 +139,7 @@ class Collector:
         in_flight: float,
         hold: float,
         every_model: bool = False,
+        is_protected: Callable[[Name], bool],
         progress: Progress | None = None,
     ) -> None:
         self._store = store
@@ -147,6 +152,7 @@ class Collector:
         self._recent = now - in_flight
         self._hold = hold
         self._every_model = every_model
+        self._is_protected = is_protected
         self._progress = progress
 
         # The names of the blobs, and whether something needs them; first what is listed, in the end
@@ -162,6 +168,7 @@ class Collector:
         self._pardons: list[Condemned] = []
         self._known: set[int] = set()  # the manifests that were read, each with its version
         self._old: dict[str, int] = {}  # with every_model: which manifests go, with their content
+        self._protected: set[str] = set()  # which of those would go, were they not protected
         self._needed_by_old: set[str] = set()
         self._needed_by_expired: set[str] = set()
 
@@ -201,7 +208,7 @@ class Collector:
 
         if dry_run:
             self._plan(tally, expired, held, doomed)
-            return tally.report(self._hold, dry_run=True)
+            return self._report(tally, dry_run=True)
 
         for aside in self._pardons:
             self._put_back(aside)
@@ -211,7 +218,10 @@ class Collector:
                 tally.model("all", ())
         self._sweep(tally, doomed, held)
         store.tidy(abandoned)
-        return tally.report(self._hold, dry_run=False)
+        return self._report(tally, dry_run=False)
+
+    def _report(self, tally: _Tally, *, dry_run: bool) -> PruneReport:
+        return tally.report(self._hold, len(self._protected), dry_run=dry_run)
 
     # Phase 1
 
@@ -256,7 +266,12 @@ class Collector:
         for key, manifest in self._counted("reading manifests", self._read_all()):
             if manifest is None:
                 continue
-            if self._every_model and manifest.modified <= self._cutoff and _is_model(key):
+            if (
+                self._every_model
+                and manifest.modified <= self._cutoff
+                and _is_model(key)
+                and not self._is_kept(key)
+            ):
                 self._old[key] = hash(manifest.data)
                 self._needed_by_old |= mentioned_blobs(manifest.data)
             else:
@@ -292,6 +307,12 @@ class Collector:
         with ThreadPoolExecutor(self._store.concurrency) as pool:
             while some := [*itertools.islice(keys, _EVERY)]:
                 yield from zip(some, pool.map(self._read, some), strict=True)
+
+    def _is_kept(self, key: str) -> bool:
+        """Tell whether an old model is protected, and if so count it."""
+        if self._is_protected(Name.from_key(key)):
+            self._protected.add(key)
+        return key in self._protected
 
     def _read(self, key: str) -> Manifest | None:
         try:
@@ -346,6 +367,8 @@ class Collector:
         before = self._read(key)
         if before is None or before.modified > self._cutoff or hash(before.data) != self._old[key]:
             return False  # it was pulled anew since it was judged, and is looked at again below
+        if self._is_kept(key):
+            return False  # since just now, and it is looked at again, too
         try:
             entry = store.discard(key, (), self._now)
         except NoRoomError as error:
@@ -618,7 +641,7 @@ class _Tally:
         gone, _, known = self._shared.get(blob.content, (0, blob, None))
         self._shared[blob.content] = gone + 1, blob, known or reason
 
-    def report(self, hold: float, *, dry_run: bool) -> PruneReport:
+    def report(self, hold: float, protected: int, *, dry_run: bool) -> PruneReport:
         for gone, blob, reason in self._shared.values():
             if gone >= blob.links:
                 if reason is None:  # only the trash still had it
@@ -638,4 +661,5 @@ class _Tally:
             held_blobs=self._held.blobs,
             held_bytes=self._held.bytes,
             held_until=None if first is None else moment(first + hold),
+            protected=protected,
         )

@@ -18,6 +18,7 @@ __all__ = [
     "ModelExistsError",
     "ModelIncompleteError",
     "ModelNotFoundError",
+    "ModelProtectedError",
     "NoRoomError",
     "RegistryError",
     "StoreError",
@@ -105,6 +106,24 @@ class ModelExistsError(RegistryError):
 
     def __str__(self) -> str:
         return f"{self.name}: there is a model of this name; delete or rename it first"
+
+
+class ModelProtectedError(RegistryError):
+    """
+    A model is not to be deleted.
+
+    Attributes:
+        name: The model.
+        pattern: What protects it: its name, or a pattern.
+    """
+
+    def __init__(self, name: object, pattern: str) -> None:
+        super().__init__(str(name), pattern)
+        self.name = str(name)
+        self.pattern = pattern
+
+    def __str__(self) -> str:
+        return f"{self.name}: is protected, by {quote(self.pattern)}"
 
 
 class ModelIncompleteError(RegistryError):

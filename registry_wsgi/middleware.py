@@ -8,6 +8,7 @@ empty body; an error is ``{"code": …, "error": …}``:
 === ===================== ===============================================================
 400 bad_request           the body or the name is wrong
 403 forbidden             ``authorize`` said no (or what it raised)
+403 protected             the model is :ref:`protected <protected>`
 404 not_found             no such model; without an app: no such path
 405 method_not_allowed    not a ``DELETE``; ``Allow`` names it
 413 content_too_large     the body is over ``max_content_length``
@@ -41,7 +42,7 @@ from werkzeug.wsgi import get_content_length
 from .body import read_body, read_model
 from .cache import Cache, ModelCache
 from .config import open_cache, prune_after_delete
-from .errors import InvalidNameError, escape
+from .errors import InvalidNameError, ModelProtectedError, escape
 from .names import Name
 
 if TYPE_CHECKING:
@@ -142,6 +143,8 @@ class LocalRegistry:
                 deleted = self.cache.unlink(model)
         except InvalidNameError as error:
             raise BadRequest(str(error)) from error
+        except ModelProtectedError as error:
+            raise _Protected(str(error)) from error
         if not deleted:
             raise NotFound("model not found")
         if self.prune:
@@ -205,6 +208,10 @@ def create_app() -> LocalRegistry:
     return LocalRegistry(prune=prune_after_delete())
 
 
+class _Protected(Forbidden):
+    error_code = "protected"
+
+
 class _Recorder:
     """Passes ``start_response`` on and keeps the status for the log."""
 
@@ -238,7 +245,7 @@ def _response(problem: HTTPException, environ: WSGIEnvironment) -> WSGIApplicati
     if problem.response is None and response.status_code >= 400:
         # The headers of the exception (Allow, WWW-Authenticate) stay, the page does not.
         name = re.sub("[^a-z]+", "_", problem.name.lower()).strip("_")
-        code = _CODES.get(response.status_code, name)
+        code = getattr(problem, "error_code", _CODES.get(response.status_code, name))
         response.data = json.dumps({"code": code, "error": problem.description or problem.name})
         response.content_type = "application/json"
     return response

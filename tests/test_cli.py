@@ -30,7 +30,8 @@ import click  # noqa: E402 - see above
 from registry_wsgi.cli import cli, main  # noqa: E402
 
 SAMPLE = ["sample-chat:latest", "sample-chat:terse", "sample-embed:latest"]
-COMMANDS = ["list", "rm", "deleted", "restore", "prune", "verify", "serve", "demo"]
+COMMANDS = ["list", "rm", "deleted", "restore", "protect", "unprotect", "prune", "verify"]
+COMMANDS += ["serve", "demo"]
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -367,6 +368,66 @@ def test_the_undo_line_has_the_command_that_was_typed(sample: Path, run: Run) ->
     assert program in ("registry-wsgi", f"{shlex.quote(sys.executable)} -m registry_wsgi")
 
 
+# protect and unprotect
+
+
+def test_a_protected_model_is_not_deleted(sample: Path, run: Run) -> None:
+    """Neither by its name nor by a pattern, and then nothing else is; `list` shows which are."""
+    assert run("protect", "Sample-Embed") == (
+        0,
+        "Protected sample-embed:latest (1 model now)\n",
+        "",
+    )
+    before = contents(sample)
+    refused = '"sample-embed:latest"\n'
+    for names in (["sample-embed"], ["-y", "*"], ["-y", "sample-chat", "sample-embed:latest"]):
+        code, out, err = run("rm", *names)
+        assert (code, out) == (1, "")
+        assert err == f"registry-wsgi: sample-embed:latest: is protected, by {refused}"
+    assert contents(sample) == before
+    head, *rows = run("list")[1].splitlines()
+    assert head.split()[-1] == "PROTECTED"
+    assert [row.split()[-1] == "yes" for row in rows] == [False, False, True]
+    assert [model["protected"] for model in json.loads(run("list", "--json")[1])] == [0, 0, 1]
+    assert run("unprotect", "sample-embed") == (0, "Unprotected sample-embed:latest\n", "")
+    assert run("list")[1].split()[3] == "MODIFIED"
+    assert run("rm", "sample-embed")[0] == 0
+
+
+def test_protect_says_how_many_are_meant(sample: Path, run: Run) -> None:
+    """So that a slip is seen; without a name it lists what it was told."""
+    code, out, _ = run("protect", "sample-CHAT:*", "none*", "none*")
+    assert code == 0
+    assert out == "Protected sample-chat:* (2 models now)\nProtected none* (0 models now)\n"
+    assert run("protect") == (0, "none*\nsample-chat:*\n", "")
+
+
+def test_protect_and_unprotect_take_all_or_none_of_the_names(sample: Path, run: Run) -> None:
+    """One that cannot be is noticed before the first."""
+    assert run("protect", "sample-chat", "../x")[0] == 2
+    assert run("protect")[1] == ""
+    assert run("protect", "sample-*")[0] == 0
+    code, out, err = run("unprotect", "sample-*", "sample-chat")
+    assert (code, out) == (1, "")
+    assert 'sample-chat:latest: is not protected by this name, but by "sample-*"' in err
+    assert "other:latest: is not protected\n" in run("unprotect", "other")[2]
+    assert "samp*: is not protected\n" in run("unprotect", "samp*")[2]
+    assert run("protect")[1] == "sample-*\n"
+
+
+def test_prune_says_what_it_keeps(sample: Path, run: Run) -> None:
+    """Of all models the protected ones stay, with the blobs that they share."""
+    run("protect", "sample-chat")
+    code, planned, _ = run("prune", "--age", "0", "--all", "--dry-run")
+    assert code == 0
+    assert planned.endswith("\nWould keep 1 model that would go but for being protected.\n")
+    out = run("prune", "--age", "0", "--all", "--yes")[1]
+    assert out.startswith("Removed 2 models and ")
+    assert out.endswith("\nKept 1 model that would go but for being protected.\n")
+    assert [model.name.rpartition("/")[2] for model in open_cache().models()] == SAMPLE[:1]
+    assert broken(sample) == []
+
+
 # prune
 
 
@@ -400,6 +461,7 @@ def test_prune_writes_exact_json(sample: Path, run: Run) -> None:
         "held_blobs": 0,
         "held_bytes": 0,
         "held_until": None,
+        "protected": 0,
     }
 
 

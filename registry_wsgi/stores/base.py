@@ -1,9 +1,10 @@
 """
 The protocol of a store: the few primitives that retention, restore and prune are made of.
 
-A store keeps three things: **manifests** under keys (``host/namespace/model/tag``), **blobs** under
-names (``sha256-<hex>``, and whatever else a download leaves there), and the **trash**: deleted
-manifests, each with the moment of its deletion. It knows nothing of ages, references or pulls:
+A store keeps manifests under keys (``host/namespace/model/tag``), blobs under names
+(``sha256-<hex>``, and whatever else a download leaves there), the trash (deleted manifests, each
+with the moment of its deletion), and a few short texts, the patterns of the models that are
+protected. It knows nothing of ages, references, pulls or what a pattern means:
 `registry_wsgi.ModelCache` does, and asks for one small step at a time. Implement these methods for
 a new kind of storage, and deletion, retention, restore and prune work on it; ``tests/stores`` holds
 the contract as tests that take any store.
@@ -240,6 +241,20 @@ class Store(Protocol):
         Returns:
             False if it was gone already. The blobs themselves stay.
         """
+
+    def protected(self) -> Iterator[str]:
+        """List the patterns that `protect` was given, in no order. If it cannot be told, raise."""
+
+    def protect(self, pattern: str) -> None:
+        """
+        Keep *pattern*, a short text of ASCII characters; if it is kept already, nothing changes.
+
+        Raises:
+            StoreError: It is too long for the storage, say.
+        """
+
+    def unprotect(self, pattern: str) -> bool:
+        """Drop *pattern*; False if it was not kept."""
 
     def tidy(self, before: float) -> None:
         """

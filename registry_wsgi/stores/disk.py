@@ -11,9 +11,11 @@ A store in a directory, laid out as Ollama lays out its models.
             blobs/sha256-<hex>                                   hard links to its blobs
         condemned/<when>-<random>/                           what one prune has set aside:
             sha256-<hex>                                         a blob that nothing needs
+        protected/<pattern>                                  empty files: what is not to be deleted,
+                                                             percent-encoded
 
-Only ``trash/`` and ``condemned/`` are ours. Nothing of ours lies under ``blobs/`` (Ollama sweeps
-that at each start) or four levels deep under ``manifests/`` (Ollama would list it).
+Only ``trash/``, ``condemned/`` and ``protected/`` are ours. Nothing of ours lies under ``blobs/``
+(Ollama sweeps that at each start) or four levels deep under ``manifests/`` (Ollama would list it).
 
 Every change is one ``rename``, ``link`` or ``unlink``, so a process may be killed between any two
 of them. Hard links hold the content of a deleted model even when another program cleans ``blobs/``;
@@ -35,6 +37,8 @@ import time
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
+from urllib.parse import quote as percent_encode
+from urllib.parse import unquote as percent_decode
 
 from ..errors import InvalidManifestError, ModelExistsError, NoRoomError, StoreError, quote
 from ..names import Name
@@ -85,6 +89,7 @@ class DiskStore:
         self._manifests = os.path.join(self.root, "manifests")
         self._trash = os.path.join(self.root, "trash")
         self._condemned = os.path.join(self.root, "condemned")
+        self._protected = os.path.join(self.root, "protected")
         if not os.path.isdir(self.root):
             raise StoreError(f"{self.root}: no such directory")
 
@@ -324,6 +329,30 @@ class DiskStore:
             _remove_tree(path)
         return found
 
+    # What is protected
+
+    def protected(self) -> Iterator[str]:
+        _without_links(os.path.join(self._protected, "_"), self.root)
+        with _reported(self._protected):
+            try:
+                names = os.listdir(self._protected)
+            except FileNotFoundError:
+                return iter(())
+        return map(percent_decode, names)
+
+    def protect(self, pattern: str) -> None:
+        path = self._protection(pattern)
+        with _reported(path):
+            os.makedirs(self._protected, exist_ok=True)
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+
+    def unprotect(self, pattern: str) -> bool:
+        path = self._protection(pattern)
+        with _reported(path):
+            return _unlink(path)
+
+    # What others have left
+
     def tidy(self, before: float) -> None:
         for _, run in _entries(self._condemned, self.root):
             with suppress(OSError):  # it is not empty, or gone
@@ -372,6 +401,10 @@ class DiskStore:
     def _aside(self, blob: Condemned) -> str:
         path = f"{self._condemned}/{checked(blob.id)}/{checked(blob.name)}"
         return _without_links(path, self.root)
+
+    def _protection(self, pattern: str) -> str:
+        name = _checked(percent_encode(pattern, safe=""))
+        return _without_links(os.path.join(self._protected, name), self.root)
 
     def _check_layout(self) -> None:
         """Refuse to tell which blobs may go where not all that need them are known."""

@@ -41,6 +41,7 @@ class MemoryStore:
         self._blobs_changed = 0.0
         self._trash: dict[Deleted, tuple[Manifest, dict[str, _Content]]] = {}
         self._condemned: dict[Condemned, _Content] = {}
+        self._protected: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._manifests)} manifests>"
@@ -186,6 +187,20 @@ class MemoryStore:
     def forget(self, entry: Deleted) -> bool:
         with self._lock:
             return self._trash.pop(entry, None) is not None
+
+    def protected(self) -> Iterator[str]:
+        with self._lock:
+            return iter(list(self._protected))
+
+    def protect(self, pattern: str) -> None:
+        with self._lock:
+            self._protected.add(pattern)
+
+    def unprotect(self, pattern: str) -> bool:
+        with self._lock:
+            kept = pattern in self._protected
+            self._protected.discard(pattern)
+            return kept
 
     def tidy(self, before: float) -> None:
         """There is nothing to finish: what happens here happens whole."""

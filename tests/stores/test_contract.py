@@ -740,7 +740,54 @@ def test_tidying_an_empty_store_does_nothing(store: Store) -> None:
     assert state(store) == before
 
 
+# What is protected
+
+
+def test_a_pattern_is_kept_until_it_is_dropped(kind: Kind) -> None:
+    """Whoever opens the storage sees it, once; it is dropped once, and is no part of the rest."""
+    before = state(kind.store)
+    assert list(kind.store.protected()) == []
+    assert kind.store.unprotect("smol:latest") is False
+    for pattern in ("smol:latest", "*/ns/[!a-b]?.*", "smol:latest"):
+        kind.store.protect(pattern)
+    assert sorted(kind.another().protected()) == ["*/ns/[!a-b]?.*", "smol:latest"]
+    assert state(kind.store) == before
+    assert kind.another().unprotect("smol:latest") is True
+    assert kind.store.unprotect("smol:latest") is False
+    assert list(kind.store.protected()) == ["*/ns/[!a-b]?.*"]
+
+
+@pytest.mark.parametrize("pattern", [".*", "*", "%2e", "a/../b", "a b", "~", "x" * 200])
+def test_a_pattern_is_any_short_text(store: Store, pattern: str) -> None:
+    """What would be special in a path or an address is not."""
+    store.protect("other")
+    store.protect(pattern)
+    assert sorted(store.protected()) == sorted(["other", pattern])
+    assert store.unprotect(pattern) is True
+    assert list(store.protected()) == ["other"]
+
+
+def test_protection_outlasts_the_rest(kind: Kind) -> None:
+    """It does not go with a model, nor by tidying."""
+    kind.put_manifest(KEY, b"{}")
+    kind.store.protect("smol:latest")
+    kind.store.forget(discard(kind.store))
+    kind.store.tidy(math.inf)
+    assert list(kind.store.protected()) == ["smol:latest"]
+
+
 # Several at once
+
+
+@pytest.mark.usefixtures("switching")
+def test_of_several_that_drop_a_pattern_one_does(kind: Kind) -> None:
+    """However many drop a pattern at once, one is told that it did."""
+    for _ in range(ROUNDS):
+        race(*[lambda: kind.another().protect("smol:latest")] * THREADS)
+        assert list(kind.store.protected()) == ["smol:latest"]
+        won = race(*[lambda: kind.another().unprotect("smol:latest")] * THREADS)
+        assert won.count(True) == 1
+        assert list(kind.store.protected()) == []
 
 
 @pytest.mark.usefixtures("switching")
