@@ -33,7 +33,7 @@ import click
 
 from .cache import DeletedModel, ModelCache, Usage
 from .collector import Progress, PruneReport
-from .config import open_cache, prune_after_delete
+from .config import host_check, open_cache, prune_after_delete, token_check
 from .durations import moment, to_seconds
 from .errors import (
     ConfigurationError,
@@ -561,7 +561,16 @@ _port_option = click.option(
 @click.option(
     "--token-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Who may delete: a file with one token a line. Else REGISTRY_WSGI_TOKEN is the token.",
+    help="Who may delete: a file with one token a line. Else REGISTRY_WSGI_TOKEN_FILE is that"
+    " file, or REGISTRY_WSGI_TOKEN the token.",
+)
+@click.option(
+    "--trusted-host",
+    "hosts",
+    metavar="HOST",
+    multiple=True,
+    help="A name by which clients may ask for this server; can be repeated. Else"
+    " REGISTRY_WSGI_TRUSTED_HOSTS has them; default: with a token any, without one localhost.",
 )
 @click.pass_obj
 def serve(
@@ -573,26 +582,26 @@ def serve(
     workers: int,
     threads: int,
     token_file: Path | None,
+    hosts: tuple[str, ...],
 ) -> None:
     """
     Answer DELETE /api/delete, before an app or alone.
 
     Without a token anyone who reaches the port can delete, so then only addresses of this machine
-    are served. Clients send it as "Authorization: Bearer TOKEN".
+    are served, under no name but its own. Clients send it as "Authorization: Bearer TOKEN".
     """
-    from .authorization import bearer_token  # noqa: PLC0415
+    from .authorization import all_of  # noqa: PLC0415
 
-    authorize = None
-    token = os.environ.get("REGISTRY_WSGI_TOKEN")
-    if token_file is not None:
-        authorize = bearer_token(*token_file.read_text(errors="surrogateescape").split())
-    elif token:
-        authorize = bearer_token(token)
-    elif not _is_loopback(host):
+    token = token_check(token_file)
+    if token is None and not _is_loopback(host):
         raise click.UsageError(
             f"anyone who reaches {quote(host)} could delete: give --token-file, or set"
             " REGISTRY_WSGI_TOKEN"
         )
+    named = host_check(hosts)
+    if named is None and token is None:
+        here = f"[{host}]" if ":" in host else host
+        named = host_check(["localhost", "127.0.0.1", "[::1]", here])
     try:
         from .serving import Server  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -606,7 +615,7 @@ def serve(
         cache,
         _listen(host, port),
         app=app,
-        authorize=authorize,
+        authorize=all_of(*(check for check in (named, token) if check is not None)),
         settings={"workers": workers, "threads": threads, "worker_class": "gthread"},
     ).run()
 

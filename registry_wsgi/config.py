@@ -12,8 +12,17 @@ variable                    default                   meaning
 ``REGISTRY_WSGI_PRUNE``     ``1``                     ``0``: no prune after a delete, under
                                                       `registry_wsgi.create_app` and
                                                       ``registry-wsgi serve``
-``REGISTRY_WSGI_TOKEN``     none                      who may delete, under ``registry-wsgi serve``
 =========================== ========================= ==========================================
+
+Under `registry_wsgi.create_app` and ``registry-wsgi serve`` these say who may delete:
+
+================================= ==============================================================
+``REGISTRY_WSGI_TOKEN``           who has this token (`~registry_wsgi.authorization.bearer_token`);
+                                  with a space between them, several
+``REGISTRY_WSGI_TOKEN_FILE``      who has one of the tokens in this file, one a line
+``REGISTRY_WSGI_TRUSTED_HOSTS``   who asks for one of these hosts, with commas between them
+                                  (`~registry_wsgi.authorization.trusted_hosts`)
+================================= ==============================================================
 
 Durations are written ``0``, ``90s``, ``15m``, ``12h``, ``7d`` or ``2w``. An empty variable counts
 as unset.
@@ -29,7 +38,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from .cache import ModelCache
@@ -39,7 +49,10 @@ from .stores.base import Store
 from .stores.disk import DiskStore
 from .stores.memory import MemoryStore
 
-__all__ = ["open_cache", "prune_after_delete"]
+if TYPE_CHECKING:
+    from .authorization import Authorize
+
+__all__ = ["authorization", "host_check", "open_cache", "prune_after_delete", "token_check"]
 
 _BUCKETS = ("s3", "gs", "az")
 _BUCKET_OPTIONS = ("endpoint", "region", "connect_timeout", "read_timeout")
@@ -93,6 +106,65 @@ def prune_after_delete() -> bool:
         ConfigurationError: The variable is neither 1 nor 0.
     """
     return _switch("REGISTRY_WSGI_PRUNE", default=True)
+
+
+def authorization() -> Authorize | None:
+    """
+    Tell who may delete, as the environment has it: None if it does not say.
+
+    Raises:
+        ConfigurationError: A variable cannot be used.
+    """
+    from .authorization import all_of  # noqa: PLC0415 - the command line begins without werkzeug
+
+    checks = [check for check in (host_check(), token_check()) if check is not None]
+    return all_of(*checks) if checks else None
+
+
+def token_check(file: str | os.PathLike[str] | None = None) -> Authorize | None:
+    """
+    Make the `~registry_wsgi.authorization.bearer_token` that *file* or the environment asks for.
+
+    Raises:
+        ConfigurationError: A variable cannot be used, or both that there are for it are set.
+    """
+    from .authorization import bearer_token  # noqa: PLC0415 - as above
+
+    source, other = "REGISTRY_WSGI_TOKEN_FILE", "REGISTRY_WSGI_TOKEN"
+    if file is not None:
+        return bearer_token(file=file)
+    tokens, file = os.environ.get(other), os.environ.get(source)
+    if tokens and file:
+        raise ConfigurationError(f"{source}: {other} is set, too: only one of them can be")
+    try:
+        if tokens:
+            source = other
+            return bearer_token(*tokens.split())
+        return bearer_token(file=file) if file else None
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{source}: {error}") from error
+
+
+def host_check(hosts: Iterable[str] = ()) -> Authorize | None:
+    """
+    Make the `~registry_wsgi.authorization.trusted_hosts` that the environment asks for.
+
+    Args:
+        hosts: Take these instead, if there are any.
+
+    Raises:
+        ConfigurationError: One of the hosts is none.
+    """
+    from .authorization import trusted_hosts  # noqa: PLC0415 - as above
+
+    if hosts := [*hosts]:
+        return trusted_hosts(*hosts)
+    variable = "REGISTRY_WSGI_TRUSTED_HOSTS"
+    value = os.environ.get(variable)
+    try:
+        return trusted_hosts(*(host.strip() for host in value.split(","))) if value else None
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{variable}: {error}") from error
 
 
 def _open_store(location: str) -> Store:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +39,10 @@ from werkzeug.exceptions import (
 )
 from werkzeug.wsgi import get_content_length
 
+from .authorization import Authorize
 from .body import read_body, read_model
 from .cache import Cache, ModelCache
-from .config import open_cache, prune_after_delete
+from .config import authorization, open_cache, prune_after_delete
 from .errors import InvalidNameError, ModelProtectedError, escape
 from .names import Name
 
@@ -49,9 +50,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["LocalRegistry", "create_app"]
-
-#: May raise a `werkzeug.exceptions.HTTPException` instead of returning False.
-Authorize = Callable[["WSGIEnvironment", str, str], bool]
 
 _PATH = "/api/delete"
 _EMPTY = "text/plain; charset=utf-8"
@@ -205,7 +203,7 @@ def create_app() -> LocalRegistry:
     Raises:
         ConfigurationError: A variable cannot be used; the message names it.
     """
-    return LocalRegistry(prune=prune_after_delete())
+    return LocalRegistry(prune=prune_after_delete(), authorize=authorization())
 
 
 class _Protected(Forbidden):

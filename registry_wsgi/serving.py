@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 from gunicorn.app.base import BaseApplication
 from gunicorn.util import import_app
 
+from .authorization import Authorize
 from .cache import ModelCache
 from .config import prune_after_delete
-from .middleware import Authorize, LocalRegistry
+from .middleware import LocalRegistry
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

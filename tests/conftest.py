@@ -19,8 +19,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """No setting of the person who runs the tests reaches them, and no test their models."""
-    for variable in ("OLLAMA_MODELS", "RETENTION", "IN_FLIGHT", "HOLD", "PRUNE", "TOKEN"):
-        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.delenv("OLLAMA_MODELS", raising=False)
+    for variable in ("RETENTION", "IN_FLIGHT", "HOLD", "PRUNE"):
+        monkeypatch.delenv(f"REGISTRY_WSGI_{variable}", raising=False)
+    for variable in ("TOKEN", "TOKEN_FILE", "TRUSTED_HOSTS"):
         monkeypatch.delenv(f"REGISTRY_WSGI_{variable}", raising=False)
     for variable in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
         monkeypatch.delenv(variable)

@@ -183,7 +183,8 @@ def test_every_example_is_shown_and_run() -> None:
     }
     there = {path.name for path in EXAMPLES.iterdir() if path.is_file()}
     assert shown == there
-    source = Path(__file__).read_text() + (ROOT / "tests" / "live" / "servers.py").read_text()
+    users = [Path(__file__), *(ROOT / "tests" / "live").glob("*.py")]
+    source = "".join(path.read_text() for path in users)
     assert [name for name in there if f'"{name}"' not in source] == []
 
 
@@ -201,26 +202,86 @@ def test_quickstart(tree: Tree) -> None:
     assert delete(run_example("quickstart.py")["app"].test_client()) == 200
 
 
-@pytest.mark.parametrize("given", [None, "Bearer", "Bearer secre", "Bearer sécret", "secret"])
-def test_with_token(tree: Tree, monkeypatch: pytest.MonkeyPatch, given: str | None) -> None:
+@pytest.mark.parametrize("given", [None, "secre", "sécret", "Bearer secret"])
+def test_with_key(tree: Tree, monkeypatch: pytest.MonkeyPatch, given: str | None) -> None:
     """Only the right one will do."""
-    monkeypatch.setenv("DELETE_TOKEN", "secret")
-    client = Client(run_example("with_token.py")["application"])
-    assert delete(client, headers={"Authorization": given} if given else {}) == 403
+    monkeypatch.setenv("DELETE_KEY", "secret")
+    client = Client(run_example("with_key.py")["application"])
+    assert delete(client, headers={"X-Key": given} if given else {}) == 403
     assert tree.path("tinyllama").exists()
-    assert delete(client, headers={"Authorization": "Bearer secret"}) == 200
+    assert delete(client, headers={"X-Key": "secret"}) == 200
 
 
-def test_flask_login(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The session of the app decides."""
-    require("flask")
+def test_guarded(tree: Tree, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The token and the host have to be right, and all else reaches the app."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").write_text("secret\n")
+    client = Client(run_example("guarded.py")["application"])
+    headers = {"Authorization": "Bearer secret"}
+    assert client.get("/").text == "Hello from the app\n"
+    assert delete(client) == 401
+    assert delete(client, headers=headers, base_url="http://evil.example") == 403
+    assert tree.path("tinyllama").exists()
+    assert delete(client, headers=headers) == 200
+
+
+def test_with_flask_login(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session of the app decides: an admin may, another user and a stranger may not."""
+    require("flask", "flask_login")
     monkeypatch.setenv("SECRET_KEY", "secret")
-    client = run_example("flask_login.py")["create_app"]().test_client()
-    assert client.get("/").status_code == 200
-    assert delete(client) == 403
-    with client.session_transaction() as session:
-        session["role"] = "admin"
-    assert delete(client) == 200
+    app = run_example("with_flask_login.py")["create_app"]()
+    assert app.test_client().get("/").status_code == 200
+    for user, status in ((None, 403), ("bob", 403), ("nobody", 403), ("ada", 200)):
+        client = app.test_client()
+        if user is not None:
+            with client.session_transaction() as session:
+                session["_user_id"] = user  # what flask_login.login_user() sets
+        assert delete(client) == status
+        assert tree.path("tinyllama").exists() == (status != 200)
+
+
+def test_django_authorize(tree: Tree, tmp_path: Path) -> None:
+    """The session of the project decides, and its permissions."""
+    require("django")
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")}
+    code = f"""\
+import runpy
+import django
+from django.conf import settings
+settings.configure(
+    SECRET_KEY="secret",
+    ALLOWED_HOSTS=["*"],
+    INSTALLED_APPS=["django.contrib." + app for app in ("auth", "contenttypes", "sessions")],
+    DATABASES={{"default": {database}}},
+    DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+)
+application = runpy.run_path({str(EXAMPLES / "django_authorize.py")!r})["application"]
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+from django.contrib.auth.models import Permission, User
+from django.contrib.contenttypes.models import ContentType
+from django.test import Client as Browser
+from werkzeug.test import Client
+kind = ContentType.objects.create(app_label="llm", model="model")
+permission = Permission.objects.create(codename="delete_model", content_type=kind)
+bob, ada, root = (User.objects.create_user(name) for name in ("bob", "ada", "root"))
+ada.user_permissions.add(permission)
+User.objects.filter(username="root").update(is_superuser=True, is_active=False)
+def delete(user):
+    client = Client(application)
+    if user:
+        browser = Browser()
+        browser.force_login(user)
+        client.set_cookie("sessionid", browser.cookies["sessionid"].value)
+    return client.delete("/api/delete", json={{"model": "tinyllama"}}).status_code
+print(delete(None), delete(bob), delete(root), delete(ada), delete(ada))
+client = Client(application)
+client.set_cookie("sessionid", "forged")
+print(client.delete("/api/delete", json={{"model": "tinyllama"}}).status_code)
+"""
+    result = python("-c", code)
+    assert (result.returncode, result.stdout) == (0, "403 403 403 200 404\n403\n"), result.stderr
+    assert not tree.path("tinyllama").exists()
 
 
 def test_django_logging(tree: Tree) -> None:

@@ -55,7 +55,8 @@ http {{
 """
 
 _TESTS = Path(__file__).parents[1]
-_NGINX_SITES = _TESTS.parent / "docs" / "examples" / "nginx.conf"
+EXAMPLES = _TESTS.parent / "docs" / "examples"
+_NGINX_SITES = EXAMPLES / "nginx.conf"
 _PACKAGE = Path(registry_wsgi.__file__).parents[1]
 
 T = TypeVar("T")

@@ -372,6 +372,22 @@ def test_serve_with_a_token_lets_in_who_has_it(
     assert server.delete("sample-chat", Authorization="Bearer secret").status == 200
 
 
+def test_serve_without_a_token_has_no_name_but_that_of_the_machine(
+    sample: Path, start: Start
+) -> None:
+    """A page in a browser that reaches it under its own name cannot delete, unless told so."""
+    require("gunicorn")
+    server = start("serve")
+    assert server.delete("sample-chat", Host="evil.example").status == 403
+    assert (sample / DELETED).exists()
+    for host in ("localhost", f"127.0.0.1:{server.port()}", "[::1]"):
+        assert server.delete("sample-chat", Host=host).status == 200
+        open_cache().restore("sample-chat")
+    server = start("serve", "--trusted-host=models.example")
+    assert server.delete("sample-chat", Host="localhost").status == 403
+    assert server.delete("sample-chat", Host="models.example").status == 200
+
+
 # How it ends
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -13,7 +14,7 @@ from typing import ClassVar
 
 import pytest
 
-from live.servers import Registry, Serve, Server, request, staged
+from live.servers import EXAMPLES, Registry, Serve, Server, request, staged
 from support import Tree
 
 pytestmark = [
@@ -153,6 +154,36 @@ def test_each_side_is_told_a_host(serve: Serve) -> None:
 
     assert nginx.request("GET", "/", headers=host).header("X-Host") == "localhost"
     assert nginx.request("GET", "/api/delete", headers=host).header("X-Host") == "127.0.0.1"
+
+
+# A password
+
+
+def test_nginx_can_ask_for_a_password(serve: Serve, tmp_path: Path, tree: Tree) -> None:
+    """For a delete, in any spelling of the path, and for nothing else."""
+    users = tmp_path / "htpasswd"
+    users.write_text("ada:{PLAIN}secret\n")
+    lines = (EXAMPLES / "nginx_basic_auth.conf").read_text()
+    assert "/etc/nginx/models.htpasswd" in lines
+    lines = lines.replace("/etc/nginx/models.htpasswd", str(users))
+    registry = serve(
+        "gunicorn-gthread", "registry_wsgi:create_app()", {"OLLAMA_MODELS": str(tree.root)}
+    )
+    ollama = serve("gunicorn-sync", "apps.plain:bare")
+    place = "location = /api/delete {\n"
+    nginx = serve("nginx", registry.port, ollama.port, {place: place + lines})
+
+    def delete(credentials: str | None, path: str = "/api/delete") -> int:
+        sent = base64.b64encode((credentials or "").encode()).decode()
+        headers = {"Authorization": f"Basic {sent}"} if credentials else {}
+        return nginx.request("DELETE", path, BODY, headers).status
+
+    for credentials in (None, "ada:", "ada:secre", "bob:secret", ":"):
+        assert delete(credentials) == delete(credentials, "/api%2fdelete") == 401
+        assert tree.path("smol").exists()
+    assert nginx.request("GET", "/").header("X-App") == "plain"
+    assert delete("ada:secret") == 200
+    assert not tree.path("smol").exists()
 
 
 # What Ollama streams
