@@ -1,18 +1,20 @@
 """
 Where the models are, and the settings, from arguments or the environment.
 
-=========================== ========================= ==========================================
-variable                    default                   meaning
-=========================== ========================= ==========================================
-``OLLAMA_MODELS``           ``~/.ollama/models``      the models directory, ``memory:``, or a
-                                                      bucket: ``s3://``, ``gs://``, ``az://``
-``REGISTRY_WSGI_RETENTION`` ``7d``                    how long a deleted model can be restored
-``REGISTRY_WSGI_IN_FLIGHT`` ``1h``                    how recent a change means a pull under way
-``REGISTRY_WSGI_HOLD``      ``1d``                    how long at most pulls hold a removal back
-``REGISTRY_WSGI_PRUNE``     ``1``                     ``0``: no prune after a delete, under
-                                                      `registry_wsgi.create_app` and
-                                                      ``registry-wsgi serve``
-=========================== ========================= ==========================================
+============================= ========================= ========================================
+variable                      default                   meaning
+============================= ========================= ========================================
+``OLLAMA_MODELS``             ``~/.ollama/models``      the models directory, ``memory:``, or a
+                                                        bucket: ``s3://``, ``gs://``, ``az://``
+``REGISTRY_WSGI_RETENTION``   ``7d``                    how long a deleted model can be restored
+``REGISTRY_WSGI_IN_FLIGHT``   ``1h``                    how recent a change means a pull under way
+``REGISTRY_WSGI_HOLD``        ``1d``                    how long at most pulls hold a removal back
+``REGISTRY_WSGI_PRUNE``       ``1``                     ``0``: no prune after a delete, under
+                                                        `registry_wsgi.create_app` and
+                                                        ``registry-wsgi serve``
+``REGISTRY_WSGI_MAINTENANCE`` ``0``                     ``1``: with `registry_wsgi.maintenance`,
+                                                        under the same
+============================= ========================= ========================================
 
 Under `registry_wsgi.create_app` and ``registry-wsgi serve`` these say who may delete:
 
@@ -52,7 +54,14 @@ from .stores.memory import MemoryStore
 if TYPE_CHECKING:
     from .authorization import Authorize
 
-__all__ = ["authorization", "host_check", "open_cache", "prune_after_delete", "token_check"]
+__all__ = [
+    "authorization",
+    "host_check",
+    "maintenance_api",
+    "open_cache",
+    "prune_after_delete",
+    "token_check",
+]
 
 _BUCKETS = ("s3", "gs", "az")
 _BUCKET_OPTIONS = ("endpoint", "region", "connect_timeout", "read_timeout")
@@ -106,6 +115,16 @@ def prune_after_delete() -> bool:
         ConfigurationError: The variable is neither 1 nor 0.
     """
     return _switch("REGISTRY_WSGI_PRUNE", default=True)
+
+
+def maintenance_api() -> bool:
+    """
+    Tell whether the environment (``REGISTRY_WSGI_MAINTENANCE``) wants the maintenance API.
+
+    Raises:
+        ConfigurationError: The variable is neither 1 nor 0.
+    """
+    return _switch("REGISTRY_WSGI_MAINTENANCE", default=False)
 
 
 def authorization() -> Authorize | None:

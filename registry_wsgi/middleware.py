@@ -22,40 +22,29 @@ the middleware were not there.
 
 from __future__ import annotations
 
-import json
 import logging
-import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from werkzeug.exceptions import (
-    BadRequest,
-    Forbidden,
-    HTTPException,
-    InternalServerError,
-    MethodNotAllowed,
-    NotFound,
-)
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_content_length
 
+from .answers import empty, error_response, failure, no_answer, refused
 from .authorization import Authorize
-from .body import read_body, read_model
 from .cache import Cache, ModelCache
-from .config import authorization, open_cache, prune_after_delete
-from .errors import InvalidNameError, ModelProtectedError, escape
-from .names import Name
+from .config import authorization, maintenance_api, open_cache, prune_after_delete
+from .errors import escape
+from .maintenance import Maintenance, Stream
+from .request import Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["LocalRegistry", "create_app"]
 
-_PATH = "/api/delete"
-_EMPTY = "text/plain; charset=utf-8"
-
-# Where the code is not the name of the status.
-_CODES = {413: "content_too_large", 500: "internal_error"}
+_Endpoint = Callable[[Request], Response]
 
 
 class LocalRegistry:
@@ -74,6 +63,8 @@ class LocalRegistry:
             answer is 403; a `werkzeug.exceptions.HTTPException` that it raises is the answer; any
             other exception is a 500. In none of these cases anything is deleted. Names are
             equal without regard to case.
+        maintenance: Whether to answer the requests of `registry_wsgi.maintenance` too. They take a
+            `registry_wsgi.ModelCache`.
         logger: Takes one record for each request handled here, ERROR for a 5xx, WARNING for a 4xx,
             else INFO, with the attributes ``error``, ``status``, ``method``, ``path``,
             ``content_length``, ``remote``, ``proto`` and ``query``, but for those that the record
@@ -91,6 +82,7 @@ class LocalRegistry:
         *,
         prune: bool = True,
         authorize: Authorize | None = None,
+        maintenance: bool = False,
         logger: logging.Logger | None = None,
         max_content_length: int = 64 << 10,
     ) -> None:
@@ -100,73 +92,68 @@ class LocalRegistry:
         self.authorize = authorize
         self.logger = logging.getLogger("registry_wsgi") if logger is None else logger
         self.max_content_length = max_content_length
+        self._endpoints: dict[str, Mapping[str, _Endpoint]] = {
+            "/api/delete": {"DELETE": self._delete}
+        }
+        if maintenance:
+            endpoints = Maintenance(self.cache).endpoints(delete=self._delete)
+            for path, methods in endpoints.items():
+                self._endpoints[path] = {**self._endpoints.get(path, {}), **methods}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ.get("PATH_INFO") != _PATH and self.app is not None:
+        methods = self._endpoints.get(environ.get("PATH_INFO", ""))
+        if methods is None and self.app is not None:
             return self.app(environ, start_response)
 
-        started = _Recorder(start_response)
-        error = cause = None
+        error: str | None = None
+        cause: BaseException | None = None
         try:
-            self._handle(environ)
+            response = self._answer(environ, methods)
         except HTTPException as problem:
             error = problem.description
-            answer = _response(problem, environ)(environ, started)
+            response = error_response(problem, environ)
         except Exception as raised:  # noqa: BLE001 - whatever it is, the client gets an answer
             error, cause = _text(raised), raised
-            failure = InternalServerError("internal server error")
-            answer = _response(failure, environ)(environ, started)
+            response = error_response(failure(), environ)
+        answer = response(environ, start_response)
+        if isinstance(response, Stream):
+            response.done.add_done_callback(
+                lambda done: self._log(environ, 200, _text(done.exception()), done.exception())
+            )
         else:
-            # PEP 3333's validator wants a type even where there is nothing.
-            started("200 OK", [("Content-Type", _EMPTY), ("Content-Length", "0")])
-            answer = [b""]
-        self._log(environ, started.status, error, cause)
+            self._log(environ, response.status_code, error, cause)
         return answer
 
-    def _handle(self, environ: WSGIEnvironment) -> None:
-        if environ.get("PATH_INFO") != _PATH:
+    def _answer(
+        self, environ: WSGIEnvironment, methods: Mapping[str, _Endpoint] | None
+    ) -> Response:
+        if methods is None:
             raise NotFound("not found")
-        if environ["REQUEST_METHOD"] != "DELETE":
-            raise MethodNotAllowed(["DELETE"], "method not allowed")
-        model = read_model(read_body(environ, self.max_content_length))
-        try:
-            name = Name.parse(model)
-        except InvalidNameError as error:
-            raise BadRequest(str(error)) from error
-        # Nothing but True lets in: a coroutine, say, is true whatever it would say.
-        if self.authorize and self._ask(self.authorize, environ, str(name)) is not True:
-            raise Forbidden("not allowed to delete this model")
-        try:
-            with _no_answer():
-                deleted = self.cache.unlink(model)
-        except InvalidNameError as error:
-            raise BadRequest(str(error)) from error
-        except ModelProtectedError as error:
-            raise _Protected(str(error)) from error
+        endpoint = methods.get(environ["REQUEST_METHOD"])
+        if endpoint is None:
+            raise MethodNotAllowed([*methods], "method not allowed")
+        return endpoint(Request(environ, self.authorize, self.max_content_length))
+
+    def _delete(self, request: Request) -> Response:
+        model = request.model("delete")
+        with refused():
+            deleted = self.cache.unlink(model)
         if not deleted:
             raise NotFound("model not found")
         if self.prune:
-            with _no_answer():
+            with no_answer():
                 if isinstance(self.cache, ModelCache):
                     self.cache.prune(deleted_only=True)
                 else:
                     self.cache.prune()
-
-    @staticmethod
-    def _ask(authorize: Authorize, environ: WSGIEnvironment, name: str) -> bool:
-        try:
-            return authorize(environ, "delete", name)
-        except HTTPException as error:
-            if error.get_response(environ).status_code < 300:
-                raise RuntimeError(f"authorize raised {error!r}, which refuses nothing") from error
-            raise
+        return empty()
 
     def _log(
-        self, environ: WSGIEnvironment, status: int, error: str | None, cause: Exception | None
+        self, environ: WSGIEnvironment, status: int, error: str | None, cause: BaseException | None
     ) -> None:
-        level = (
-            logging.ERROR if status >= 500 else logging.WARNING if status >= 400 else logging.INFO
-        )
+        level = logging.WARNING if status >= 400 else logging.INFO
+        if status >= 500 or cause is not None:  # a stream fails after its 200
+            level = logging.ERROR
         fields = {
             "error": error,
             "status": status,
@@ -203,47 +190,13 @@ def create_app() -> LocalRegistry:
     Raises:
         ConfigurationError: A variable cannot be used; the message names it.
     """
-    return LocalRegistry(prune=prune_after_delete(), authorize=authorization())
+    return LocalRegistry(
+        prune=prune_after_delete(), authorize=authorization(), maintenance=maintenance_api()
+    )
 
 
-class _Protected(Forbidden):
-    error_code = "protected"
-
-
-class _Recorder:
-    """Passes ``start_response`` on and keeps the status for the log."""
-
-    def __init__(self, start_response: StartResponse) -> None:
-        self._start_response = start_response
-        self.status = 500
-
-    def __call__(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-        self.status = int(status[:3])
-        return self._start_response(status, headers, *exc_info)
-
-
-@contextmanager
-def _no_answer() -> Iterator[None]:
-    """See to it that an exception of werkzeug's from a cache is no answer to the client."""
+def _text(error: BaseException | None) -> str | None:
     try:
-        yield
-    except HTTPException as error:
-        raise RuntimeError(f"the cache raised {error!r}") from error
-
-
-def _text(error: Exception) -> str:
-    try:
-        return str(error)
+        return None if error is None else str(error)
     except Exception:  # noqa: BLE001 - it cannot even be printed
         return type(error).__name__
-
-
-def _response(problem: HTTPException, environ: WSGIEnvironment) -> WSGIApplication:
-    response = problem.get_response(environ)
-    if problem.response is None and response.status_code >= 400:
-        # The headers of the exception (Allow, WWW-Authenticate) stay, the page does not.
-        name = re.sub("[^a-z]+", "_", problem.name.lower()).strip("_")
-        code = getattr(problem, "error_code", _CODES.get(response.status_code, name))
-        response.data = json.dumps({"code": code, "error": problem.description or problem.name})
-        response.content_type = "application/json"
-    return response

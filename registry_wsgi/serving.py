@@ -12,7 +12,7 @@ from gunicorn.util import import_app
 
 from .authorization import Authorize
 from .cache import ModelCache
-from .config import prune_after_delete
+from .config import maintenance_api, prune_after_delete
 from .middleware import LocalRegistry
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Server(BaseApplication):
         self._app = app
         self._authorize = authorize
         self._prune = prune_after_delete()
+        self._maintenance = maintenance_api()
         # Bound before gunicorn starts, so that a port in use is said at once, and in one line.
         self._settings = {**settings, "bind": f"fd://{listener.detach()}"}
         super().__init__()
@@ -60,7 +61,11 @@ class Server(BaseApplication):
     def load(self) -> Any:
         """Make the app, in each worker."""
         return LocalRegistry(
-            self._load_app(), self._cache, prune=self._prune, authorize=self._authorize
+            self._load_app(),
+            self._cache,
+            prune=self._prune,
+            authorize=self._authorize,
+            maintenance=self._maintenance,
         )
 
     def run(self) -> None:

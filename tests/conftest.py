@@ -20,7 +20,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """No setting of the person who runs the tests reaches them, and no test their models."""
     monkeypatch.delenv("OLLAMA_MODELS", raising=False)
-    for variable in ("RETENTION", "IN_FLIGHT", "HOLD", "PRUNE"):
+    for variable in ("RETENTION", "IN_FLIGHT", "HOLD", "PRUNE", "MAINTENANCE"):
         monkeypatch.delenv(f"REGISTRY_WSGI_{variable}", raising=False)
     for variable in ("TOKEN", "TOKEN_FILE", "TRUSTED_HOSTS"):
         monkeypatch.delenv(f"REGISTRY_WSGI_{variable}", raising=False)

@@ -457,6 +457,8 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, reader: Reader, tree
         if "curl -i -X DELETE " in line:
             assert re.match(r"HTTP/1\.[01] 200 ", said), said
             assert not tree.path("tinyllama").exists()
+        elif "/api/" in line:
+            assert "code" not in json.loads(said.splitlines()[-1])
         elif "curl " in line:
             assert said == "Hello from the app\n"
         elif " restore " in line:
