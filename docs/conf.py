@@ -28,7 +28,9 @@ doctest_test_doctest_blocks = "default"
 # Names that others document. No inventory is fetched for them, so that the build needs no network;
 # of our own names every one has to resolve.
 nitpicky = True
-_modules = "|".join(map(re.escape, sorted({*sys.stdlib_module_names, "_typeshed", "werkzeug"})))
+_modules = "|".join(
+    map(re.escape, sorted({*sys.stdlib_module_names, "_typeshed", "prometheus_client", "werkzeug"}))
+)
 nitpick_ignore_regex = [
     (r"py:.*", rf"(?:{_modules})(?:\..*)?"),
     # Where one name of a signature is there for type checkers only, autodoc shows all as written.

@@ -29,6 +29,7 @@ from .errors import (
 )
 from .manifest import mentioned_blobs, parse_manifest
 from .names import Name
+from .observer import Observer, tell
 from .patterns import matches, normalize
 from .stores.base import Blob, Deleted, Store
 from .verifier import Verifier, VerifyReport
@@ -145,6 +146,9 @@ class ModelCache:
         hold: How long at most what is to be removed waits for pulls under way.
         clock: The time in seconds since the epoch.
 
+    Attributes:
+        observer: Told of each change (`registry_wsgi.observer.Observer`). None: nobody.
+
     Durations are `datetime.timedelta`, seconds, or written (``"7d"``).
 
     Raises:
@@ -165,6 +169,7 @@ class ModelCache:
         self.in_flight = to_seconds(in_flight)
         self.hold = to_seconds(hold)
         self._clock = clock
+        self.observer: Observer | None = None
 
     def __repr__(self) -> str:
         return f"ModelCache({self.store!r})"
@@ -201,7 +206,10 @@ class ModelCache:
             _log.warning("deleted all the same: %s", error)
             manifest = None
         blobs = mentioned_blobs(manifest.data) if manifest else ()
-        return self.store.discard(key, blobs, self._clock()) is not None
+        if self.store.discard(key, blobs, self._clock()) is None:
+            return False
+        tell(self.observer, lambda observer: observer.deleted(str(found)))
+        return True
 
     def protect(self, pattern: str) -> str:
         """
@@ -372,7 +380,10 @@ class ModelCache:
         if place is None and not all(self.store.recover_blob(entry, blob) for blob in held):
             return False  # it has just been restored, or removed for good, by another
         # The manifest comes last: whoever sees the model finds it whole.
-        return self.store.recover(entry)
+        if not self.store.recover(entry):
+            return False
+        tell(self.observer, lambda observer: observer.restored(str(name)))
+        return True
 
     def prune(
         self,
@@ -418,7 +429,15 @@ class ModelCache:
             is_protected=lambda name: self.protected_by(str(name)) is not None,
             progress=progress,
         )
-        return collector.run(dry_run=dry_run, deleted_only=deleted_only)
+        begun = time.monotonic()
+        report = collector.run(dry_run=dry_run, deleted_only=deleted_only)
+        if not dry_run:
+            seconds = time.monotonic() - begun
+            tell(
+                self.observer,
+                lambda observer: observer.pruned(report, seconds, deleted_only=deleted_only),
+            )
+        return report
 
     def verify(
         self,

@@ -37,6 +37,7 @@ from .cache import Cache, ModelCache
 from .config import authorization, maintenance_api, open_cache, prune_after_delete
 from .errors import escape
 from .maintenance import Maintenance, Stream
+from .observer import Observer, tell
 from .request import Request
 
 if TYPE_CHECKING:
@@ -58,18 +59,19 @@ class LocalRegistry:
         prune: Whether to prune after a delete. With a `registry_wsgi.ModelCache` this only looks at
             what has expired in the trash, so that it takes no longer in a larger store; another
             cache's ``prune()`` is called. If it fails, the answer is 500 and the model is deleted.
-        authorize: Called as ``authorize(environ, "delete", name)`` with the full name
-            (``host/namespace/model:tag``) before the cache is asked. Unless it returns True the
-            answer is 403; a `werkzeug.exceptions.HTTPException` that it raises is the answer; any
-            other exception is a 500. In none of these cases anything is deleted. Names are
-            equal without regard to case.
-        maintenance: Whether to answer the requests of `registry_wsgi.maintenance` too. They take a
-            `registry_wsgi.ModelCache`.
+        authorize: Called as ``authorize(environ, action, name)``, with the action ``"delete"`` and
+            the full name (``host/namespace/model:tag``), before the cache is asked. Unless it
+            returns True the answer is 403; a `werkzeug.exceptions.HTTPException` that it raises is
+            the answer; any other exception is a 500. In none of these cases anything is deleted.
+            Names are equal without regard to case. See `registry_wsgi.authorization`.
+        maintenance: Whether to answer the requests of `registry_wsgi.maintenance` too, which have
+            more actions. They take a `registry_wsgi.ModelCache`.
         logger: Takes one record for each request handled here, ERROR for a 5xx, WARNING for a 4xx,
             else INFO, with the attributes ``error``, ``status``, ``method``, ``path``,
             ``content_length``, ``remote``, ``proto`` and ``query``, but for those that the record
             factory of the application sets. If it fails, that is noted on stderr as logging does,
             and the answer stands. None: the logger ``registry_wsgi``.
+        observer: Told of each request that is handled here (`registry_wsgi.observer.Observer`).
         max_content_length: How many bytes a request body may have.
 
     It keeps no state of a request, so one object serves any number of threads.
@@ -84,6 +86,7 @@ class LocalRegistry:
         authorize: Authorize | None = None,
         maintenance: bool = False,
         logger: logging.Logger | None = None,
+        observer: Observer | None = None,
         max_content_length: int = 64 << 10,
     ) -> None:
         self.app = app
@@ -91,6 +94,7 @@ class LocalRegistry:
         self.prune = prune
         self.authorize = authorize
         self.logger = logging.getLogger("registry_wsgi") if logger is None else logger
+        self.observer = observer
         self.max_content_length = max_content_length
         self._endpoints: dict[str, Mapping[str, _Endpoint]] = {
             "/api/delete": {"DELETE": self._delete}
@@ -118,10 +122,10 @@ class LocalRegistry:
         answer = response(environ, start_response)
         if isinstance(response, Stream):
             response.done.add_done_callback(
-                lambda done: self._log(environ, 200, _text(done.exception()), done.exception())
+                lambda done: self._note(environ, 200, _text(done.exception()), done.exception())
             )
         else:
-            self._log(environ, response.status_code, error, cause)
+            self._note(environ, response.status_code, error, cause)
         return answer
 
     def _answer(
@@ -147,6 +151,13 @@ class LocalRegistry:
                 else:
                     self.cache.prune()
         return empty()
+
+    def _note(
+        self, environ: WSGIEnvironment, status: int, error: str | None, cause: BaseException | None
+    ) -> None:
+        self._log(environ, status, error, cause)
+        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+        tell(self.observer, lambda observer: observer.answered(method, path, status))
 
     def _log(
         self, environ: WSGIEnvironment, status: int, error: str | None, cause: BaseException | None

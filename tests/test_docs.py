@@ -301,6 +301,60 @@ Client(LocalRegistry()).delete("/api/delete", json={{"model": "tinyllama"}})
     assert (result.returncode, result.stderr) == (0, "DELETE /api/delete 200\n")
 
 
+@pytest.mark.parametrize(
+    ("example", "package", "level"),
+    [
+        ("structlog_logging.py", "structlog", "level"),
+        ("json_logging.py", "pythonjsonlogger", "levelname"),
+    ],
+)
+def test_logging_libraries(tree: Tree, example: str, package: str, level: str) -> None:
+    """They have the fields of a record as keys, and the traceback of a failure."""
+    require(package)
+    code = f"""\
+import runpy
+runpy.run_path({str(EXAMPLES / example)!r})
+from registry_wsgi import LocalRegistry
+from werkzeug.test import Client
+client = Client(LocalRegistry())
+for model in ("tinyllama", "absent\\n"):
+    client.delete("/api/delete?a=b", json={{"model": model}})
+from pathlib import Path
+Path({str(tree.root)!r}, "protected").write_bytes(b"")
+client.delete("/api/delete", json={{"model": "other"}})
+"""
+    tree.add("other", b"weights")
+    result = python("-c", code)
+    assert result.returncode == 0, result.stderr
+    done, refused, failed = map(json.loads, result.stderr.splitlines())
+    fields = {"error": None, "status": 200, "method": "DELETE", "path": "/api/delete"}
+    fields |= {"content_length": 22, "remote": None, "proto": "HTTP/1.1", "query": "a=b"}
+    assert {key: done[key] for key in fields} == fields
+    assert done.get("message", done.get("event")) == "DELETE /api/delete 200"
+    assert [record[level].upper() for record in (done, refused, failed)] == [
+        *("INFO", "WARNING", "ERROR")
+    ]
+    assert (refused["status"], "\n" in refused["error"]) == (400, False)
+    assert "protected" in failed["error"]
+    assert "Traceback" in (failed.get("exc_info") or failed["exception"])
+
+
+def test_with_metrics(tree: Tree) -> None:
+    """They are served beside what they count."""
+    require("prometheus_client")
+    code = f"""\
+import runpy
+application = runpy.run_path({str(EXAMPLES / "with_metrics.py")!r})["application"]
+from werkzeug.test import Client
+client = Client(application)
+client.delete("/api/delete", json={{"model": "tinyllama"}})
+print(client.get("/metrics").text)
+"""
+    result = python("-c", code)
+    assert result.returncode == 0, result.stderr
+    assert "\nregistry_wsgi_models_deleted_total 1.0\n" in result.stdout
+
+
 def test_gguf_folder(tmp_path: Path) -> None:
     """A cache is any object with two methods."""
     cache = run_example("gguf_folder.py")["GGUFFolder"](tmp_path)
@@ -457,6 +511,8 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, reader: Reader, tree
         if "curl -i -X DELETE " in line:
             assert re.match(r"HTTP/1\.[01] 200 ", said), said
             assert not tree.path("tinyllama").exists()
+        elif "/metrics" in line:
+            assert "\nregistry_wsgi_models_deleted_total 1.0\n" in said
         elif "/api/" in line:
             assert "code" not in json.loads(said.splitlines()[-1])
         elif "curl " in line:

@@ -73,7 +73,9 @@ def test_the_metadata_is_that_of_the_project() -> None:
     assert installed.version == version[1]
     base = [text for text in installed.requires or () if "extra ==" not in text]
     assert [re.split(r"\W", text)[0] for text in base] == ["werkzeug"]
-    assert set(installed.metadata.get_all("Provides-Extra") or ()) == {"cli", "serve", "s3"}
+    assert set(installed.metadata.get_all("Provides-Extra") or ()) == {
+        *("cli", "metrics", "s3", "serve")
+    }
     assert "Typing :: Typed" in (installed.metadata.get_all("Classifier") or ())
 
 

@@ -1,0 +1,11 @@
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+from registry_wsgi import LocalRegistry, open_cache
+from registry_wsgi.metrics import Metrics
+
+metrics = Metrics()
+app = DispatcherMiddleware(NotFound(), {"/metrics": metrics.app})
+cache = open_cache()
+cache.observer = metrics
+application = LocalRegistry(app, cache, observer=metrics)
