@@ -6,6 +6,7 @@ import hmac
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ __all__ = ["Authorize", "all_of", "bearer_token", "trusted_hosts"]
 #: May raise a `werkzeug.exceptions.HTTPException` instead of returning False.
 Authorize = Callable[["WSGIEnvironment", str, str], bool]
 
-_NAME = re.compile(r"\.?[a-z0-9_-][a-z0-9_.-]*")
+_NAME = re.compile(r"[a-z0-9_-][a-z0-9_.-]*")
 _ADDRESS = re.compile(r"\[[0-9a-f:.]+\]")
 
 
@@ -93,11 +94,11 @@ def trusted_hosts(*hosts: str) -> Authorize:
     def authorize(environ: WSGIEnvironment, action: str, name: str) -> bool:
         del action, name
         host = re.sub(r":[0-9]*\Z", "", environ.get("HTTP_HOST", "").lower())
-        try:
-            # Werkzeug takes no address of IPv6, and an empty list for any host.
-            trusted = host in addresses or bool(names and host_is_trusted(host, names))
-        except UnicodeError:  # some of its versions let that pass
-            trusted = False
+        trusted = host in addresses
+        # Werkzeug's versions differ about what is no name, and an empty list stands for any host.
+        if _NAME.fullmatch(host) and names:
+            with suppress(UnicodeError):
+                trusted = host_is_trusted(host, names)
         if not trusted:
             raise Forbidden("not the name of a host that is trusted here")
         return True
@@ -117,11 +118,11 @@ def all_of(*checks: Authorize) -> Authorize:
 
 
 def _checked_name(host: str) -> str:
+    dot = "." if host.startswith(".") else ""
     try:
-        dot, rest = host[: host.startswith(".")], host[host.startswith(".") :]
-        name = dot + rest.lower().encode("idna").decode()
+        name = host.removeprefix(dot).lower().encode("idna").decode()
     except UnicodeError:
         name = ""
     if _NAME.fullmatch(name) is None:
         raise ConfigurationError(f"{quote(host)}: not a name or address of a host, without a port")
-    return name
+    return dot + name

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import Forbidden, ServiceUnavailable
 from werkzeug.test import Client
 
 from registry_wsgi import LocalRegistry, MemoryStore, ModelCache, create_app
@@ -148,12 +148,10 @@ def test_a_trusted_host_is_let_in(cache: ModelCache, host: str) -> None:
     ],
 )
 @pytest.mark.parametrize("hosts", [HOSTS, ("[::1]",)], ids=["names", "no names"])
-def test_any_other_host_is_answered_403(
-    cache: ModelCache, host: str, hosts: tuple[str, ...]
-) -> None:
-    """Also a malformed one, and nothing is deleted."""
-    assert ask(cache, trusted_hosts(*hosts), HTTP_HOST=host) == 403
-    assert [model.name for model in cache.models()] == [NAME]
+def test_any_other_host_is_refused(host: str, hosts: tuple[str, ...]) -> None:
+    """Also a malformed one, which some clients would not send."""
+    with pytest.raises(Forbidden):
+        trusted_hosts(*hosts)({"HTTP_HOST": host}, "delete", NAME)
 
 
 def test_a_request_without_a_host_is_answered_403(cache: ModelCache) -> None:
