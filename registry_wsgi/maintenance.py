@@ -22,10 +22,10 @@ are about no single one, it gets ``*``.
 
 A prune takes ``age`` (``"7d"``; left out: the retention), ``all``, ``dry_run`` and ``stream``, the
 latter three false unless they are true. It goes on to its end if the client goes away. While one is
-under way in this process another is answered 409. With ``stream`` the answer begins at once: one
-JSON object a line, with what is being done, how much is done and how much there is (or null),
-``{"status": …, "completed": …, "total": …}``, as Ollama has it for a pull, and in the end the
-report with ``"status": "success"``, or an error.
+under way, be it in another process that serves the same store, a second one is answered 409. With
+``stream`` the answer begins at once: one JSON object a line, with what is being done, how much is
+done and how much there is (or null), ``{"status": …, "completed": …, "total": …}``, as Ollama has
+it for a pull, and in the end the report with ``"status": "success"``, or an error.
 """
 
 from __future__ import annotations
@@ -46,14 +46,12 @@ from .answers import describe, failure, json_response, no_answer, refused, to_js
 from .cache import Cache, ModelCache, PruneReport
 from .durations import to_seconds
 from .errors import ConfigurationError, InvalidDurationError, quote
-from .request import Request
+from .request import Endpoint, Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["Maintenance", "Stream"]
-
-_Endpoint = Callable[[Request], Response]
 
 _EVERYTHING = "*"  # in place of a name, where what is asked for is about no single model
 
@@ -90,9 +88,8 @@ class Maintenance:
         if not isinstance(cache, ModelCache):
             raise ConfigurationError(f"maintenance: {cache!r} is not a ModelCache")
         self._cache = cache
-        self._turn = threading.Lock()  # whose it is to prune
 
-    def endpoints(self, *, delete: _Endpoint) -> Mapping[str, Mapping[str, _Endpoint]]:
+    def endpoints(self, *, delete: Endpoint) -> Mapping[str, Mapping[str, Endpoint]]:
         """Tell what answers which path and method; *delete* is what answers a ``DELETE``."""
         return {
             "/api/delete": {"POST": _from_here(delete)},
@@ -115,17 +112,18 @@ class Maintenance:
         options = _read_options(request.body())
         request.permit("prune", _EVERYTHING)
         stream = options.pop("stream", False)
-        if not self._turn.acquire(blocking=False):
+        release = self._cache.store.claim()
+        if release is None:
             raise Conflict("a prune is under way")
         if stream:
-            return self._stream_prune(options)
+            return self._stream_prune(options, release)
         try:
             with no_answer():
                 return json_response(self._cache.prune(**options))
         finally:
-            self._turn.release()
+            release()
 
-    def _stream_prune(self, options: Mapping[str, Any]) -> Stream:
+    def _stream_prune(self, options: Mapping[str, Any], release: Callable[[], None]) -> Stream:
         """Prune in a thread of its own: whether anyone reads the lines makes no difference."""
         lines: SimpleQueue[Any] = SimpleQueue()
         done: Future[PruneReport] = Future()
@@ -141,8 +139,8 @@ class Maintenance:
                     report = self._cache.prune(**options, progress=progress)
             except BaseException as error:  # noqa: BLE001 - it ends this thread and nothing else
                 raised = error
-            # Who has read the last line finds the turn free, and the log written.
-            self._turn.release()
+            # Who has read the last line can prune again, and finds the log written.
+            release()
             if raised is None:
                 done.set_result(report)
                 lines.put({"status": "success", **asdict(report)})
@@ -157,12 +155,12 @@ class Maintenance:
         try:
             thread.start()
         except BaseException:
-            self._turn.release()
+            release()
             raise
         return Stream(iter(lines.get, None), done)
 
 
-def _from_here(endpoint: _Endpoint) -> _Endpoint:
+def _from_here(endpoint: Endpoint) -> Endpoint:
     """
     Let no page of another site ask *endpoint*.
 

@@ -23,7 +23,7 @@ the middleware were not there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -38,14 +38,12 @@ from .config import authorization, maintenance_api, open_cache, prune_after_dele
 from .errors import escape
 from .maintenance import Maintenance, Stream
 from .observer import Observer, tell
-from .request import Request
+from .request import Endpoint, Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["LocalRegistry", "create_app"]
-
-_Endpoint = Callable[[Request], Response]
 
 
 class LocalRegistry:
@@ -96,7 +94,7 @@ class LocalRegistry:
         self.logger = logging.getLogger("registry_wsgi") if logger is None else logger
         self.observer = observer
         self.max_content_length = max_content_length
-        self._endpoints: dict[str, Mapping[str, _Endpoint]] = {
+        self._endpoints: dict[str, Mapping[str, Endpoint]] = {
             "/api/delete": {"DELETE": self._delete}
         }
         if maintenance:
@@ -128,9 +126,7 @@ class LocalRegistry:
             self._note(environ, response.status_code, error, cause)
         return answer
 
-    def _answer(
-        self, environ: WSGIEnvironment, methods: Mapping[str, _Endpoint] | None
-    ) -> Response:
+    def _answer(self, environ: WSGIEnvironment, methods: Mapping[str, Endpoint] | None) -> Response:
         if methods is None:
             raise NotFound("not found")
         endpoint = methods.get(environ["REQUEST_METHOD"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
+from werkzeug.wrappers import Response
 
 from .authorization import Authorize
 from .body import read_body, read_model
@@ -15,7 +17,7 @@ from .names import Name
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Request"]
+__all__ = ["Endpoint", "Request"]
 
 # What may be allowed or not.
 _IN_WORDS = {
@@ -79,3 +81,7 @@ class Request:
         # Nothing but True lets in: a coroutine, say, is true whatever it would say.
         if allowed is not True:
             raise Forbidden(f"not allowed to {_IN_WORDS[action]}")
+
+
+#: What answers a request.
+Endpoint = Callable[[Request], Response]

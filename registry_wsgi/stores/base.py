@@ -17,7 +17,7 @@ storage fails.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -255,6 +255,18 @@ class Store(Protocol):
 
     def unprotect(self, pattern: str) -> bool:
         """Drop *pattern*; False if it was not kept."""
+
+    def claim(self) -> Callable[[], None] | None:
+        """
+        Be the only one to do a long piece of work, as far as the storage can tell.
+
+        No other method heeds it: it is there so that one of two can be told to wait. It ends with
+        the process.
+
+        Returns:
+            What gives it back, from any thread. None if another has it now. A storage that cannot
+            tell lets everyone have it.
+        """
 
     def tidy(self, before: float) -> None:
         """

@@ -34,7 +34,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 from urllib.parse import quote as percent_encode
@@ -351,7 +351,28 @@ class DiskStore:
         with _reported(path):
             return _unlink(path)
 
-    # What others have left
+    # What others do, and have left
+
+    def claim(self) -> Callable[[], None] | None:
+        import fcntl  # noqa: PLC0415 - not everywhere, and needed for nothing else
+
+        with _reported(self.root):
+            file = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(file)
+                return None
+            except OSError as error:  # some network file systems have no locks for directories
+                _log.debug("%s: cannot be locked: %s", self.root, error.strerror)
+
+        def release() -> None:
+            # Closing is not enough: a process that was forked meanwhile has the file, too.
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)
+            os.close(file)
+
+        return release
 
     def tidy(self, before: float) -> None:
         for _, run in _entries(self._condemned, self.root):

@@ -42,6 +42,7 @@ class MemoryStore:
         self._trash: dict[Deleted, tuple[Manifest, dict[str, _Content]]] = {}
         self._condemned: dict[Condemned, _Content] = {}
         self._protected: set[str] = set()
+        self._claim = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._manifests)} manifests>"
@@ -201,6 +202,9 @@ class MemoryStore:
             kept = pattern in self._protected
             self._protected.discard(pattern)
             return kept
+
+    def claim(self) -> Callable[[], None] | None:
+        return self._claim.release if self._claim.acquire(blocking=False) else None
 
     def tidy(self, before: float) -> None:
         """There is nothing to finish: what happens here happens whole."""

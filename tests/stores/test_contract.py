@@ -776,6 +776,25 @@ def test_protection_outlasts_the_rest(kind: Kind) -> None:
     assert list(kind.store.protected()) == ["smol:latest"]
 
 
+# Claims
+
+
+def test_a_store_is_claimed_by_one(kind: Kind) -> None:
+    """Until that gives it back; a claim holds up nothing else."""
+    kind.put_manifest(KEY, b"{}")
+    before = state(kind.store)
+    for one, other in ((kind.store, kind.another()), (kind.another(), kind.store)):
+        release = one.claim()
+        assert release is not None
+        assert other.claim() is None
+        assert one.claim() is None
+        assert state(kind.store) == before
+        race(release)  # in another thread
+    release = kind.store.claim()
+    assert release is not None
+    release()
+
+
 # Several at once
 
 

@@ -10,6 +10,8 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import registry_wsgi
 from registry_wsgi import DiskStore, ModelCache
 from registry_wsgi.errors import (
     InvalidManifestError,
@@ -1885,3 +1888,53 @@ def test_unfinished_deletes_are_tidied_when_they_are_old(tree: Tree, store: Disk
     assert {path.name for path in tree.trash.iterdir()} == {full.name, "mine", f"{ID}0000000"}
     assert (tree.blobs / blob(b"weights")).stat().st_nlink == 1
     assert [entry.id for entry in store.deleted()] == [full.name]
+
+
+# Claims
+
+
+def test_a_claim_ends_with_the_process(tree: Tree, store: DiskStore) -> None:
+    """However that ends; and it leaves no trace."""
+    code = (
+        "import sys, time; from registry_wsgi import DiskStore\n"
+        "release = DiskStore(sys.argv[1]).claim(); print(bool(release), flush=True)\n"
+        "time.sleep(60)"
+    )
+    before = contents(tree.root)
+    package = str(Path(registry_wsgi.__file__).parents[1])
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tree.root)],
+        env={**os.environ, "PYTHONPATH": package},
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"True\n"
+        assert store.claim() is None
+        process.kill()
+        process.wait()
+    release = store.claim()
+    assert release is not None
+    release()
+    assert contents(tree.root) == before
+
+
+def test_where_nothing_can_be_locked_everyone_has_the_claim(
+    store: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some network file systems: a prune is safe beside another."""
+
+    def flock(file: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    releases = [store.claim(), store.claim()]
+    for release in releases:
+        assert release is not None
+        release()
+
+
+def test_a_claim_of_a_store_that_is_gone_is_an_error(tree: Tree, store: DiskStore) -> None:
+    """And not a claim that another has."""
+    tree.root.rename(tree.root.with_name("elsewhere"))
+    with pytest.raises(StoreError, match="No such file"):
+        store.claim()
