@@ -29,6 +29,7 @@ from werkzeug.test import Client
 import registry_wsgi
 from registry_wsgi import DiskStore, LocalRegistry, ModelCache, RegistryError, open_cache
 from registry_wsgi.__main__ import main
+from registry_wsgi.authorization import bearer_token, trusted_hosts
 from registry_wsgi.config import prune_after_delete
 from support import Tree, require, require_command
 
@@ -672,6 +673,19 @@ def provoked(
     messages.append(answered(app, data="x" * 70_000))
     forbidden = LocalRegistry(None, cache, authorize=lambda *_: False)
     messages.append(answered(forbidden, data='{"model": "tinyllama"}'))
+    for check in (bearer_token("secret"), trusted_hosts("models.example")):
+        guarded = LocalRegistry(None, cache, authorize=check)
+        messages.append(answered(guarded, data='{"model": "tinyllama"}'))
+    cache.protect("tiny*")
+    messages.append(answered(app, data='{"model": "tinyllama"}'))
+    cache.unprotect("tiny*")
+    maintained = LocalRegistry(None, cache, maintenance=True)
+    foreign = {"Origin": "http://elsewhere.example"}
+    messages.append(answered(maintained, method="POST", path="/api/prune", headers=foreign))
+    release = cache.store.claim()
+    assert release is not None
+    messages.append(answered(maintained, method="POST", path="/api/prune"))
+    release()
     messages.append(answered(app, data='{"model": "absent"}'))
     messages.append(answered(app, path="/"))
     messages.append(answered(app, method="POST"))
