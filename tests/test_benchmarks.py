@@ -1,0 +1,78 @@
+"""The benchmarks run and print their table. What they measure is no matter of a test."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import registry_wsgi
+
+TESTS = Path(__file__).parent
+
+
+def bench(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the benchmarks at tiny sizes, with their stores in *folder*."""
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--scale=0.0001", "--rounds=2", *options],
+        cwd=TESTS,
+        env=os.environ
+        | {"PYTHONPATH": str(Path(registry_wsgi.__file__).parents[1]), "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+ROWS = (
+    "request passed through / empty wrapper",
+    "DELETE at 10 models / at 10",
+    "DELETE of a five-layer model / its bare system calls",
+    "prune with nothing to remove at 10 models / bare reading",
+    "prune that removes 10 blobs / bare unlink",
+    "peak memory of prune",
+    "verify --deep, one thread / sha256sum",
+    "verify --deep, one thread / two threads",
+    "import registry_wsgi / import werkzeug.exceptions",
+    "registry-wsgi --help / python -c 'import click'",
+    "requests per second under gunicorn, with the middleware / without",
+)
+
+
+@pytest.mark.live
+def test_every_row_is_measured_and_printed(tmp_path: Path) -> None:
+    """Each with its goal, or with the reason why it could not be measured; no store stays."""
+    done = bench(tmp_path)
+    assert done.returncode == 0, done.stderr
+    for what in ROWS:
+        row = re.compile(rf"^{re.escape(what)}.* [≤≥] .* (ok|NOT|skipped)\b", re.MULTILINE)
+        assert row.search(done.stdout), what
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_row_is_refused(tmp_path: Path) -> None:
+    """With the names of those that there are."""
+    done = bench(tmp_path, "--rows", "prune,spam")
+    assert done.returncode == 2
+    assert "'spam' is none of pass, delete" in done.stderr
+
+
+def test_stores_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    """A further run takes them as they are."""
+    for _ in range(2):
+        done = bench(tmp_path, "--rows", "calls", "--stores", str(tmp_path / "kept"))
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "kept" / "10-models" / "blobs").is_dir()
+
+
+def test_the_page_for_the_documentation_is_written(tmp_path: Path) -> None:
+    """The table and the plot."""
+    pytest.importorskip("matplotlib")  # of the group `bench` alone
+    done = bench(tmp_path, "--rows", "prune", "--docs", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "bare reading" in (tmp_path / "performance-table.inc").read_text()
+    assert "<svg" in (tmp_path / "performance.svg").read_text()
