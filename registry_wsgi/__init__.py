@@ -1,12 +1,18 @@
 """Delete models of a local model store through any WSGI app, and clean up without a loss."""
 
-from .cache import ModelCache
-from .collector import PruneReport
-from .config import open_cache
-from .errors import RegistryError
-from .middleware import LocalRegistry, create_app
-from .stores.disk import DiskStore
-from .stores.memory import MemoryStore
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .cache import ModelCache
+    from .collector import PruneReport
+    from .config import open_cache
+    from .errors import RegistryError
+    from .middleware import LocalRegistry, create_app
+    from .stores.disk import DiskStore
+    from .stores.memory import MemoryStore
 
 __all__ = [
     "DiskStore",
@@ -18,3 +24,26 @@ __all__ = [
     "create_app",
     "open_cache",
 ]
+
+if not TYPE_CHECKING:
+    # Each when it is first asked for: the command line, which lies in this package too, answers
+    # twice as fast without werkzeug.
+    _PLACES = {
+        "DiskStore": ".stores.disk",
+        "LocalRegistry": ".middleware",
+        "MemoryStore": ".stores.memory",
+        "ModelCache": ".cache",
+        "PruneReport": ".collector",
+        "RegistryError": ".errors",
+        "create_app": ".middleware",
+        "open_cache": ".config",
+    }
+
+    def __getattr__(name):
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value = getattr(import_module(_PLACES[name], __name__), name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

@@ -31,9 +31,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cache import DeletedModel, ModelCache, Usage
-from .collector import Progress, PruneReport
-from .config import host_check, open_cache, prune_after_delete, token_check
 from .durations import moment, to_seconds
 from .errors import (
     ConfigurationError,
@@ -47,10 +44,13 @@ from .errors import (
 )
 from .names import Name
 from .patterns import is_pattern, matches, normalize
-from .verifier import VerifyReport
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from .cache import DeletedModel, ModelCache, Usage
+    from .collector import Progress, PruneReport
+    from .verifier import VerifyReport
 
 __all__ = ["cli", "main"]
 
@@ -140,6 +140,8 @@ class _Settings:
 
     def cache(self) -> ModelCache:
         """Open the store."""
+        from .config import open_cache  # noqa: PLC0415
+
         try:
             return open_cache(self.models)
         except ConfigurationError as error:
@@ -179,6 +181,8 @@ def _complete(look: Callable[[ModelCache], Iterable[str]]) -> Callable[..., list
 
     def complete(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
         del parameter
+        from .config import open_cache  # noqa: PLC0415
+
         given = context.parent.params.get("models") if context.parent else None
         try:
             names = list(look(open_cache(given)))
@@ -592,6 +596,8 @@ def serve(
     """
     from .authorization import all_of  # noqa: PLC0415
 
+    from .config import host_check, token_check  # noqa: PLC0415
+
     token = token_check(token_file)
     if token is None and not _is_loopback(host):
         raise click.UsageError(
@@ -631,6 +637,7 @@ def demo(context: click.Context, port: int) -> None:
     """
     from werkzeug.serving import make_server  # noqa: PLC0415
 
+    from .config import open_cache, prune_after_delete  # noqa: PLC0415
     from .middleware import LocalRegistry  # noqa: PLC0415
     from .sample import make_sample  # noqa: PLC0415
 

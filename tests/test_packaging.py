@@ -14,7 +14,7 @@ import pytest
 
 import registry_wsgi
 from registry_wsgi import LocalRegistry, ModelCache, create_app, open_cache
-from support import installation
+from support import installation, require
 
 # Fixed by the design: outside checks use them.
 PUBLIC = {
@@ -88,12 +88,31 @@ def test_the_commands_are_declared() -> None:
     }
 
 
+def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
+    """As of any other module, and `dir` names those that are."""
+    with pytest.raises(AttributeError, match="module 'registry_wsgi' has no attribute 'Spam'"):
+        _ = registry_wsgi.Spam  # type: ignore[attr-defined]
+    assert set(dir(registry_wsgi)) >= PUBLIC
+
+
 def test_an_import_loads_werkzeug_and_nothing_else() -> None:
     """What is optional is not imported before it is used, and the import prints nothing."""
+    new = loaded("from registry_wsgi import *")
+    packages = {name.partition(".")[0] for name in new} - sys.stdlib_module_names
+    assert packages == {"registry_wsgi", "werkzeug", "markupsafe"}
+
+
+def test_the_command_line_answers_without_werkzeug() -> None:
+    """It would take twice as long to."""
+    require("click")
+    new = loaded("import registry_wsgi.cli")
+    assert not {name for name in new if name.startswith(("werkzeug", "registry_wsgi.cache"))}
+
+
+def loaded(statement: str) -> set[str]:
+    """The modules that *statement* loads in a fresh Python, where it prints nothing."""
     script = (
-        "import sys; before = set(sys.modules); import registry_wsgi\n"
-        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
-        "print(*sorted(new - set(sys.stdlib_module_names)))"
+        f"import sys; before = set(sys.modules); {statement}; print(*set(sys.modules) - before)"
     )
     package = Path(registry_wsgi.__file__).parents[1]
     done = subprocess.run(
@@ -103,5 +122,6 @@ def test_an_import_loads_werkzeug_and_nothing_else() -> None:
         text=True,
         check=True,
     )
-    assert set(done.stdout.split()) <= {"registry_wsgi", "werkzeug", "markupsafe"}
     assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    return set(done.stdout.split())
