@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -73,9 +74,9 @@ def test_stores_are_kept_where_that_is_asked_for(tmp_path: Path) -> None:
     assert (tmp_path / "kept" / "10-models" / "blobs").is_dir()
 
 
+@pytest.mark.skipif(not find_spec("matplotlib"), reason="matplotlib is of the group bench alone")
 def test_the_page_for_the_documentation_is_written(tmp_path: Path) -> None:
     """The table and the plot."""
-    pytest.importorskip("matplotlib")  # of the group `bench` alone
     done = bench(tmp_path, "--rows", "prune", "--docs", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "bare reading" in (tmp_path / "performance-table.inc").read_text()
