@@ -33,11 +33,12 @@ _HEADINGS = ("what", "measured", "goal", "", "detail")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmarks."""
     options = _parse(argv)
-    with tempfile.TemporaryDirectory(prefix="registry-wsgi-bench-") as temporary:
+    if options.stores:
+        options.stores.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=options.stores) as temporary:
         folder = options.stores or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
         clock = processor_time if options.cpu else time.perf_counter
-        bench = Bench(Trees(folder), options.scale, options.rounds, clock)
+        bench = Bench(Trees(folder, Path(temporary)), options.scale, options.rounds, clock)
         machine = _machine(folder, "processor time" if options.cpu else "time on the wall")
         started = time.perf_counter()
         rows: list[Row] = []

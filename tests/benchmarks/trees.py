@@ -49,16 +49,18 @@ class Trees:
 
     Args:
         folder: Where they are. What an earlier run has finished there is used as it is.
+        temporary: A folder on the same file system, for what is only needed in this run.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, temporary: Path) -> None:
+        self._folder = folder
+        self._temporary = temporary
         self._serial = itertools.count()
 
     def models(self, count: int) -> Path:
         """A store of *count* models with their blobs; whoever changes it puts it right again."""
-        root = self.folder / f"{count}-models"
-        finished = self.folder / f"{count}-models.finished"
+        root = self._folder / f"{count}-models"
+        finished = self._folder / f"{count}-models.finished"
         if not finished.exists():
             shutil.rmtree(root, ignore_errors=True)
             fill(root, count)
@@ -66,8 +68,8 @@ class Trees:
         return root
 
     def scratch(self) -> Path:
-        """An empty directory, for something that is removed again."""
-        path = self.folder / f"scratch-{os.getpid()}-{next(self._serial)}"
+        """An empty directory, which is removed after the run at the latest."""
+        path = self._temporary / f"scratch-{next(self._serial)}"
         path.mkdir()
         return path
 
