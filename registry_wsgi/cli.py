@@ -595,7 +595,6 @@ def serve(
     are served, under no name but its own. Clients send it as "Authorization: Bearer TOKEN".
     """
     from .authorization import all_of  # noqa: PLC0415
-
     from .config import host_check, token_check  # noqa: PLC0415
 
     token = token_check(token_file)

@@ -333,7 +333,7 @@ class DiskStore:
 
     def protected(self) -> Iterator[str]:
         _without_links(os.path.join(self._protected, "_"), self.root)
-        with _reported(self._protected):
+        with _Reported(self._protected):
             try:
                 names = os.listdir(self._protected)
             except FileNotFoundError:
@@ -342,13 +342,13 @@ class DiskStore:
 
     def protect(self, pattern: str) -> None:
         path = self._protection(pattern)
-        with _reported(path):
+        with _Reported(path):
             os.makedirs(self._protected, exist_ok=True)
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
 
     def unprotect(self, pattern: str) -> bool:
         path = self._protection(pattern)
-        with _reported(path):
+        with _Reported(path):
             return _unlink(path)
 
     # What others do, and have left
@@ -356,7 +356,7 @@ class DiskStore:
     def claim(self) -> Callable[[], None] | None:
         import fcntl  # noqa: PLC0415 - not everywhere, and needed for nothing else
 
-        with _reported(self.root):
+        with _Reported(self.root):
             file = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -424,7 +424,7 @@ class DiskStore:
         return _without_links(path, self.root)
 
     def _protection(self, pattern: str) -> str:
-        name = _checked(percent_encode(pattern, safe=""))
+        name = checked(percent_encode(pattern, safe=""))
         return _without_links(os.path.join(self._protected, name), self.root)
 
     def _check_layout(self) -> None:

@@ -9,6 +9,7 @@ A store in a bucket of an object store: S3 and what speaks its language, GCS, Az
         trash/<when>-<random>/
             manifests/<host>/<namespace>/<model>/<tag>       a deleted manifest
         condemned/sha256-<hex>                               a marker: nothing needs that blob
+        protected/<pattern>                                  there as long as it is protected
         probe/<when>-<random>                                there for a moment
 
 The first two are laid out as on disk: a models directory that is copied into a bucket is a store.
@@ -34,10 +35,12 @@ import logging
 import math
 import os
 import time
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
+from urllib.parse import quote as percent_encode
+from urllib.parse import unquote as percent_decode
 
 from ..durations import moment
 from ..errors import InvalidManifestError, ModelExistsError, StoreError, quote
@@ -357,6 +360,40 @@ class ObjectStore:
         self._bury(meta.key)
         return True
 
+    # What is protected
+
+    def protected(self) -> Iterator[str]:
+        for meta in self._bucket.objects("protected"):
+            if not self._is_tombstone(meta):
+                yield percent_decode(meta.key.removeprefix("protected/"))
+
+    def protect(self, pattern: str) -> None:
+        key = _protection(pattern)
+        if not self._probed:
+            self._probe()
+        for _ in range(_TRIES):
+            if self._bucket.create(key, b"protected"):
+                return
+            there = self._settled(key, _PATIENCE)
+            if there is None:
+                continue
+            if not self._is_tombstone(there) or self._bucket.replace(there, b"protected"):
+                return
+        raise StoreError(f"{self._bucket.name}/{key}: is changed again and again")
+
+    def unprotect(self, pattern: str) -> bool:
+        meta = self._head(_protection(pattern))
+        if meta is None or not self._take(meta):
+            return False
+        self._bury(meta.key)
+        return True
+
+    # What others do, and have left
+
+    def claim(self) -> Callable[[], None]:
+        """A bucket cannot tell whether the process that has it still lives: everyone has it."""
+        return lambda: None
+
     def tidy(self, before: float) -> None:
         for key in sorted(self._leftovers):
             found = self._bucket.get(key)
@@ -573,6 +610,10 @@ class ObjectStore:
 
 def _trash(entry: Deleted) -> str:
     return f"trash/{checked(entry.id)}/manifests/{checked_key(entry.key)}"
+
+
+def _protection(pattern: str) -> str:
+    return f"protected/{checked(percent_encode(pattern, safe=''))}"
 
 
 def _is_tombstone(data: bytes) -> bool:
