@@ -426,7 +426,6 @@ class ModelCache:
             in_flight=self.in_flight,
             hold=self.hold,
             every_model=all,
-            is_protected=lambda name: self.protected_by(str(name)) is not None,
             progress=progress,
         )
         begun = time.monotonic()

@@ -45,6 +45,7 @@ from .errors import (
 )
 from .manifest import blob_name, is_blob_name, mentioned_blobs, parse_manifest
 from .names import Name
+from .patterns import matches
 from .stores.base import Blob, Condemned, Deleted, Manifest, Store
 
 __all__ = ["Collector", "Progress", "PruneReport", "Removed"]
@@ -126,7 +127,6 @@ class Collector:
         in_flight: How recent a change means a pull under way, in seconds.
         hold: How long at most pulls hold back what is set aside, in seconds.
         every_model: Whether models older than *age* go too, but for those that are protected.
-        is_protected: Tells whether a model is.
         progress: Called now and then.
     """
 
@@ -139,7 +139,6 @@ class Collector:
         in_flight: float,
         hold: float,
         every_model: bool = False,
-        is_protected: Callable[[Name], bool],
         progress: Progress | None = None,
     ) -> None:
         self._store = store
@@ -152,7 +151,6 @@ class Collector:
         self._recent = now - in_flight
         self._hold = hold
         self._every_model = every_model
-        self._is_protected = is_protected
         self._progress = progress
 
         # The names of the blobs, and whether something needs them; first what is listed, in the end
@@ -263,6 +261,7 @@ class Collector:
         # The trash before and after the manifests: what is deleted or restored meanwhile is in one
         # of them at the right time.
         self._mark_deleted(expired)
+        patterns = list(self._store.protected()) if self._every_model else []
         for key, manifest in self._counted("reading manifests", self._read_all()):
             if manifest is None:
                 continue
@@ -270,7 +269,7 @@ class Collector:
                 self._every_model
                 and manifest.modified <= self._cutoff
                 and _is_model(key)
-                and not self._is_kept(key)
+                and not self._is_kept(key, patterns)
             ):
                 self._old[key] = hash(manifest.data)
                 self._needed_by_old |= mentioned_blobs(manifest.data)
@@ -308,9 +307,10 @@ class Collector:
             while some := [*itertools.islice(keys, _EVERY)]:
                 yield from zip(some, pool.map(self._read, some), strict=True)
 
-    def _is_kept(self, key: str) -> bool:
-        """Tell whether an old model is protected, and if so count it."""
-        if self._is_protected(Name.from_key(key)):
+    def _is_kept(self, key: str, patterns: Iterable[str]) -> bool:
+        """Tell whether an old model is protected by one of *patterns*, and if so count it."""
+        name = Name.from_key(key)
+        if any(matches(name, pattern) for pattern in patterns):
             self._protected.add(key)
         return key in self._protected
 
@@ -367,7 +367,7 @@ class Collector:
         before = self._read(key)
         if before is None or before.modified > self._cutoff or hash(before.data) != self._old[key]:
             return False  # it was pulled anew since it was judged, and is looked at again below
-        if self._is_kept(key):
+        if self._is_kept(key, store.protected()):
             return False  # since just now, and it is looked at again, too
         try:
             entry = store.discard(key, (), self._now)
