@@ -156,7 +156,7 @@ class Collector:
         # The names of the blobs, and whether something needs them; first what is listed, in the end
         # what is known. There may be millions: what is kept of each is little.
         self._listed: dict[str, bool] = {}
-        self._files: set[str] = set()  # those of them that name no blob: unfinished downloads, say
+        self._files: set[str] = set()  # those of them that may grow: unfinished downloads, say
         # Whether blobs have come or gone of late, and whether one of them shows a pull under way.
         self._in_use = False
         self._pull = False
@@ -233,15 +233,13 @@ class Collector:
             self._classify(blob.name)
         self._listed = dict.fromkeys(self._counted("listing blobs", self._store.blobs()), False)
         for name in self._listed:
-            if not is_blob_name(name):
-                self._classify(name)
+            self._classify(name)
 
     def _classify(self, name: str) -> None:
-        canonical = blob_name(name)
-        if canonical is None:
-            self._files.add(name)
-        elif canonical != name:
-            self._other_names[canonical].add(name)
+        if not name.islower():  # nearly all are: a million of them are looked at
+            canonical = blob_name(name)
+            if canonical is not None and canonical != name:
+                self._other_names[canonical].add(name)
 
     def _look_at_expired(self, expired: list[Deleted]) -> dict[Deleted, dict[str, Blob]]:
         """Look at the blobs that the trash holds for what has expired."""
@@ -356,6 +354,8 @@ class Collector:
     def _look_at_unneeded(self) -> Iterator[tuple[str, Blob]]:
         unneeded = [name for name, needed in self._listed.items() if not needed]
         for name in self._counted("looking at blobs", unneeded, len(unneeded)):
+            if not is_blob_name(name):
+                self._files.add(name)
             blob = self._store.blob(name)
             if blob is not None:
                 yield name, blob
@@ -560,17 +560,18 @@ class Collector:
             else:
                 tally.blob(self._reason(blob.name), look)
 
-    def _counted(self, what: str, steps: Iterable[_T], total: int | None = None) -> Iterator[_T]:
-        if self._progress is None:
-            yield from steps
-            return
-        done = 0
-        for step in steps:
-            if done % _EVERY == 0:
-                self._progress(what, done, total)
-            yield step
-            done += 1
-        self._progress(what, done, done if total is None else total)
+    def _counted(self, what: str, steps: Iterable[_T], total: int | None = None) -> Iterable[_T]:
+        return steps if self._progress is None else _count(self._progress, what, steps, total)
+
+
+def _count(progress: Progress, what: str, steps: Iterable[_T], total: int | None) -> Iterator[_T]:
+    done = 0
+    for step in steps:
+        if done % _EVERY == 0:
+            progress(what, done, total)
+        yield step
+        done += 1
+    progress(what, done, done if total is None else total)
 
 
 def _is_model(key: str) -> bool:

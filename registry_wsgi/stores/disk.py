@@ -141,7 +141,8 @@ class DiskStore:
         return 0.0 if status is None else max(status.st_mtime, status.st_ctime)
 
     def blob(self, name: str) -> Blob | None:
-        return _blob(self._present(self._blob(name)))
+        path = self._blob(name)
+        return _blob(path) or _blob(self._present(path))
 
     def open_blob(self, name: str) -> BinaryIO | None:
         path = self._present(self._blob(name))
@@ -272,7 +273,8 @@ class DiskStore:
         return _read(path)
 
     def held_blob(self, entry: Deleted, name: str) -> Blob | None:
-        return _blob(self._present(self._held(entry, name)))
+        path = self._held(entry, name)
+        return _blob(path) or _blob(self._present(path))
 
     def recover_blob(self, entry: Deleted, name: str) -> bool:
         source = self._present(self._held(entry, name))
