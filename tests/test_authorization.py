@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,25 @@ def test_anything_else_is_answered_401(cache: ModelCache, given: str | None) -> 
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"].strip() == "Bearer"
     assert response.json == {"code": "unauthorized", "error": "a token is needed"}
+
+
+@pytest.mark.parametrize("given", ["first", "second", "secone", "x", "", "third"])
+def test_the_time_it_takes_tells_nothing_of_a_token(
+    cache: ModelCache, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    """Whatever is sent is compared with each token, by what takes the same time for all bytes."""
+    compared = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return digest_equal(one, other)
+
+    digest_equal = hmac.compare_digest
+    monkeypatch.setattr("registry_wsgi.authorization.hmac.compare_digest", compare)
+    app = LocalRegistry(None, cache, authorize=bearer_token("first", "second", "third"))
+    environ = {"HTTP_AUTHORIZATION": f"Bearer {given}"}
+    Client(app).delete("/api/delete", json={"model": "smol"}, environ_overrides=environ)
+    assert compared == [(given.encode(), token) for token in (b"first", b"second", b"third")]
     assert [model.name for model in cache.models()] == [NAME]
 
 
