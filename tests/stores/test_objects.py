@@ -357,6 +357,7 @@ def test_whatever_step_is_the_last_nothing_is_lost(
     deleted: bool,
 ) -> None:
     """Killed before any request, or failing there: no half things, and the next run heals it."""
+    require("obstore")
     from registry_wsgi.stores import objects
 
     monkeypatch.setattr(objects, "_AT_WORK", -5)  # who is killed is not at work
