@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,16 @@ def environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     for variable in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", str(home))
+
+
+@pytest.fixture
+def switching(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let threads take turns as often as can be; those that wait for answers do so anyhow."""
+    interval = sys.getswitchinterval()
+    if request.getfixturevalue("kind").store.concurrency == 1:
+        sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
 
 
 @pytest.fixture

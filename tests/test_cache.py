@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import FrozenInstanceError, fields
 from datetime import datetime, timedelta, timezone
@@ -615,15 +614,6 @@ def test_blobs_come_back_before_the_manifest(tree: Tree) -> None:
 # Several at once
 
 
-@pytest.fixture
-def switching() -> Iterator[None]:
-    """Let threads take turns as often as can be."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
-
-
 def restoring(cache: ModelCache, name: str) -> Callable[[], str]:
     """Restore *name*, if another has not done so."""
 
@@ -685,7 +675,8 @@ def test_a_restore_that_another_overtakes_finds_the_model_in_place(tree: Tree) -
 @pytest.mark.usefixtures("switching")
 def test_deletes_with_no_retention_do_not_disturb_each_other(kind: Kind, clock: Clock) -> None:
     """Each of many threads that delete and prune at once gets its answer, and all is gone."""
-    for number in range(24):
+    models = 24 if kind.store.concurrency == 1 else 12  # where each prune takes many requests
+    for number in range(models):
         kind.put(f"{HOST}/library/m{number}/latest", b"weights %d" % (number % 6))
 
     def step(part: int) -> Callable[[], int]:
@@ -693,14 +684,14 @@ def test_deletes_with_no_retention_do_not_disturb_each_other(kind: Kind, clock: 
 
         def delete() -> int:
             deleted = 0
-            for number in range(part, 24, 6):
+            for number in range(part, models, 6):
                 deleted += cache.unlink(f"m{number}")
                 cache.prune(deleted_only=True)
             return deleted
 
         return delete
 
-    assert sum(race(*map(step, range(6)))) == 24
+    assert sum(race(*map(step, range(6)))) == models
     cache = ModelCache(kind.store, retention=0, clock=clock)
     cache.prune(age=0)
     assert state(kind.store) == {"manifests": {}, "blobs": {}, "deleted": {}, "condemned": []}

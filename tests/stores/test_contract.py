@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -29,15 +28,6 @@ ROUNDS = 8
 def store(kind: Kind) -> Store:
     """The store of that kind."""
     return kind.store
-
-
-@pytest.fixture
-def switching() -> Iterator[None]:
-    """Let threads take turns as often as can be."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def discard(store: Store, key: str = KEY, *blobs: str, when: float = WHEN) -> Deleted:
