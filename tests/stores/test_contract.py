@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -792,10 +793,11 @@ def test_a_store_is_claimed_by_one(kind: Kind) -> None:
 @pytest.mark.usefixtures("switching")
 def test_of_several_that_drop_a_pattern_one_does(kind: Kind) -> None:
     """However many drop a pattern at once, one is told that it did."""
+    stores = [kind.another() for _ in range(THREADS)]
     for _ in range(ROUNDS):
-        race(*[lambda: kind.another().protect("smol:latest")] * THREADS)
+        race(*[partial(store.protect, "smol:latest") for store in stores])
         assert list(kind.store.protected()) == ["smol:latest"]
-        won = race(*[lambda: kind.another().unprotect("smol:latest")] * THREADS)
+        won = race(*[partial(store.unprotect, "smol:latest") for store in stores])
         assert won.count(True) == 1
         assert list(kind.store.protected()) == []
 
