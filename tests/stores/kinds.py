@@ -46,10 +46,12 @@ class Kind(ABC):
         store: The store.
         clock: Gives the time of what is stored, where the storage lets us.
         holds: Whether the trash keeps the content of blobs that another program removes.
+        threads: Whether several threads may use the storage at once.
     """
 
     store: Store
     holds: bool
+    threads = True
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -143,6 +145,9 @@ class BucketKind(Kind):
     """A bucket in memory, as obstore has one for tests."""
 
     holds = False
+    # One that lists holds the lock of Python and wants that of the store, one that replaces an
+    # object the other way round: both wait for ever.
+    threads = False
 
     def __init__(self, path: Path, clock: Clock) -> None:
         super().__init__(clock)
@@ -175,6 +180,8 @@ class BucketKind(Kind):
 
 class S3Kind(BucketKind):
     """A bucket behind S3: Ceph's, or whatever the tests are given."""
+
+    threads = True
 
     def _client(self) -> Any:
         return s3.endpoint().client(s3.fresh_prefix())

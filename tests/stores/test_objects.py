@@ -720,7 +720,7 @@ def test_listings_of_many_pages_are_whole(kind: BucketKind) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     names = {f"sha256-{number:04}" for number in range(2_100)}
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(16 if kind.threads else 1) as pool:
         list(pool.map(lambda name: kind.put_blob(name, b"x"), names))
     found = list(kind.store.blobs())
     assert len(found) == 2_100
@@ -767,7 +767,7 @@ def test_the_cost_of_a_delete_does_not_grow(
         assert ModelCache(store).unlink(f"h/n/m{number}:t")
         counts.append(len(seam.requests))
     assert counts[0] <= 25
-    assert {*counts[1:]} == {8}
+    assert {*counts[1:]} == {9}
 
 
 def test_a_restore_never_takes_a_model_for_its_own(bucket: BucketKind) -> None:
