@@ -352,8 +352,9 @@ class Collector:
         self._pardons += (Condemned(*run, name) for run in self._aside.pop(name))
 
     def _look_at_unneeded(self) -> Iterator[tuple[str, Blob]]:
-        unneeded = [name for name, needed in self._listed.items() if not needed]
-        for name in self._counted("looking at blobs", unneeded, len(unneeded)):
+        unneeded = (name for name, needed in self._listed.items() if not needed)
+        total = len(self._listed) - sum(self._listed.values())
+        for name in self._counted("looking at blobs", unneeded, total):
             if not is_blob_name(name):
                 self._files.add(name)
             blob = self._store.blob(name)

@@ -103,14 +103,16 @@ class LocalRegistry:
                 self._endpoints[path] = {**self._endpoints.get(path, {}), **methods}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        methods = self._endpoints.get(environ.get("PATH_INFO", ""))
-        if methods is None and self.app is not None:
+        # Apart from what follows, whose closures would cost each request that passes.
+        if environ.get("PATH_INFO") not in self._endpoints and self.app is not None:
             return self.app(environ, start_response)
+        return self._respond(environ, start_response)
 
+    def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         error: str | None = None
         cause: BaseException | None = None
         try:
-            response = self._answer(environ, methods)
+            response = self._answer(environ)
         except HTTPException as problem:
             error = problem.description
             response = error_response(problem, environ)
@@ -126,7 +128,8 @@ class LocalRegistry:
             self._note(environ, response.status_code, error, cause)
         return answer
 
-    def _answer(self, environ: WSGIEnvironment, methods: Mapping[str, Endpoint] | None) -> Response:
+    def _answer(self, environ: WSGIEnvironment) -> Response:
+        methods = self._endpoints.get(environ.get("PATH_INFO", ""))
         if methods is None:
             raise NotFound("not found")
         endpoint = methods.get(environ["REQUEST_METHOD"])
