@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -31,7 +31,7 @@ from .manifest import mentioned_blobs, parse_manifest
 from .names import Name
 from .observer import Observer, tell
 from .patterns import matches, normalize
-from .stores.base import Blob, Deleted, Store
+from .stores.base import Blob, Deleted, Read, Store
 from .verifier import Verifier, VerifyReport
 
 __all__ = ["Cache", "DeletedModel", "Model", "ModelCache", "PruneReport", "Usage"]
@@ -317,28 +317,32 @@ class ModelCache:
         Raises:
             StoreError: The storage failed.
         """
-        found = []
-        for entry, name in self._deleted():
+        trash = []
+        for entry, name, found in self._trash():
             blobs: dict[str, int | None] | None = {}
             try:
-                blobs = self._deleted_blobs(entry)
+                blobs = _deleted_blobs(entry, found)
                 readable = True
             except InvalidManifestError as error:
                 _log.warning("%s", error)
                 readable = False
             if blobs is not None:
-                missing = self._missing(entry, blobs)[1]
-                found.append(
-                    DeletedModel(
-                        str(name),
-                        _total(blobs.values()),
-                        moment(entry.when),
-                        moment(entry.when + self.retention),
-                        readable and not missing,
-                        missing,
-                    )
+                trash.append((entry, name, blobs, readable))
+        looks = dict(self.store.look({blob for _, _, blobs, _ in trash for blob in blobs}))
+        models = []
+        for entry, name, blobs, readable in trash:
+            _, missing = self._missing(entry, blobs, looks)
+            models.append(
+                DeletedModel(
+                    str(name),
+                    _total(blobs.values()),
+                    moment(entry.when),
+                    moment(entry.when + self.retention),
+                    readable and not missing,
+                    missing,
                 )
-        return found
+            )
+        return models
 
     def restore(self, name: str) -> str:
         """
@@ -360,9 +364,12 @@ class ModelCache:
         """
         wanted = Name.parse(name)
         unreadable = None
-        for entry, found in self._deleted(wanted):
+        for entry in reversed(self.store.deleted()):
+            found = _name(entry)
+            if found is None or found.key.lower() != wanted.key.lower():
+                continue
             try:
-                blobs = self._deleted_blobs(entry)
+                blobs = _deleted_blobs(entry, self.store.read_deleted(entry))
             except InvalidManifestError as error:
                 unreadable = error
                 continue
@@ -374,7 +381,7 @@ class ModelCache:
         place = self.store.find(name)
         if place is not None and place != entry.key:  # the same name in another case
             raise ModelExistsError(Name.from_key(place))
-        held, missing = self._missing(entry, blobs)
+        held, missing = self._missing(entry, blobs, dict(self.store.look(blobs)))
         if missing:
             raise ModelIncompleteError(name, missing)
         if place is None and not all(self.store.recover_blob(entry, blob) for blob in held):
@@ -479,44 +486,51 @@ class ModelCache:
         ).run()
 
     def _models(self) -> Iterator[tuple[Name, float, dict[str, int | None]]]:
-        for key in self.store.manifests():
+        for key, found in self.store.read_all():
             try:
                 name = Name.from_key(key)
-                manifest = self.store.read(key)
-                if manifest is not None:
-                    yield name, manifest.modified, parse_manifest(manifest.data)
+                if isinstance(found, StoreError):
+                    raise found
+                if found is not None:
+                    yield name, found.modified, parse_manifest(found.data)
             except (InvalidNameError, StoreError) as error:
                 _log.warning("manifests/%s: %s", escape(key), error)
 
-    def _deleted(self, wanted: Name | None = None) -> Iterator[tuple[Deleted, Name]]:
-        for entry in reversed(self.store.deleted()):
-            try:
-                name = Name.from_key(entry.key)
-            except InvalidNameError:
-                continue
-            if wanted is None or name.key.lower() == wanted.key.lower():
-                yield entry, name
-
-    def _deleted_blobs(self, entry: Deleted) -> dict[str, int | None] | None:
-        manifest = self.store.read_deleted(entry)
-        try:
-            return None if manifest is None else parse_manifest(manifest.data)
-        except InvalidManifestError as error:
-            raise InvalidManifestError(f"{entry.id}/{entry.key}: {error}") from error
+    def _trash(self) -> list[tuple[Deleted, Name, Read]]:
+        """Read the manifests in the trash, the latest first."""
+        found = dict(self.store.read_all_deleted())
+        entries = ((entry, _name(entry)) for entry in sorted(found, reverse=True))
+        return [(entry, name, found[entry]) for entry, name in entries if name]
 
     def _missing(
-        self, entry: Deleted, blobs: dict[str, int | None]
+        self, entry: Deleted, blobs: dict[str, int | None], looks: Mapping[str, Blob]
     ) -> tuple[list[str], tuple[str, ...]]:
         """Tell which blobs only the trash still has, and the digests of those that are gone."""
         held, missing = [], []
         for name, size in blobs.items():
-            if _is_whole(self.store.blob(name), size):
+            if _is_whole(looks.get(name), size):
                 continue
             if _is_whole(self.store.held_blob(entry, name), size):
                 held.append(name)
             else:
                 missing.append(name.replace("-", ":"))
         return held, tuple(missing)
+
+
+def _name(entry: Deleted) -> Name | None:
+    try:
+        return Name.from_key(entry.key)
+    except InvalidNameError:
+        return None
+
+
+def _deleted_blobs(entry: Deleted, found: Read) -> dict[str, int | None] | None:
+    try:
+        if isinstance(found, StoreError):
+            raise found
+        return None if found is None else parse_manifest(found.data)
+    except InvalidManifestError as error:
+        raise InvalidManifestError(f"{entry.id}/{entry.key}: {error}") from error
 
 
 def _is_whole(blob: Blob | None, size: int | None) -> bool:

@@ -26,7 +26,7 @@ import itertools
 import logging
 import math
 from array import array
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ from .errors import (
 from .manifest import blob_name, is_blob_name, mentioned_blobs, parse_manifest
 from .names import Name
 from .patterns import matches
-from .stores.base import Blob, Condemned, Deleted, Manifest, Store
+from .stores.base import Blob, Condemned, Deleted, Manifest, Read, Store
 
 __all__ = ["Collector", "Progress", "PruneReport", "Removed"]
 
@@ -163,6 +163,7 @@ class Collector:
         # Names that mean the same blob as another: upper-case digits.
         self._other_names: defaultdict[str, set[str]] = defaultdict(set)
         self._aside: dict[str, tuple[_Run, ...]] = {}  # what earlier runs have set aside
+        self._trash: set[Deleted] = set()  # what is deleted and was read: it never changes
         self._pardons: list[Condemned] = []
         self._known: set[int] = set()  # the manifests that were read, each with its version
         self._old: dict[str, int] = {}  # with every_model: which manifests go, with their content
@@ -246,10 +247,11 @@ class Collector:
         held = {}
         for entry in expired:
             try:
-                names = self._mentioned(entry)
+                manifest = self._store.read_deleted(entry)
             except StoreError as error:
                 _log.warning("removed all the same: %s", error)
-                names = set()
+                manifest = None
+            names = mentioned_blobs(manifest.data) if manifest else set()
             self._needed_by_expired |= names
             looks = {name: self._store.held_blob(entry, name) for name in names}
             held[entry] = {name: blob for name, blob in looks.items() if blob is not None}
@@ -278,32 +280,18 @@ class Collector:
         self._mark_deleted(expired)
 
     def _mark_deleted(self, gone: Iterable[Deleted]) -> None:
-        ids = {entry.id for entry in gone}
-        for entry in self._store.deleted():
-            if entry.id not in ids:
-                self._need(self._mentioned(entry))
-
-    def _mentioned(self, entry: Deleted) -> set[str]:
-        try:
-            manifest = self._store.read_deleted(entry)
-        except InvalidManifestError as error:
-            # It was deleted because of that, say. No one restores it.
-            _log.warning("%s", error)
-            return set()
-        return mentioned_blobs(manifest.data) if manifest else set()
+        for entry, found in self._store.read_all_deleted(self._trash.union(gone)):
+            self._trash.add(entry)
+            if isinstance(found, InvalidManifestError):
+                # It was deleted because of that, say. No one restores it.
+                _log.warning("%s", found)
+            elif isinstance(found, StoreError):
+                raise found
+            elif found is not None:
+                self._need(mentioned_blobs(found.data))
 
     def _read_all(self) -> Iterator[tuple[str, Manifest | None]]:
-        keys = self._store.manifests()
-        if self._store.concurrency == 1:
-            for key in keys:
-                yield key, self._read(key)
-            return
-        # Not above: most stores need no threads.
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-        with ThreadPoolExecutor(self._store.concurrency) as pool:
-            while some := [*itertools.islice(keys, _EVERY)]:
-                yield from zip(some, pool.map(self._read, some), strict=True)
+        return ((key, self._readable(key, found)) for key, found in self._store.read_all())
 
     def _is_kept(self, key: str, patterns: Iterable[str]) -> bool:
         """Tell whether an old model is protected by one of *patterns*, and if so count it."""
@@ -314,13 +302,19 @@ class Collector:
 
     def _read(self, key: str) -> Manifest | None:
         try:
-            manifest = self._store.read(key)
+            return self._readable(key, self._store.read(key))
         except InvalidManifestError as error:
-            self._object(key, error)
+            return self._readable(key, error)
+
+    def _readable(self, key: str, found: Read) -> Manifest | None:
+        if isinstance(found, InvalidManifestError):
+            self._object(key, found)
             return None
-        if manifest is None:
+        if isinstance(found, StoreError):
+            raise found
+        if found is None:
             _log.warning("manifests/%s: not a file, or gone: skipped", escape(key))
-        return manifest
+        return found
 
     def _mark_manifest(self, key: str, manifest: Manifest) -> None:
         try:
@@ -352,14 +346,9 @@ class Collector:
         self._pardons += (Condemned(*run, name) for run in self._aside.pop(name))
 
     def _look_at_unneeded(self) -> Iterator[tuple[str, Blob]]:
-        unneeded = (name for name, needed in self._listed.items() if not needed)
-        total = len(self._listed) - sum(self._listed.values())
-        for name in self._counted("looking at blobs", unneeded, total):
-            if not is_blob_name(name):
-                self._files.add(name)
-            blob = self._store.blob(name)
-            if blob is not None:
-                yield name, blob
+        unneeded = [name for name, needed in self._listed.items() if not needed]
+        self._files.update(name for name in unneeded if not is_blob_name(name))
+        return self._store.look(self._counted("looking at blobs", unneeded, len(unneeded)))
 
     # Phase 2
 
@@ -419,14 +408,11 @@ class Collector:
         for blob, _ in doomed:
             if blob.id and self._listed[blob.name]:
                 self._put_back(blob)
-        steps = itertools.chain(earlier, doomed)
-        for blob, plan in self._counted("removing blobs", steps, len(earlier) + len(doomed)):
-            if self._listed.get(blob.name):
-                continue
-            if blob.id:
-                self._purge(tally, blob, plan)
-            elif no_room:
-                self._remove(tally, blob.name, plan)
+        self._purge(tally, earlier, doomed)
+        if no_room:
+            for blob, plan in doomed:
+                if not blob.id and not self._listed[blob.name]:
+                    self._remove(tally, blob.name, plan)
 
     def _condemn(self, doomed: _Suspects) -> bool:
         """Set *doomed* aside, and tell whether there was no room for some."""
@@ -452,7 +438,7 @@ class Collector:
             # Another has come in its place meanwhile. Unless that is not whole (yet), it will do.
             ours, theirs = store.condemned_blob(blob), store.blob(blob.name)
             if ours is not None and theirs is not None and theirs.size >= ours.size:
-                store.purge(blob)
+                deque(store.purge([(blob, math.inf)]), maxlen=0)
 
     def _mark_again(self) -> None:
         store = self._store
@@ -478,16 +464,32 @@ class Collector:
                     self._pull = True
                     return
 
-    def _purge(self, tally: _Tally, blob: Condemned, plan: Blob) -> None:
-        look = self._store.condemned_blob(blob)
-        if look is None:
-            return
-        if look.written > plan.written:
-            self._put_back(blob)  # touched meanwhile: somebody means to use it
-        elif self._is_held(blob.when):
-            tally.hold(blob.when, look)
-        elif self._store.purge(blob):
-            tally.blob(self._reason(blob.name), plan)
+    def _purge(self, tally: _Tally, *suspects: _Suspects) -> None:
+        """Remove what is set aside and still not needed, unless it is held."""
+        plans: dict[Condemned, Blob] = {}  # of those that the store is at
+
+        def waiting(
+            steps: Iterable[tuple[Condemned, Blob]], *, held: bool
+        ) -> Iterator[tuple[Condemned, float]]:
+            for blob, plan in steps:
+                if blob.id and not self._listed.get(blob.name) and self._is_held(blob.when) == held:
+                    plans[blob] = plan
+                    yield blob, plan.written
+
+        total = sum(map(len, suspects))
+        steps = self._counted("removing blobs", itertools.chain(*suspects), total)
+        for blob, gone in self._store.purge(waiting(steps, held=False)):
+            plan = plans.pop(blob)
+            if gone:
+                tally.blob(self._reason(blob.name), plan)
+            else:
+                self._put_back(blob)  # touched meanwhile: somebody means to use it
+        rest = (blob for blob, _ in waiting(itertools.chain(*suspects), held=True))
+        for blob, look in self._store.look_aside(rest):
+            if look.written > plans.pop(blob).written:
+                self._put_back(blob)
+            else:
+                tally.hold(blob.when, look)
 
     def _remove(self, tally: _Tally, name: str, plan: Blob) -> None:
         """Remove a blob that there was no room to set aside."""
@@ -522,11 +524,11 @@ class Collector:
     def _look_aside(self) -> _Suspects:
         """Look at what earlier runs have left aside and nothing needs."""
         suspects = _Suspects()
-        for name, runs in self._aside.items():
-            for run in runs:
-                look = self._store.condemned_blob(Condemned(*run, name))
-                if look is not None:
-                    suspects.add(name, run, look)
+        aside = (Condemned(*run, name) for name, runs in self._aside.items() for run in runs)
+        shared: dict[_Run, _Run] = {}
+        for blob, look in self._store.look_aside(aside):
+            run = blob.when, blob.id
+            suspects.add(blob.name, shared.setdefault(run, run), look)
         return suspects
 
     def _reason(self, name: str) -> str:

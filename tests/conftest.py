@@ -38,7 +38,7 @@ def switching(request: pytest.FixtureRequest) -> Iterator[None]:
     if not kind.threads:
         pytest.skip("this store is for one thread at a time")
     interval = sys.getswitchinterval()
-    if kind.store.concurrency == 1:
+    if not kind.remote:
         sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(interval)

@@ -13,17 +13,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 #: What may go wrong with a request. It is not passed on: ``500`` and ``503`` are answered; ``drop``
-#: closes the connection, ``hang`` waits before that, and ``deny`` says of the keys of a bulk
-#: delete that they may not be removed. It is passed on: ``lose`` gives no answer,
+#: closes the connection, ``hang`` waits before that, and ``deny`` says of the first key of
+#: a bulk delete that it may not be removed. It is passed on: ``lose`` gives no answer,
 #: ``cut`` gives half of it.
 Fault = str
 
 #: Says what goes wrong with a request, by its method and its path with the query; None: nothing.
 Plan = Callable[[str, str], Fault | None]
 
-_DENIED = (
-    b"<DeleteResult><Error>%b<Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>"
-)
+_DENIED = b"<DeleteResult><Error>%b<Code>AccessDenied</Code><Message>no</Message></Error>%b</DeleteResult>"
 
 
 @dataclass
@@ -74,8 +72,9 @@ def proxied(endpoint: str, hang: float = 3) -> Iterator[Proxy]:
                 self.answer(int(fault), [("Content-Type", "application/xml")], error)
                 return
             if fault == "deny":
-                [key] = re.findall(rb"<Key>.*?</Key>", body)
-                self.answer(200, [("Content-Type", "application/xml")], _DENIED % key)
+                key, *others = re.findall(rb"<Key>.*?</Key>", body)
+                rest = b"".join(b"<Deleted>%b</Deleted>" % other for other in others)
+                self.answer(200, [("Content-Type", "application/xml")], _DENIED % (key, rest))
                 return
             connection = http.client.HTTPConnection(target, timeout=30)
             connection.request(self.command, self.path, body, dict(self.headers))

@@ -675,7 +675,7 @@ def test_a_restore_that_another_overtakes_finds_the_model_in_place(tree: Tree) -
 @pytest.mark.usefixtures("switching")
 def test_deletes_with_no_retention_do_not_disturb_each_other(kind: Kind, clock: Clock) -> None:
     """Each of many threads that delete and prune at once gets its answer, and all is gone."""
-    models = 24 if kind.store.concurrency == 1 else 12  # where each prune takes many requests
+    models = 12 if kind.remote else 24  # where each prune takes many requests
     for number in range(models):
         kind.put(f"{HOST}/library/m{number}/latest", b"weights %d" % (number % 6))
 

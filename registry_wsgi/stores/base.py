@@ -17,13 +17,14 @@ storage fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from ..errors import StoreError
 from ..names import Name
 
-__all__ = ["Blob", "Condemned", "Deleted", "Manifest", "Store"]
+__all__ = ["Blob", "Condemned", "Deleted", "Manifest", "Read", "Store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ class Manifest:
     data: bytes
     modified: float
     version: Hashable | None
+
+
+#: What reading one of many manifests came to: None if it is gone, and the error if that failed.
+Read = Manifest | StoreError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +109,13 @@ class Store(Protocol):
         sets_aside: Whether a blob that is set aside is out of the reach of other programs. Where
             nothing can be renamed it stays in its place, and is only marked: then whoever looks for
             it still finds it.
-        concurrency: How many requests at once make sense. (The methods may be called from any
-            number of threads; this is about speed.)
+
+    What there may be many of is asked for all at once: then a store that answers slowly can ask for
+    several at a time. None of these methods does more for one of them than its twin for a single
+    one, and each may come to nothing for some while others are done.
     """
 
     sets_aside: bool
-    concurrency: int
 
     def find(self, name: Name) -> str | None:
         """
@@ -123,7 +129,15 @@ class Store(Protocol):
         """List the keys of all files that stand where a manifest would, in no order."""
 
     def read(self, key: str) -> Manifest | None:
-        """Read the manifest at *key*; None if it is gone."""
+        """
+        Read the manifest at *key*; None if it is gone.
+
+        Raises:
+            InvalidManifestError: It is too large to be one, say.
+        """
+
+    def read_all(self) -> Iterator[tuple[str, Read]]:
+        """List the keys as `manifests` does, and read each as `read` does."""
 
     def version(self, key: str) -> Hashable | None:
         """
@@ -150,6 +164,9 @@ class Store(Protocol):
     def blob(self, name: str) -> Blob | None:
         """Look at the blob *name*; None if there is none."""
 
+    def look(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+        """Look at many blobs, in no order; those that are gone are left out."""
+
     def open_blob(self, name: str) -> BinaryIO | None:
         """Open the blob *name* for reading; None if there is none."""
 
@@ -158,7 +175,7 @@ class Store(Protocol):
 
     def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
         """
-        Set the blobs *names* aside, one by one as the result is asked for.
+        Set the blobs *names* aside, one or some at a time as the result is asked for.
 
         A blob that is set aside is not listed any more, nor found by its name (unless the store
         only marks it), but can be put back unchanged. Those that are gone are left out. The others
@@ -179,6 +196,9 @@ class Store(Protocol):
     def condemned_blob(self, blob: Condemned) -> Blob | None:
         """Look at a blob that is set aside; None if it is gone from there."""
 
+    def look_aside(self, blobs: Iterable[Condemned]) -> Iterator[tuple[Condemned, Blob]]:
+        """Look at many that are set aside, in no order; those that are gone are left out."""
+
     def pardon(self, blob: Condemned) -> bool:
         """
         Put a blob that is set aside back in its place, as if just written.
@@ -188,8 +208,17 @@ class Store(Protocol):
             marks blobs, that one loses the mark), or if it is gone.
         """
 
-    def purge(self, blob: Condemned) -> bool:
-        """Remove a blob that is set aside for good; False if it was gone already."""
+    def purge(self, blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
+        """
+        Remove blobs that are set aside for good, one or some at a time as the result is asked for.
+
+        Args:
+            blobs: Each with the moment up to which it may have been written: one that was written
+                later is left where it is.
+
+        Returns:
+            Each, in no order, and whether it was removed or left; those gone are left out.
+        """
 
     def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
         """
@@ -210,7 +239,15 @@ class Store(Protocol):
         """List the trash, oldest first; with *before*, only what was deleted then or earlier."""
 
     def read_deleted(self, entry: Deleted) -> Manifest | None:
-        """Read a manifest in the trash; None if it is gone from there."""
+        """
+        Read a manifest in the trash; None if it is gone from there.
+
+        Raises:
+            InvalidManifestError: It is too large to be one, say.
+        """
+
+    def read_all_deleted(self, known: Container[Deleted] = ()) -> Iterator[tuple[Deleted, Read]]:
+        """List the trash as `deleted` does, but for those *known*, and read each."""
 
     def held_blob(self, entry: Deleted, name: str) -> Blob | None:
         """Look at the blob *name* that the trash holds for *entry*; None if it holds none."""

@@ -15,13 +15,14 @@ Here are the ways of object stores, kept out of the store itself:
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from ..errors import StoreError, escape
 from .layout import MANIFEST_SIZE
@@ -39,9 +40,11 @@ except ModuleNotFoundError as error:
         "object stores need the package obstore: pip install 'registry-wsgi[s3]'", name=error.name
     ) from error
 
-__all__ = ["Bucket", "Content", "Meta", "TooLargeError", "connect"]
+__all__ = ["Bucket", "Content", "Meta", "TooLargeError", "batches", "connect"]
 
-_PAGE = 1_000  # what object stores list in one request
+_T = TypeVar("_T")
+
+_PAGE = 1_000  # what object stores list, or delete, in one request
 _CHUNK = 1 << 20
 
 # The attribute of an object that has the token of its write. (Azure takes only letters and digits.)
@@ -209,9 +212,9 @@ class Bucket:
                 return None
         return cast("BinaryIO", _Stream(self, key, iter(chunks)))
 
-    def objects(self, folder: str) -> Iterator[Meta]:
-        """List all objects below *folder*, page by page, in no order."""
-        pages = iter(obstore.list(self._storage, folder, chunk_size=_PAGE))
+    def objects(self, folder: str, after: str | None = None) -> Iterator[Meta]:
+        """List all objects below *folder* (with keys *after* that), page by page, in no order."""
+        pages = iter(obstore.list(self._storage, folder, offset=after, chunk_size=_PAGE))
         while True:
             with self._reported(f"{folder}/"):
                 page = next(pages, None)
@@ -259,13 +262,20 @@ class Bucket:
         with self._reported(target):
             obstore.copy(self._storage, source, target)
 
-    def delete(self, key: str) -> None:
-        """Remove the object at *key*, whatever it is; if it is gone, that is no matter."""
-        with self._reported(key):
-            try:
-                obstore.delete(self.deleting, key)
-            except FileNotFoundError as error:
-                _check_absent(error)
+    def delete(self, *keys: str) -> None:
+        """
+        Remove the objects at *keys*, whatever they are; if one is gone, that is no matter.
+
+        Many go with one request, where the store has one for that. If it fails for some of them,
+        others may be gone.
+        """
+        for some in batches(keys):
+            more = len(some) - 1
+            with self._reported(some[0], f" (or another of {more} with it)" if more else ""):
+                try:
+                    obstore.delete(self.deleting, some if more else some[0])
+                except FileNotFoundError as error:
+                    _check_absent(error)
 
     def _write(self, key: str, data: bytes, mode: Any) -> str | None:
         _check_process()
@@ -303,15 +313,15 @@ class Bucket:
                 return None
 
     @contextmanager
-    def _reported(self, key: str) -> Iterator[None]:
+    def _reported(self, key: str, more: str = "") -> Iterator[None]:
         _check_process()
         try:
             yield
         except (BaseError, OSError, ValueError) as error:
-            raise self._error(key, error) from None
+            raise self._error(key, error, more) from None
 
-    def _error(self, key: str, error: Exception) -> StoreError:
-        return StoreError(f"{self.name}/{escape(key)}: {_reason(error)}")
+    def _error(self, key: str, error: Exception, more: str = "") -> StoreError:
+        return StoreError(f"{self.name}/{escape(key)}{more}: {_reason(error)}")
 
 
 class _Stream(io.RawIOBase):
@@ -337,6 +347,13 @@ class _Stream(io.RawIOBase):
         buffer[:size] = self._rest[:size]
         self._rest = self._rest[size:]
         return size
+
+
+def batches(items: Iterable[_T]) -> Iterator[list[_T]]:
+    """Split *items* into lists of as many as go into one request."""
+    rest = iter(items)
+    while some := [*itertools.islice(rest, _PAGE)]:
+        yield some
 
 
 def _meta(key: str, meta: ObjectMeta) -> Meta:

@@ -34,7 +34,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 from urllib.parse import quote as percent_encode
@@ -42,8 +42,8 @@ from urllib.parse import unquote as percent_decode
 
 from ..errors import InvalidManifestError, ModelExistsError, NoRoomError, StoreError, quote
 from ..names import Name
-from .base import Blob, Condemned, Deleted, Manifest
-from .layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time, stamp_after
+from .base import Blob, Condemned, Deleted, Manifest, Read
+from .layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time, stamp_after, tried
 
 __all__ = ["DiskStore"]
 
@@ -81,7 +81,6 @@ class DiskStore:
     """
 
     sets_aside = True
-    concurrency = 1
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(root)
@@ -111,6 +110,9 @@ class DiskStore:
 
     def read(self, key: str) -> Manifest | None:
         return _read(self._manifest(key))
+
+    def read_all(self) -> Iterator[tuple[str, Read]]:
+        return ((key, tried(self.read, key)) for key in self.manifests())
 
     def version(self, key: str) -> Hashable | None:
         path = self._manifest(key)
@@ -143,6 +145,9 @@ class DiskStore:
     def blob(self, name: str) -> Blob | None:
         path = self._blob(name)
         return _blob(path) or _blob(self._present(path))
+
+    def look(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+        return ((name, blob) for name in names if (blob := self.blob(name)))
 
     def open_blob(self, name: str) -> BinaryIO | None:
         path = self._present(self._blob(name))
@@ -193,6 +198,9 @@ class DiskStore:
     def condemned_blob(self, blob: Condemned) -> Blob | None:
         return _blob(self._aside(blob), links=True)
 
+    def look_aside(self, blobs: Iterable[Condemned]) -> Iterator[tuple[Condemned, Blob]]:
+        return ((blob, look) for blob in blobs if (look := self.condemned_blob(blob)))
+
     def pardon(self, blob: Condemned) -> bool:
         source, target = self._aside(blob), self._blob(blob.name)
         self._check_inside(target)
@@ -222,10 +230,16 @@ class DiskStore:
             _unlink(source)
             return True
 
-    def purge(self, blob: Condemned) -> bool:
-        path = self._aside(blob)
-        with _Reported(path):
-            return _unlink(path)
+    def purge(self, blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
+        for blob, until in blobs:
+            look = self.condemned_blob(blob)
+            if look is None:
+                continue
+            path = self._aside(blob)
+            with _Reported(path):
+                gone = look.written <= until and _unlink(path)
+            if gone or look.written > until:
+                yield blob, gone
 
     # Trash
 
@@ -271,6 +285,10 @@ class DiskStore:
             place = os.path.dirname(self._manifest(entry.key))
             path = os.path.normpath(os.path.join(place, os.readlink(path)))
         return _read(path)
+
+    def read_all_deleted(self, known: Container[Deleted] = ()) -> Iterator[tuple[Deleted, Read]]:
+        entries = (entry for entry in self.deleted() if entry not in known)
+        return ((entry, tried(self.read_deleted, entry)) for entry in entries)
 
     def held_blob(self, entry: Deleted, name: str) -> Blob | None:
         path = self._held(entry, name)

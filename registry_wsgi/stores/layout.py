@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from datetime import datetime, timezone
+from typing import TypeVar
 
 from ..durations import to_micros
 from ..errors import StoreError
+from .base import Manifest, Read
 
-__all__ = ["MANIFEST_SIZE", "checked", "checked_key", "entry_id", "entry_time", "stamp_after"]
+__all__ = [
+    "MANIFEST_SIZE",
+    "checked",
+    "checked_key",
+    "entry_id",
+    "entry_time",
+    "stamp_after",
+    "tried",
+]
+
+_T = TypeVar("_T")
 
 #: Manifests are a few kilobytes. What is larger than this is something else, and is not read.
 MANIFEST_SIZE = 16 << 20
@@ -47,6 +60,14 @@ def checked_key(key: str) -> str:
     if len(parts) != 4:
         raise StoreError(f"{key!r:.700}: not the key of a manifest")
     return "/".join(map(checked, parts))
+
+
+def tried(read: Callable[[_T], Manifest | None], what: _T) -> Read:
+    """Read one of many manifests: what fails for one does not end the reading."""
+    try:
+        return read(what)
+    except StoreError as error:
+        return error
 
 
 def entry_id(when: float) -> str:

@@ -10,13 +10,13 @@ import io
 import itertools
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from ..errors import ModelExistsError
 from ..names import Name
-from .base import Blob, Condemned, Deleted, Manifest
+from .base import Blob, Condemned, Deleted, Manifest, Read
 
 __all__ = ["MemoryStore"]
 
@@ -30,7 +30,6 @@ class MemoryStore:
     """
 
     sets_aside = True
-    concurrency = 1
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -84,6 +83,9 @@ class MemoryStore:
         with self._lock:
             return self._manifests.get(key)
 
+    def read_all(self) -> Iterator[tuple[str, Read]]:
+        return ((key, self.read(key)) for key in self.manifests())
+
     def version(self, key: str) -> Hashable | None:
         with self._lock:
             return self._manifests[key].version if key in self._manifests else None
@@ -103,6 +105,9 @@ class MemoryStore:
     def blob(self, name: str) -> Blob | None:
         with self._lock:
             return self._look(self._blobs.get(name))
+
+    def look(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+        return ((name, blob) for name in names if (blob := self.blob(name)))
 
     def open_blob(self, name: str) -> BinaryIO | None:
         with self._lock:
@@ -133,6 +138,9 @@ class MemoryStore:
         with self._lock:
             return self._look(self._condemned.get(blob))
 
+    def look_aside(self, blobs: Iterable[Condemned]) -> Iterator[tuple[Condemned, Blob]]:
+        return ((blob, look) for blob in blobs if (look := self.condemned_blob(blob)))
+
     def pardon(self, blob: Condemned) -> bool:
         with self._lock:
             if blob not in self._condemned or blob.name in self._blobs:
@@ -141,9 +149,16 @@ class MemoryStore:
             content.changed = self._blobs_changed = self._clock()
             return True
 
-    def purge(self, blob: Condemned) -> bool:
-        with self._lock:
-            return self._condemned.pop(blob, None) is not None
+    def purge(self, blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
+        for blob, until in blobs:
+            with self._lock:
+                content = self._condemned.get(blob)
+                if content is None:
+                    continue
+                gone = content.changed <= until
+                if gone:
+                    del self._condemned[blob]
+            yield blob, gone
 
     def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
         with self._lock:
@@ -162,6 +177,10 @@ class MemoryStore:
     def read_deleted(self, entry: Deleted) -> Manifest | None:
         with self._lock:
             return self._trash[entry][0] if entry in self._trash else None
+
+    def read_all_deleted(self, known: Container[Deleted] = ()) -> Iterator[tuple[Deleted, Read]]:
+        entries = (entry for entry in self.deleted() if entry not in known)
+        return ((entry, self.read_deleted(entry)) for entry in entries)
 
     def held_blob(self, entry: Deleted, name: str) -> Blob | None:
         with self._lock:

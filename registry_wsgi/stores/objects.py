@@ -35,23 +35,32 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote as percent_encode
 from urllib.parse import unquote as percent_decode
 
 from ..durations import moment
 from ..errors import InvalidManifestError, ModelExistsError, StoreError, quote
 from ..names import Name
-from .base import Blob, Condemned, Deleted, Manifest
-from .bucket import Bucket, Content, Meta, TooLargeError, connect
-from .layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time
+from .base import Blob, Condemned, Deleted, Manifest, Read
+from .bucket import Bucket, Content, Meta, TooLargeError, batches, connect
+from .layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time, tried
 
 __all__ = ["ObjectStore"]
 
 _log = logging.getLogger("registry_wsgi")
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+
+# How many requests are under way at once, where there are many.
+_THREADS = 16
+
+# Up to how many objects are looked at one by one; of more, the listing is read.
+_FEW = 50
 
 # What a tombstone is told by; with the random bytes that follow it has a size of its own, so that
 # others are told from it without being read.
@@ -100,7 +109,6 @@ class ObjectStore:
     """
 
     sets_aside = False
-    concurrency = 16
 
     def __init__(self, storage: Any, *, name: str | None = None) -> None:
         self._bucket = Bucket(storage, name or str(storage))
@@ -151,6 +159,9 @@ class ObjectStore:
     def read(self, key: str) -> Manifest | None:
         return self._read(f"manifests/{checked_key(key)}")
 
+    def read_all(self) -> Iterator[tuple[str, Read]]:
+        return self._at_once(lambda key: (key, tried(self.read, key)), self.manifests())
+
     def version(self, key: str) -> Hashable | None:
         meta = self._head(f"manifests/{checked_key(key)}")
         return None if meta is None else _version(meta)
@@ -186,6 +197,11 @@ class ObjectStore:
         meta = self._present(name)
         return None if meta is None else _look(meta)
 
+    def look(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+        for some in batches(names):
+            for name, meta in self._presents(some).items():
+                yield name, _look(meta)
+
     def open_blob(self, name: str) -> BinaryIO | None:
         meta = self._present(name)
         return None if meta is None else self._bucket.open(meta.key)
@@ -195,7 +211,7 @@ class ObjectStore:
         if aside is None:  # another has marked it
             marker = self._marker(name)
             aside = marker.blob if marker else None
-        return aside is not None and self.purge(aside)
+        return aside is not None and any(gone for _, gone in self.purge([(aside, math.inf)]))
 
     # What is set aside
 
@@ -203,31 +219,35 @@ class ObjectStore:
         self._probe()
         run = entry_id(when)
         moment_of_run = entry_time(run) or when
-        for name in names:
-            meta = self._bucket.head(f"blobs/{checked(name)}")
-            if meta is None:
-                continue
-            marker = {"id": run, "means": _means(meta)}
-            if self._bucket.create(f"condemned/{name}", json.dumps(marker).encode()):
-                yield Condemned(moment_of_run, run, name)
+        for some in batches(names):
+            metas = self._heads(some)
+
+            def mark(name: str, metas: dict[str, Meta] = metas) -> str | None:
+                marker = {"id": run, "means": _means(metas[name])}
+                return self._bucket.create(f"condemned/{name}", json.dumps(marker).encode())
+
+            there = [name for name in some if name in metas]
+            for name, token in zip(there, self._at_once(mark, there), strict=True):
+                if token is not None:
+                    yield Condemned(moment_of_run, run, name)
 
     def condemned(self) -> Iterator[Condemned]:
-        # Not above: who only deletes need not load it.
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-        names = list(self._markers())
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            return iter(sorted(found.blob for found in pool.map(self._marker, names) if found))
+        markers = self._at_once(self._marker, self._markers())
+        return iter(sorted(marker.blob for marker in markers if marker))
 
     def condemned_blob(self, blob: Condemned) -> Blob | None:
-        marker = self._marker_of(blob)
-        if marker is None:
-            return None
-        meta = self._bucket.head(f"blobs/{blob.name}")
-        if meta is None:
-            self._leftovers.add(marker.meta.key)
-            return None
-        return _look(meta)
+        return next((look for _, look in self.look_aside([blob])), None)
+
+    def look_aside(self, blobs: Iterable[Condemned]) -> Iterator[tuple[Condemned, Blob]]:
+        for some in batches(blobs):
+            markers = [marker for marker in self._at_once(self._marker_of, some) if marker]
+            metas = self._heads([marker.blob.name for marker in markers])
+            for marker in markers:
+                meta = metas.get(marker.blob.name)
+                if meta is not None:
+                    yield marker.blob, _look(meta)
+                else:
+                    self._leftovers.add(marker.meta.key)
 
     def pardon(self, blob: Condemned) -> bool:
         # There is no way to make it young, and no need: it would be marked anew, and wait anew.
@@ -237,16 +257,28 @@ class ObjectStore:
         self._bury(marker.meta.key)
         return self._bucket.head(f"blobs/{blob.name}") is not None
 
-    def purge(self, blob: Condemned) -> bool:
-        marker = self._marker_of(blob)
-        if marker is None or not self._take(marker.meta):
-            return False
-        # As long as the tombstone is there nobody marks the blob anew: one process removes it.
-        meta = self._bucket.head(f"blobs/{blob.name}")
-        if meta is not None and _means(meta) == marker.means:
-            self._bucket.delete(meta.key)
-        self._bury(marker.meta.key)
-        return meta is not None
+    def purge(self, blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
+        def take(blob: Condemned) -> _Marker | None:
+            marker = self._marker_of(blob)
+            return marker if marker and self._take(marker.meta) else None
+
+        for some in batches(blobs):
+            until = dict(some)
+            # As long as its tombstone is there nobody marks a blob anew: one process removes it.
+            taken = [marker for marker in self._at_once(take, [*until]) if marker]
+            metas = self._heads([marker.blob.name for marker in taken])
+            there = [
+                (marker, metas[marker.blob.name]) for marker in taken if marker.blob.name in metas
+            ]
+            gone = {
+                marker.blob: meta.key
+                for marker, meta in there
+                if _means(meta) == marker.means and meta.modified <= until[marker.blob]
+            }
+            self._bucket.delete(*gone.values())
+            self._bury(*(marker.meta.key for marker in taken))
+            for marker, _ in there:
+                yield marker.blob, marker.blob in gone
 
     def keep(self, names: Iterable[str], *, wait: float = 5) -> list[str]:
         """
@@ -313,6 +345,10 @@ class ObjectStore:
 
     def read_deleted(self, entry: Deleted) -> Manifest | None:
         return self._read(_trash(entry))
+
+    def read_all_deleted(self, known: Container[Deleted] = ()) -> Iterator[tuple[Deleted, Read]]:
+        entries = [entry for entry in self.deleted() if entry not in known]
+        return self._at_once(lambda entry: (entry, tried(self.read_deleted, entry)), entries)
 
     def held_blob(self, entry: Deleted, name: str) -> Blob | None:
         """None: the trash holds no blobs, the collector keeps them."""
@@ -436,11 +472,11 @@ class ObjectStore:
         tombstone = _TOMBSTONE + os.urandom(16).hex().encode()
         return self._bucket.replace(meta, tombstone) is not None
 
-    def _bury(self, key: str) -> None:
-        """Remove the tombstone at *key*; if that cannot be had, a later prune does."""
+    def _bury(self, *keys: str) -> None:
+        """Remove the tombstones at *keys*; if that cannot be had, a later prune does."""
         for pause in (0.1, 0.5, 2.0, None):
             try:
-                self._bucket.delete(key)
+                self._bucket.delete(*keys)
                 return
             except StoreError as error:
                 if pause is None:
@@ -449,9 +485,8 @@ class ObjectStore:
             time.sleep(pause)
             # It may have happened: then what is there now is not ours to remove.
             with suppress(StoreError):
-                found = self._bucket.get(key)
-                if found is None or not _is_tombstone(found.data):
-                    return
+                found = zip(keys, self._at_once(self._bucket.get, keys), strict=True)
+                keys = tuple(key for key, there in found if there and _is_tombstone(there.data))
 
     def _drop(self, key: str) -> None:
         """Remove a probe, if that can be had."""
@@ -574,12 +609,46 @@ class ObjectStore:
         return None
 
     def _present(self, name: str) -> Meta | None:
-        """Look at the blob *name*, or that with upper-case digits if only that is there."""
-        meta = self._bucket.head(f"blobs/{checked(name)}")
-        prefix, dash, digits = name.partition("-")
-        if meta is None and digits != digits.upper():
-            return self._bucket.head(f"blobs/{prefix}{dash}{digits.upper()}")
-        return meta
+        return self._presents([name]).get(name)
+
+    def _heads(self, names: Sequence[str]) -> dict[str, Meta]:
+        """Look at the blobs *names*: one by one if they are few, else by the page."""
+        found = {}
+        if len(names) > _FEW:
+            wanted = {*map(checked, names)}
+            first, last = min(wanted), max(wanted)
+            for meta in self._bucket.objects("blobs", after=f"blobs/{first[:-1]}"):
+                name = meta.key.removeprefix("blobs/")
+                if name in wanted:
+                    found[name] = meta
+                elif name > last:
+                    break
+        rest = [name for name in names if name not in found]
+        metas = self._at_once(lambda name: self._bucket.head(f"blobs/{checked(name)}"), rest)
+        return found | {name: meta for name, meta in zip(rest, metas, strict=True) if meta}
+
+    def _presents(self, names: Sequence[str]) -> dict[str, Meta]:
+        """Look at the blobs *names*, or at those with upper-case digits if only these are there."""
+        found = self._heads(names)
+        others = {}
+        for name in names:
+            prefix, dash, digits = name.partition("-")
+            if name not in found and digits != digits.upper():
+                others[f"{prefix}{dash}{digits.upper()}"] = name
+        return found | {others[other]: meta for other, meta in self._heads([*others]).items()}
+
+    def _at_once(self, function: Callable[[_T], _U], items: Iterable[_T]) -> Iterator[_U]:
+        """Call *function* with each of *items*, several at a time; what it gave, in order."""
+        # Not above: who only deletes need not load it.
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+        for some in batches(items):
+            if len(some) == 1:
+                yield function(some[0])
+                continue
+            with ThreadPoolExecutor(_THREADS) as pool:
+                results = [*pool.map(function, some)]
+            yield from results
 
     def _markers(self) -> Iterator[str]:
         for meta in self._bucket.objects("condemned"):
@@ -636,4 +705,5 @@ def _version(meta: Meta) -> Hashable:
 
 def _means(meta: Meta) -> list[Any]:
     """What tells a blob from another of the same name, as it is written in a marker."""
-    return [meta.size, meta.e_tag, meta.modified, meta.version]
+    # What a listing tells too: it has no version.
+    return [meta.size, meta.e_tag, meta.modified]

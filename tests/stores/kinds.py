@@ -6,6 +6,7 @@ A new kind of storage is one more subclass of `Kind` and one more entry in `KIND
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 import s3
 from registry_wsgi import DiskStore, MemoryStore
-from registry_wsgi.stores.base import Store
+from registry_wsgi.stores.base import Condemned, Store
 from support import Tree, blob, manifest, require
 
 _T = TypeVar("_T")
@@ -47,11 +48,13 @@ class Kind(ABC):
         clock: Gives the time of what is stored, where the storage lets us.
         holds: Whether the trash keeps the content of blobs that another program removes.
         threads: Whether several threads may use the storage at once.
+        remote: Whether each step takes requests that are waited for.
     """
 
     store: Store
     holds: bool
     threads = True
+    remote = False
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -148,6 +151,7 @@ class BucketKind(Kind):
     # One that lists holds the lock of Python and wants that of the store, one that replaces an
     # object the other way round: both wait for ever.
     threads = False
+    remote = True
 
     def __init__(self, path: Path, clock: Clock) -> None:
         super().__init__(clock)
@@ -193,6 +197,11 @@ KINDS: dict[str, Callable[[Path, Clock], Kind]] = {
     "bucket": BucketKind,
     "s3": S3Kind,
 }
+
+
+def purge(store: Store, aside: Condemned) -> bool:
+    """Remove *aside*, whenever it was written; whether there was something to remove."""
+    return [gone for _, gone in store.purge([(aside, math.inf)])] == [True]
 
 
 def content(store: Store, name: str) -> bytes | None:

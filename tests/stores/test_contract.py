@@ -14,7 +14,7 @@ import pytest
 from registry_wsgi.errors import ModelExistsError
 from registry_wsgi.names import Name
 from registry_wsgi.stores.base import Condemned, Deleted, Store
-from stores.kinds import Kind, content, race, state
+from stores.kinds import Kind, content, purge, race, state
 from support import blob
 
 KEY = "registry.ollama.ai/library/smol/latest"
@@ -308,19 +308,21 @@ def test_what_is_set_aside_is_seen_by_others(kind: Kind) -> None:
     assert content(kind.store, "sha256-aa") == b"weights"
 
 
-def test_blobs_are_set_aside_one_by_one(kind: Kind) -> None:
-    """Each goes when it is asked for; what is not asked for stays, and what is gone is left out."""
+def test_blobs_are_set_aside_as_they_are_asked_for(kind: Kind) -> None:
+    """One goes when it is asked for (remote, some go at once), and what is gone is left out."""
     for name in ("sha256-aa", "sha256-bb", "sha256-cc"):
         kind.put_blob(name, b"x")
     asides = kind.store.condemn(["gone", "sha256-aa", "gone-too", "sha256-bb", "sha256-cc"], WHEN)
     assert set(kind.store.blobs()) == {"sha256-aa", "sha256-bb", "sha256-cc"}
     assert next(iter(asides)).name == "sha256-aa"
-    assert set(kind.store.blobs()) == {"sha256-bb", "sha256-cc"}
+    if not kind.remote:
+        assert set(kind.store.blobs()) == {"sha256-bb", "sha256-cc"}
     assert next(iter(asides)).name == "sha256-bb"
-    assert list(kind.store.blobs()) == ["sha256-cc"]
     del asides
-    assert list(kind.store.blobs()) == ["sha256-cc"]
-    assert [blob.name for blob in kind.store.condemned()] == ["sha256-aa", "sha256-bb"]
+    left = [] if kind.remote else ["sha256-cc"]
+    assert list(kind.store.blobs()) == left
+    aside = [blob.name for blob in kind.store.condemned()]
+    assert sorted([*aside, *left]) == ["sha256-aa", "sha256-bb", "sha256-cc"]
 
 
 @pytest.mark.parametrize("names", [(), ("gone",), ("gone", "gone-too")])
@@ -359,7 +361,7 @@ def test_a_pardon_puts_a_blob_back_once(kind: Kind) -> None:
     assert look.links == 1
     before = state(kind.store)
     assert kind.store.pardon(aside) is False
-    assert kind.store.purge(aside) is False
+    assert purge(kind.store, aside) is False
     assert state(kind.store) == before
 
 
@@ -392,7 +394,7 @@ def test_one_name_can_be_set_aside_twice(kind: Kind) -> None:
     assert kind.store.pardon(first) is True
     assert kind.store.pardon(second) is False
     assert list(kind.store.condemned()) == [second]
-    assert kind.store.purge(second) is True
+    assert purge(kind.store, second) is True
 
 
 @pytest.mark.parametrize("data", [b"", b"weights", b"other, and longer"])
@@ -417,12 +419,59 @@ def test_a_purge_removes_for_good_once(kind: Kind) -> None:
     kind.put_blob("sha256-aa", b"x")
     kind.put_blob("sha256-bb", b"y")
     first, second = condemn(kind.store, "sha256-aa", "sha256-bb")
-    assert kind.store.purge(first) is True
-    assert kind.store.purge(first) is False
+    assert purge(kind.store, first) is True
+    assert purge(kind.store, first) is False
     assert kind.store.pardon(first) is False
     assert kind.store.condemned_blob(first) is None
     assert list(kind.store.condemned()) == [second]
     assert list(kind.store.blobs()) == []
+
+
+def test_many_are_looked_at_and_removed_at_once(kind: Kind) -> None:
+    """Of many, those that are gone are left out, and those written too late are left."""
+    names = [f"sha256-{number:064x}" for number in range(60)]
+    for name in names:
+        kind.put_blob(name, b"x" * 7)
+    kind.put_blob("sha256-ABC", b"in upper case")
+    looks = dict(kind.store.look(["gone", "sha256-abc", *names, *["gone"] * 60]))
+    assert {*looks} >= {*names}
+    assert {*looks} <= {"sha256-abc", *names}
+    assert looks[names[0]] == kind.store.blob(names[0])
+    asides = condemn(kind.store, *names)
+    assert [aside.name for aside in asides] == names
+    aside_looks = dict(kind.store.look_aside([*asides, Condemned(WHEN, asides[0].id, "gone")]))
+    assert {*aside_looks} == {*asides}
+    assert aside_looks[asides[0]].size == 7
+    assert purge(kind.store, asides[3])
+    late = {asides[1], asides[58]}
+    until = [(aside, 0.0 if aside in late else math.inf) for aside in asides]
+    assert dict(kind.store.purge(until)) == {
+        aside: aside not in late for aside in asides if aside != asides[3]
+    }
+    assert {name for name in names if content(kind.store, name)} <= {late_.name for late_ in late}
+    kept = [*dict(kind.store.look_aside(asides))]
+    assert kept == (sorted(late) if kind.store.sets_aside else [])
+    assert list(kind.store.purge([])) == []
+
+
+def test_manifests_are_read_all_at_once(kind: Kind) -> None:
+    """Of those in place and of those in the trash, each is what it is when read alone."""
+    kind.put(KEY, b"weights")
+    kind.put_manifest(OTHER, b"no manifest")
+    entries = []
+    for number in range(3):
+        key = f"example.com/ns/gone/v{number}"
+        kind.put(key, b"weights %d" % number)
+        entry = kind.store.discard(key, (), WHEN + number)
+        assert entry is not None
+        entries.append(entry)
+    assert dict(kind.store.read_all()) == {key: kind.store.read(key) for key in (KEY, OTHER)}
+    trash = {entry: kind.store.read_deleted(entry) for entry in entries}
+    assert dict(kind.store.read_all_deleted()) == trash
+    assert [entry for entry, _ in kind.store.read_all_deleted({entries[1]})] == [
+        entries[0],
+        entries[2],
+    ]
 
 
 def test_a_purge_leaves_a_blob_that_came_again(kind: Kind) -> None:
@@ -430,7 +479,7 @@ def test_a_purge_leaves_a_blob_that_came_again(kind: Kind) -> None:
     kind.put_blob("sha256-aa", b"old")
     [aside] = condemn(kind.store, "sha256-aa")
     kind.put_blob("sha256-aa", b"new")
-    assert kind.store.purge(aside) is True
+    assert purge(kind.store, aside) is kind.store.sets_aside  # else it is the new one that stays
     assert list(kind.store.condemned()) == []
     assert content(kind.store, "sha256-aa") == b"new"
 
@@ -849,7 +898,7 @@ def test_of_several_that_set_aside_one_does(kind: Kind) -> None:
         won = race(*[lambda: condemn(kind.another(), "sha256-aa")] * THREADS)
         [aside] = [aside for asides in won for aside in asides]
         assert list(kind.store.condemned()) == [aside]
-        assert kind.store.purge(aside) is True
+        assert purge(kind.store, aside) is True
 
 
 @pytest.mark.usefixtures("switching")
@@ -858,10 +907,11 @@ def test_of_several_that_remove_one_does(kind: Kind, step: str) -> None:
     """However many remove a blob at once, one is told that it did."""
     for _ in range(ROUNDS):
         kind.put_blob("sha256-aa", b"x")
-        what: object = "sha256-aa"
+        take: Callable[[], bool] = lambda: kind.another().remove_blob("sha256-aa")  # noqa: E731
         if step == "purge":
-            [what] = condemn(kind.store, "sha256-aa")
-        won = race(*[lambda: getattr(kind.another(), step)(what)] * THREADS)  # noqa: B023
+            [aside] = condemn(kind.store, "sha256-aa")
+            take = lambda: purge(kind.another(), aside)  # noqa: B023, E731
+        won = race(*[take] * THREADS)
         assert won.count(True) == 1
 
 
@@ -886,7 +936,10 @@ def test_a_blob_that_is_pardoned_and_purged_is_where_the_pardon_says(kind: Kind)
     for _ in range(ROUNDS * 3):
         kind.put_blob("sha256-aa", b"x")
         [aside] = condemn(kind.store, "sha256-aa")
-        steps: list[Callable[[Condemned], bool]] = [kind.another().pardon, kind.another().purge]
+        steps: list[Callable[[Condemned], bool]] = [
+            kind.another().pardon,
+            partial(purge, kind.another()),
+        ]
         pardoned, purged = race(*[lambda step=step: step(aside) for step in steps])  # noqa: B023
         assert pardoned or purged
         assert content(kind.store, "sha256-aa") == (b"x" if pardoned else None)
