@@ -115,8 +115,9 @@ class Verifier:
                 sizes[blob] = size
                 self._users.setdefault(blob, []).append(key)
         whole = {}
+        looks = dict(self._store.look(sizes))
         for name, size in sizes.items():
-            found = self._look(name, size)
+            found = self._judge(name, size, looks.get(name))
             if found is not None:
                 whole[name] = found.size
         if self._deep:
@@ -126,7 +127,7 @@ class Verifier:
         return VerifyReport(models, len(sizes), sum(whole.values()), tuple(self._problems))
 
     def _models(self) -> Iterator[tuple[str, dict[str, int | None]]]:
-        for done, key in enumerate(self._store.manifests()):
+        for done, (key, found) in enumerate(self._store.read_all()):
             self._progress("reading manifests", done, None)
             try:
                 Name.from_key(key)
@@ -135,15 +136,15 @@ class Verifier:
             if self._wanted is not None and key.lower() not in self._wanted:
                 continue
             try:
-                manifest = self._store.read(key)
-                if manifest is not None:
-                    yield key, parse_manifest(manifest.data)
+                if isinstance(found, StoreError):
+                    raise found
+                if found is not None:
+                    yield key, parse_manifest(found.data)
             except InvalidManifestError as error:
                 name = str(Name.from_key(key))
                 self._problems.append(Problem("unreadable", key, (name,), str(error)))
 
-    def _look(self, name: str, size: int | None) -> Blob | None:
-        blob = self._store.blob(name)
+    def _judge(self, name: str, size: int | None, blob: Blob | None) -> Blob | None:
         if _fits(blob, size):
             return blob
         if blob is None:
