@@ -21,7 +21,7 @@ Fault = str
 #: Says what goes wrong with a request, by its method and its path with the query; None: nothing.
 Plan = Callable[[str, str], Fault | None]
 
-_DENIED = b"<DeleteResult><Error>%b<Code>AccessDenied</Code><Message>no</Message></Error>%b</DeleteResult>"
+_DENIED = b"<Error>%b<Code>AccessDenied</Code><Message>no</Message></Error>"
 
 
 @dataclass
@@ -73,8 +73,9 @@ def proxied(endpoint: str, hang: float = 3) -> Iterator[Proxy]:
                 return
             if fault == "deny":
                 key, *others = re.findall(rb"<Key>.*?</Key>", body)
-                rest = b"".join(b"<Deleted>%b</Deleted>" % other for other in others)
-                self.answer(200, [("Content-Type", "application/xml")], _DENIED % (key, rest))
+                results = [_DENIED % key, *(b"<Deleted>%b</Deleted>" % other for other in others)]
+                result = b"<DeleteResult>%b</DeleteResult>" % b"".join(results)
+                self.answer(200, [("Content-Type", "application/xml")], result)
                 return
             connection = http.client.HTTPConnection(target, timeout=30)
             connection.request(self.command, self.path, body, dict(self.headers))

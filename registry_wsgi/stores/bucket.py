@@ -257,6 +257,11 @@ class Bucket:
                 return token
         return None
 
+    def overwrite(self, key: str, data: bytes) -> None:
+        """Write *data* at *key*, whatever is there."""
+        with self._reported(key):
+            obstore.put(self._storage, key, data, use_multipart=False)
+
     def copy(self, source: str, target: str) -> None:
         """Copy the object at *source*, in the store, over whatever is at *target*."""
         with self._reported(target):

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 from ..durations import to_micros
 from ..errors import StoreError
-from .base import Manifest, Read
 
 __all__ = [
     "MANIFEST_SIZE",
@@ -23,6 +22,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+_U = TypeVar("_U")
 
 #: Manifests are a few kilobytes. What is larger than this is something else, and is not read.
 MANIFEST_SIZE = 16 << 20
@@ -62,7 +62,7 @@ def checked_key(key: str) -> str:
     return "/".join(map(checked, parts))
 
 
-def tried(read: Callable[[_T], Manifest | None], what: _T) -> Read:
+def tried(read: Callable[[_T], _U], what: _T) -> _U | StoreError:
     """Read one of many manifests: what fails for one does not end the reading."""
     try:
         return read(what)

@@ -10,6 +10,7 @@ A store in a bucket of an object store: S3 and what speaks its language, GCS, Az
             manifests/<host>/<namespace>/<model>/<tag>       a deleted manifest
         condemned/sha256-<hex>                               a marker: nothing needs that blob
         protected/<pattern>                                  there as long as it is protected
+        index/manifests, index/trash                         what these were when read last
         probe/<when>-<random>                                there for a moment
 
 The first two are laid out as on disk: a models directory that is copied into a bucket is a store.
@@ -47,6 +48,7 @@ from ..errors import InvalidManifestError, ModelExistsError, StoreError, quote
 from ..names import Name
 from .base import Blob, Condemned, Deleted, Manifest, Read
 from .bucket import Bucket, Content, Meta, TooLargeError, batches, connect
+from .index import Index
 from .layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time, tried
 
 __all__ = ["ObjectStore"]
@@ -115,6 +117,8 @@ class ObjectStore:
         self._probed = False
         # What processes that were killed have left, as it is met.
         self._leftovers: set[str] = set()
+        # The indices that are out of date, until a prune writes them.
+        self._indices: dict[str, bytes] = {}
         self._bucket.folder("manifests")
 
     @classmethod
@@ -160,19 +164,23 @@ class ObjectStore:
         return self._read(f"manifests/{checked_key(key)}")
 
     def read_all(self) -> Iterator[tuple[str, Read]]:
-        return self._at_once(lambda key: (key, tried(self.read, key)), self.manifests())
+        for meta, found in self._read_listed("manifests", self._manifests()):
+            yield meta.key.removeprefix("manifests/"), found
 
     def version(self, key: str) -> Hashable | None:
         meta = self._head(f"manifests/{checked_key(key)}")
         return None if meta is None else _version(meta)
 
     def versions(self) -> Iterator[tuple[str, Hashable | None]]:
+        for meta in self._manifests():
+            yield meta.key.removeprefix("manifests/"), _version(meta)
+
+    def _manifests(self) -> Iterator[Meta]:
         for meta in self._bucket.objects("manifests"):
-            key = meta.key.removeprefix("manifests/")
-            if key.count("/") != 3:
+            if meta.key.count("/") != 4:
                 _log.warning("%s: not a manifest, skipped", quote(meta.key))
             elif not self._is_tombstone(meta):
-                yield key, _version(meta)
+                yield meta
 
     # Blobs
 
@@ -333,22 +341,27 @@ class ObjectStore:
         raise StoreError(f"{self._bucket.name}/{source}: is changed again and again")
 
     def deleted(self, before: float | None = None) -> list[Deleted]:
-        entries = []
+        return sorted(entry for entry, _ in self._trash(before))
+
+    def read_deleted(self, entry: Deleted) -> Manifest | None:
+        return self._read(_place(entry))
+
+    def read_all_deleted(self, known: Container[Deleted] = ()) -> Iterator[tuple[Deleted, Read]]:
+        trash = {meta: entry for entry, meta in self._trash()}
+        if all(entry in known for entry in trash.values()):
+            return
+        for meta, found in self._read_listed("trash", trash):
+            if trash[meta] not in known:
+                yield trash[meta], found
+
+    def _trash(self, before: float | None = None) -> Iterator[tuple[Deleted, Meta]]:
         for meta in self._bucket.objects("trash"):
             run, _, path = meta.key.removeprefix("trash/").partition("/")
             when, key = entry_time(run), path.removeprefix("manifests/")
             if when is None or key == path or key.count("/") != 3:
                 continue
             if (before is None or when <= before) and not self._is_tombstone(meta):
-                entries.append(Deleted(when, run, key))
-        return sorted(entries)
-
-    def read_deleted(self, entry: Deleted) -> Manifest | None:
-        return self._read(_trash(entry))
-
-    def read_all_deleted(self, known: Container[Deleted] = ()) -> Iterator[tuple[Deleted, Read]]:
-        entries = [entry for entry in self.deleted() if entry not in known]
-        return self._at_once(lambda entry: (entry, tried(self.read_deleted, entry)), entries)
+                yield Deleted(when, run, key), meta
 
     def held_blob(self, entry: Deleted, name: str) -> Blob | None:
         """None: the trash holds no blobs, the collector keeps them."""
@@ -365,7 +378,7 @@ class ObjectStore:
         if not self._probed:
             self._probe()
         for _ in range(_TRIES):
-            source = self._get(_trash(entry))
+            source = self._get(_place(entry))
             if source is None:
                 return False
             token = self._bucket.create(target, source.data)
@@ -390,7 +403,7 @@ class ObjectStore:
         return False
 
     def forget(self, entry: Deleted) -> bool:
-        meta = self._head(_trash(entry))
+        meta = self._head(_place(entry))
         if meta is None or not self._take(meta):
             return False
         self._bury(meta.key)
@@ -443,6 +456,10 @@ class ObjectStore:
                 if blob is None and self._take(found.meta):
                     self._bucket.delete(key)
         self._leftovers.clear()
+        while self._indices:
+            key, data = self._indices.popitem()
+            with suppress(StoreError):  # it is only a cache
+                self._bucket.overwrite(key, data)
 
     # Steps
 
@@ -571,13 +588,35 @@ class ObjectStore:
         return None
 
     def _read(self, key: str) -> Manifest | None:
+        found = self._content(key)
+        return None if found is None else _manifest(found.meta, found.data)
+
+    def _content(self, key: str) -> Content | None:
         try:
-            found = self._get(key)
+            return self._get(key)
         except TooLargeError as error:
             raise InvalidManifestError(f"not a manifest: {error}") from error
-        if found is None:
-            return None
-        return Manifest(found.data, found.meta.modified, _version(found.meta))
+
+    def _read_listed(self, folder: str, metas: Iterable[Meta]) -> Iterator[tuple[Meta, Read]]:
+        """Read the manifests *metas* of a whole listing, from the index those that it knows."""
+        index = Index(self._bucket, folder)
+        for some in batches(metas):
+            known = {meta: data for meta in some if (data := index.find(meta)) is not None}
+            rest = [meta for meta in some if meta not in known]
+            read = self._at_once(lambda meta: tried(self._content, meta.key), rest)
+            found = dict(zip(rest, read, strict=True))
+            for meta in some:
+                content = found.get(meta)
+                if meta in known:
+                    yield meta, _manifest(meta, known[meta])
+                elif isinstance(content, Content):
+                    index.add(content)
+                    yield meta, _manifest(content.meta, content.data)
+                else:
+                    yield meta, content
+        renewed = index.renewed()
+        if renewed is not None:
+            self._indices[index.key] = renewed
 
     def _is_tombstone(self, meta: Meta) -> bool:
         if meta.size != _TOMBSTONE_SIZE:
@@ -677,7 +716,11 @@ class ObjectStore:
         return marker if marker and marker.blob == blob else None
 
 
-def _trash(entry: Deleted) -> str:
+def _manifest(meta: Meta, data: bytes) -> Manifest:
+    return Manifest(data, meta.modified, _version(meta))
+
+
+def _place(entry: Deleted) -> str:
     return f"trash/{checked(entry.id)}/manifests/{checked_key(entry.key)}"
 
 
