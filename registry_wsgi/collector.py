@@ -527,6 +527,8 @@ class Collector:
         aside = (Condemned(*run, name) for name, runs in self._aside.items() for run in runs)
         shared: dict[_Run, _Run] = {}
         for blob, look in self._store.look_aside(aside):
+            if not self._store.sets_aside:  # it is in its place, and can still grow
+                self._pull = self._pull or self._is_recent(look.written)
             run = blob.when, blob.id
             suspects.add(blob.name, shared.setdefault(run, run), look)
         return suspects

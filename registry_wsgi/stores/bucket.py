@@ -18,7 +18,7 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -40,7 +40,7 @@ except ModuleNotFoundError as error:
         "object stores need the package obstore: pip install 'registry-wsgi[s3]'", name=error.name
     ) from error
 
-__all__ = ["Bucket", "Content", "Meta", "TooLargeError", "batches", "connect"]
+__all__ = ["Bucket", "Content", "Meta", "TooLargeError", "batches", "connect", "endpoint_of"]
 
 _T = TypeVar("_T")
 
@@ -126,9 +126,6 @@ def connect(
     Raises:
         StoreError: A setting cannot be used.
     """
-    variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-    endpoints = [config.get("endpoint"), *map(os.environ.get, variables)]
-    endpoint = next((found for found in endpoints if found), "")
     try:
         return _stores.from_url(
             url,
@@ -138,7 +135,7 @@ def connect(
                 # Of the whole answer: a large blob takes its time.
                 "timeout": timedelta(days=1),
                 # Who writes http:// means it.
-                "allow_http": endpoint.startswith("http://"),
+                "allow_http": endpoint_of(config).startswith("http://"),
             },
             retry_config={
                 "max_retries": retries,
@@ -153,6 +150,13 @@ def connect(
         )
     except (BaseError, TypeError, ValueError) as error:
         raise StoreError(f"{escape(url)}: {_reason(error)}") from None
+
+
+def endpoint_of(config: Mapping[str, Any]) -> str:
+    """Tell where the S3 is that *config* and the environment speak of; empty if that of AWS."""
+    variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    endpoints = [config.get("endpoint"), *map(os.environ.get, variables)]
+    return next((found for found in endpoints if found), "")
 
 
 class Bucket:

@@ -50,6 +50,7 @@ from .base import Blob, Condemned, Deleted, Manifest, Read
 from .bucket import Bucket, Content, Meta, TooLargeError, batches, connect
 from .index import Index
 from .layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time, tried
+from .uploads import Uploads, is_upload
 
 __all__ = ["ObjectStore"]
 
@@ -114,6 +115,7 @@ class ObjectStore:
 
     def __init__(self, storage: Any, *, name: str | None = None) -> None:
         self._bucket = Bucket(storage, name or str(storage))
+        self._uploads = Uploads(storage, self._bucket.name)
         self._probed = False
         # What processes that were killed have left, as it is met.
         self._leftovers: set[str] = set()
@@ -196,6 +198,7 @@ class ObjectStore:
             name = meta.key.removeprefix("blobs/")
             if "/" not in name and name not in aside:
                 yield name
+        yield from (name for name in self._uploads.names() if name not in aside)
 
     def blobs_changed(self) -> float:
         """`math.inf`: it is not told what went."""
@@ -263,7 +266,7 @@ class ObjectStore:
         if marker is None or not self._take(marker.meta):
             return False
         self._bury(marker.meta.key)
-        return self._bucket.head(f"blobs/{blob.name}") is not None
+        return blob.name in self._heads([blob.name])
 
     def purge(self, blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
         def take(blob: Condemned) -> _Marker | None:
@@ -275,18 +278,23 @@ class ObjectStore:
             # As long as its tombstone is there nobody marks a blob anew: one process removes it.
             taken = [marker for marker in self._at_once(take, [*until]) if marker]
             metas = self._heads([marker.blob.name for marker in taken])
-            there = [
-                (marker, metas[marker.blob.name]) for marker in taken if marker.blob.name in metas
-            ]
             gone = {
-                marker.blob: meta.key
-                for marker, meta in there
-                if _means(meta) == marker.means and meta.modified <= until[marker.blob]
+                marker.blob
+                for marker in taken
+                if (meta := metas.get(marker.blob.name))
+                and _means(meta) == marker.means
+                and meta.modified <= until[marker.blob]
             }
-            self._bucket.delete(*gone.values())
+            self._remove([blob.name for blob in gone])
             self._bury(*(marker.meta.key for marker in taken))
-            for marker, _ in there:
-                yield marker.blob, marker.blob in gone
+            for marker in taken:
+                if marker.blob.name in metas:
+                    yield marker.blob, marker.blob in gone
+
+    def _remove(self, names: list[str]) -> None:
+        for name in filter(is_upload, names):
+            self._uploads.abort(name)
+        self._bucket.delete(*(f"blobs/{name}" for name in names if not is_upload(name)))
 
     def keep(self, names: Iterable[str], *, wait: float = 5) -> list[str]:
         """
@@ -663,8 +671,13 @@ class ObjectStore:
                 elif name > last:
                     break
         rest = [name for name in names if name not in found]
-        metas = self._at_once(lambda name: self._bucket.head(f"blobs/{checked(name)}"), rest)
+        metas = self._at_once(self._blob, rest)
         return found | {name: meta for name, meta in zip(rest, metas, strict=True) if meta}
+
+    def _blob(self, name: str) -> Meta | None:
+        if is_upload(name):
+            return self._uploads.look(name)
+        return self._bucket.head(f"blobs/{checked(name)}")
 
     def _presents(self, names: Sequence[str]) -> dict[str, Meta]:
         """Look at the blobs *names*, or at those with upper-case digits if only these are there."""
@@ -672,7 +685,7 @@ class ObjectStore:
         others = {}
         for name in names:
             prefix, dash, digits = name.partition("-")
-            if name not in found and digits != digits.upper():
+            if name not in found and digits != digits.upper() and not is_upload(name):
                 others[f"{prefix}{dash}{digits.upper()}"] = name
         return found | {others[other]: meta for other, meta in self._heads([*others]).items()}
 
