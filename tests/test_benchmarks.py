@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import registry_wsgi
+from support import require
 
 TESTS = Path(__file__).parent
 
@@ -82,3 +83,15 @@ def test_the_page_for_the_documentation_is_written(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "bare reading" in (tmp_path / "performance-table.inc").read_text()
     assert "<svg" in (tmp_path / "performance.svg").read_text()
+
+
+def test_the_requests_to_a_bucket_are_counted(tmp_path: Path) -> None:
+    """There is a line for each operation, and an unchanged prune costs a constant."""
+    require("obstore", "botocore")
+    done = bench(tmp_path, "--buckets=20,40")
+    assert done.returncode == 0, done.stderr
+    lines = [re.split(r"  +", line) for line in done.stdout.splitlines()]
+    assert lines[0] == ["models", "what", "requests", "seconds", "by kind"]
+    unchanged = [line[2] for line in lines if line[1] == "prune, nothing has changed"]
+    assert len(unchanged) == 2
+    assert unchanged[0] == unchanged[1]

@@ -33,6 +33,11 @@ _HEADINGS = ("what", "measured", "goal", "", "detail")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmarks."""
     options = _parse(argv)
+    if options.buckets:
+        from benchmarks.buckets import measure  # it needs obstore
+
+        _print_table([*measure(options.buckets)])
+        return 0
     if options.stores:
         options.stores.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=options.stores) as temporary:
@@ -91,6 +96,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--docs", type=Path, metavar="FOLDER", help="also write table and plot for the docs here"
+    )
+    parser.add_argument(
+        "--buckets",
+        type=lambda text: [int(size) for size in text.split(",")],
+        metavar="N,N",
+        help="instead, count requests and seconds over buckets of so many models",
     )
     return parser.parse_args(argv)
 

@@ -82,7 +82,7 @@ def fill(root: Path, count: int) -> None:
         path = os.path.join(root, "manifests", key_of(model))
         os.makedirs(os.path.dirname(path))
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        os.write(file, _manifest(blobs_of(model)))
+        os.write(file, manifest_of(model))
         os.utime(file, (when, when))
         os.close(file)
     os.sync()  # now, and not while something is measured
@@ -98,7 +98,7 @@ def put_blobs(folder: Path, names: Iterator[str]) -> None:
         os.utime(path, (when, when))
 
 
-def _manifest(names: list[str]) -> bytes:
+def manifest_of(model: int) -> bytes:
     """A manifest of the size and the shape of Ollama's."""
     config, *layers = (
         {
@@ -106,7 +106,7 @@ def _manifest(names: list[str]) -> bytes:
             "digest": name.replace("-", ":"),
             "size": 0,
         }
-        for name in names
+        for name in blobs_of(model)
     )
     kind = "application/vnd.docker.distribution.manifest.v2+json"
     document = {"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers}
