@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, NoReturn
@@ -154,6 +155,22 @@ def require_command(*commands: str) -> None:
     for command in commands:
         if shutil.which(command) is None:
             unavailable(f"the command {command} is not installed")
+
+
+def npm_install(package: str, folder: Path) -> str | None:
+    """Install *package* of npm into *folder*; None, or why it cannot be had."""
+    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"]
+    options += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    command = ["npm", "install", "--prefix", str(folder), *options, package]
+    try:
+        result = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=100, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"npm install {package} did not end"
+    if result.returncode != 0:
+        return f"npm install {package} failed: {result.stderr.strip()[:200]!r}"
+    return None
 
 
 def installation() -> Distribution:

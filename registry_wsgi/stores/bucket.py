@@ -83,7 +83,8 @@ class Meta:
         size: Its size in bytes.
         modified: When it was written, by the store's clock, in whole seconds since the epoch.
             (Listings have parts of a second at some stores, and nothing else has.)
-        e_tag: Equal for equal contents, in most stores.
+        e_tag: Equal for equal contents, in most stores. Without its quotes, which the listings of
+            Azure lack.
         version: In some stores another for each write.
     """
 
@@ -175,8 +176,8 @@ class Bucket:
 
     def __init__(self, storage: Storage, name: str) -> None:
         self._storage = self.deleting = storage
-        # Ceph wants an ETag without its quotes, and S3 takes it; others go by the book.
-        self._quoted = not isinstance(storage, _stores.S3Store)
+        # Azure goes by the book. Ceph wants an ETag without its quotes, and S3 takes it.
+        self._quoted = isinstance(storage, _stores.AzureStore)
         self.name = name
 
     def head(self, key: str) -> Meta | None:
@@ -254,7 +255,7 @@ class Bucket:
         version = {"version": old.version} if old.version else {}
         # The wrong form changes nothing.
         for quoted in (self._quoted, not self._quoted):
-            e_tag = old.e_tag if quoted else old.e_tag.strip('"')
+            e_tag = f'"{old.e_tag}"' if quoted else old.e_tag
             token = self._write(old.key, data, {"e_tag": e_tag, **version})
             if token is not None:
                 self._quoted = quoted
@@ -367,7 +368,8 @@ def batches(items: Iterable[_T]) -> Iterator[list[_T]]:
 
 def _meta(key: str, meta: ObjectMeta) -> Meta:
     modified = int(meta["last_modified"].timestamp())
-    return Meta(key, meta["size"], modified, meta["e_tag"] or None, meta["version"])
+    e_tag = (meta["e_tag"] or "").strip('"') or None
+    return Meta(key, meta["size"], modified, e_tag, meta["version"])
 
 
 def _check_process() -> None:

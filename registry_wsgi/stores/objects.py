@@ -568,7 +568,7 @@ class ObjectStore:
 
     def _keeps_to_conditions(self, probe: Meta) -> bool:
         bucket = self._bucket
-        other = replace(probe, e_tag=f'"{0:032x}"', version=probe.version and "1")
+        other = replace(probe, e_tag=f"{0:032x}", version=probe.version and "1")
         ignored = bucket.create(probe.key, b"2") or bucket.replace(other, b"3")
         return not ignored and bucket.replace(probe, b"4") is not None
 

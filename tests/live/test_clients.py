@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from live.servers import LIMIT, Registry
-from support import fill, require, require_command, unavailable
+from support import fill, npm_install, require, require_command, unavailable
 
 pytestmark = pytest.mark.live
 
@@ -64,17 +64,8 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require_command("node", "npm")
     folder = tmp_path_factory.mktemp("node")
     (folder / "delete.mjs").write_text(DELETE)
-    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"]
-    options += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
-    install = ["npm", "install", *options, "ollama"]
-    try:
-        result = subprocess.run(
-            install, cwd=folder, capture_output=True, text=True, timeout=100, check=False
-        )
-    except subprocess.TimeoutExpired:
-        unavailable("npm install ollama did not end")
-    if result.returncode != 0:
-        unavailable(f"npm install ollama failed: {result.stderr.strip()[:200]!r}")
+    if problem := npm_install("ollama", folder):
+        unavailable(problem)
     return folder
 
 

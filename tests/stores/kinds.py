@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import azurite
 import s3
 from registry_wsgi import DiskStore, MemoryStore
 from registry_wsgi.stores.base import Condemned, Store
@@ -191,11 +192,21 @@ class S3Kind(BucketKind):
         return s3.endpoint().client(s3.fresh_prefix())
 
 
+class AzureKind(BucketKind):
+    """A container of Azure, as its emulator has it."""
+
+    threads = True
+
+    def _client(self) -> Any:
+        return azurite.account().client(azurite.fresh_prefix())
+
+
 KINDS: dict[str, Callable[[Path, Clock], Kind]] = {
     "disk": DiskKind,
     "memory": MemoryKind,
     "bucket": BucketKind,
     "s3": S3Kind,
+    "azure": AzureKind,
 }
 
 

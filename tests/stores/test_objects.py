@@ -24,16 +24,16 @@ import s3
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import InvalidManifestError, ModelExistsError, StoreError
 from registry_wsgi.stores.base import Deleted
-from stores.kinds import KINDS, BucketKind, Clock, content, purge, state
+from stores.kinds import KINDS, AzureKind, BucketKind, Clock, content, purge, state
 from support import blob, manifest, require
 
 KEY = "registry.ollama.ai/library/smol/latest"
 OTHER = "example.com/ns/other/v1"
 
 
-@pytest.fixture(params=["bucket", "s3"])
+@pytest.fixture(params=["bucket", "s3", "azure"])
 def kind(request: pytest.FixtureRequest, tmp_path: Path) -> BucketKind:
-    """An empty store in a bucket, in memory and behind S3."""
+    """An empty store in a bucket: in memory, behind S3, and in Azure."""
     kind = KINDS[request.param](tmp_path, Clock())
     assert isinstance(kind, BucketKind)
     return kind
@@ -703,6 +703,8 @@ def test_what_is_left_of_a_look_at_the_store_goes(
 @pytest.mark.parametrize("name", ["a b", "a%20b", "t~#x", "q?*", "a+b&c", "b\\c", "{x}", "ä"])
 def test_odd_names_are_taken_as_they_are(kind: BucketKind, name: str) -> None:
     """Whatever a download leaves among the blobs is listed, looked at and removed."""
+    if isinstance(kind, AzureKind) and "\\" in name:
+        pytest.skip("Azure takes it for a slash")
     kind.put_blob(name, b"x")
     assert list(kind.store.blobs()) == [name]
     report = ModelCache(kind.store).prune(age=0)
