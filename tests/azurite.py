@@ -66,10 +66,6 @@ class Account:
         config: dict[str, Any] = {**self.config, "client_options": {"allow_http": True}}
         return AzureStore(self.container, prefix=prefix, **config)
 
-    def location(self, prefix: str) -> str:
-        """The URL of *prefix* in the container."""
-        return f"az://{self.name}/{self.container}/{prefix}"
-
     def sign(self, *lines: str) -> str:
         """The signature of a request or a token, by the key of the account."""
         text = "\n".join(lines).encode()

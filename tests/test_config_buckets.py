@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+import azurite
 import s3
 from registry_wsgi import ModelCache, create_app, open_cache
 from registry_wsgi.errors import ConfigurationError
@@ -116,7 +117,8 @@ def test_a_store_that_says_nothing_is_given_up(
         ("s3://bucket/x?secret_access_key=hunter2", 'option "secret_access_key": only endpoint'),
         ("s3://bucket/x?read_timeout=hunter2", "invalid duration"),
         ("s3://", "s3://"),
-        ("az://account", "az://account"),
+        ("az://account", "az://account: not az://account/container/prefix"),
+        ("az://account//x", "az://account//x: not az://account/container/prefix"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused(location: str, message: str) -> None:
@@ -143,6 +145,44 @@ def test_without_the_extra_the_message_says_how_to_get_it() -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 2
     assert all("pip install 'registry-wsgi[s3]'" in line for line in lines)
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> azurite.Account:
+    """An account of Azure, with all but its name in the environment."""
+    account = azurite.account()
+    for name, value in account.environment.items():
+        monkeypatch.setenv(name, value)
+    return account
+
+
+def test_a_container_is_opened_by_its_url(
+    account: azurite.Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The URL has account, container and prefix, in this order; an endpoint can follow."""
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "another")  # the URL says which
+    prefix = azurite.fresh_prefix()
+    location = f"az://{account.name}/{account.container}/{prefix}"
+    account.client(prefix).put("manifests/h/n/m/t", b'{"layers": []}')
+    cache = open_cache(location)
+    assert [str(model) for model in cache.models()] == ["h/n/m:t"]
+    assert repr(cache) == f"ModelCache(<ObjectStore {location}>)"
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", "http://127.0.0.1:9")
+    cache = open_cache(f"{location}?endpoint={quote(account.url)}&connect_timeout=2s")
+    assert cache.unlink("h/n/m:t") is True
+    # Without a prefix the models lie in the container itself.
+    whole = f"az://{account.name}/{account.container}?endpoint={quote(account.url)}"
+    assert open_cache(whole).models() == []
+
+
+def test_an_endpoint_can_be_given_for_gcs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is called otherwise there, and here the same."""
+    require("obstore")
+    monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")
+    for location in ("gs://models/x?endpoint=http://127.0.0.1:9", "gs://models/x"):
+        with pytest.raises(ConfigurationError, match=r"at http://127\.0\.0\.1:9 does not answer"):
+            open_cache(location)
+        monkeypatch.setenv("GOOGLE_BASE_URL", "http://127.0.0.1:9")
 
 
 def test_models_of_a_bucket_are_served(location: str, endpoint: s3.Endpoint) -> None:

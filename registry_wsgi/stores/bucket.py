@@ -62,6 +62,12 @@ _HINTS = {
     "RequestTimeTooSkewed": "the clock of this machine differs too much from the store's",
     "SlowDown": "the store is asked for too much at once",
 }
+# Where an endpoint is taken from, by the scheme of the URL.
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+}
 # Which process has used obstore first.
 _process: dict[str, int] = {}
 
@@ -127,16 +133,26 @@ def connect(
     Raises:
         StoreError: A setting cannot be used.
     """
+    place, scheme = url, url.partition(":")[0]
+    endpoint = endpoint_of(scheme, config)
+    if scheme == "az":  # to obstore, a URL begins with the container
+        parts = re.match(r"az://([^/]+)/([^/].*)", url)
+        if parts is None:
+            raise StoreError(f"{escape(url)}: not az://account/container/prefix")
+        config = {"account_name": parts[1], **config}
+        place = f"az://{parts[2]}"
+    if scheme == "gs" and "endpoint" in config:
+        config["base_url"] = config.pop("endpoint")
     try:
         return _stores.from_url(
-            url,
+            place,
             client_options={
                 "connect_timeout": timedelta(seconds=connect_timeout),
                 "read_timeout": timedelta(seconds=read_timeout),
                 # Of the whole answer: a large blob takes its time.
                 "timeout": timedelta(days=1),
                 # Who writes http:// means it.
-                "allow_http": endpoint_of(config).startswith("http://"),
+                "allow_http": endpoint.startswith("http://"),
             },
             retry_config={
                 "max_retries": retries,
@@ -153,10 +169,9 @@ def connect(
         raise StoreError(f"{escape(url)}: {_reason(error)}") from None
 
 
-def endpoint_of(config: Mapping[str, Any]) -> str:
-    """Tell where the S3 is that *config* and the environment speak of; empty if that of AWS."""
-    variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-    endpoints = [config.get("endpoint"), *map(os.environ.get, variables)]
+def endpoint_of(scheme: str, config: Mapping[str, Any]) -> str:
+    """Tell where the store is that *config* and the environment name; empty if the provider's."""
+    endpoints = [config.get("endpoint"), *map(os.environ.get, _ENDPOINTS.get(scheme, ()))]
     return next((found for found in endpoints if found), "")
 
 

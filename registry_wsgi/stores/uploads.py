@@ -137,7 +137,7 @@ class Uploads:
         from botocore.config import Config  # noqa: PLC0415
 
         given = self._given
-        endpoint = endpoint_of(given) or None
+        endpoint = endpoint_of("s3", given) or None
         virtual = str(given.get("virtual_hosted_style_request", "")).lower() == "true"
         if endpoint and virtual:  # there it begins with the bucket
             endpoint = endpoint.replace(f"//{given['bucket']}.", "//", 1)
