@@ -175,6 +175,57 @@ def test_a_container_is_opened_by_its_url(
     assert open_cache(whole).models() == []
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"AZURE_STORAGE_ACCOUNT_KEY": "bjAtc3VjaC1zZWNyZXQ="}, "these credentials are wrong"),
+        ({"AZURE_STORAGE_ACCOUNT_KEY": "n0-such-secret!"}, "the key is not in Base64"),
+        ({"sas": "rwd"}, r"may not do this \(AuthorizationPermissionMismatch\)"),
+        ({"AZURE_STORAGE_ENDPOINT": "http://127.0.0.1:9"}, "not answer: Connection refused"),
+        ({"account": "no-such-account"}, "these credentials are wrong"),
+        ({"container": "no-such-container"}, r"no such container \(ContainerNotFound\)"),
+    ],
+)
+def test_what_is_wrong_with_a_container_is_said_too(
+    account: azurite.Account,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, str],
+    message: str,
+) -> None:
+    """As with S3: the place and the reason, and no secret."""
+    secret = account.key
+    for name, value in change.items():
+        if name.startswith("AZURE_"):
+            monkeypatch.setenv(name, value)
+            secret = value
+        elif name == "sas":
+            secret = account.sas(value)
+            monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", secret)
+            monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_KEY")
+    place = f"{change.get('account', account.name)}/{change.get('container', account.container)}"
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        open_cache(f"az://{place}/x")
+    text = str(caught.value)
+    assert text.startswith(f"location: az://{place}/x")
+    assert "\n" not in text
+    assert len(text) < 200
+    for part in (secret, *secret.split("&")):
+        assert part not in text or part.startswith("http")
+
+
+@pytest.mark.parametrize(
+    "location", ["s3://models/x?region=us-east-1", "gs://models/x", "az://account/models/x"]
+)
+def test_who_has_no_credentials_is_told_so(monkeypatch: pytest.MonkeyPatch, location: str) -> None:
+    """Clients then ask the network of a cloud for some: here none answers."""
+    require("obstore")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    for variable in ("NO_PROXY", "no_proxy", "http_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(ConfigurationError, match="no credentials are found, neither in"):
+        open_cache(location)
+
+
 def test_an_endpoint_can_be_given_for_gcs(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is called otherwise there, and here the same."""
     require("obstore")

@@ -53,6 +53,7 @@ _TOKEN = "registrywsgitoken"  # noqa: S105 - no secret
 # What to do about it, by what stores answer.
 _HINTS = {
     "NoSuchBucket": "there is no such bucket",
+    "ContainerNotFound": "there is no such container",
     "AccessDenied": "these credentials may not do this",
     "InvalidAccessKeyId": "the credentials are wrong: this access key is not known",
     "SignatureDoesNotMatch": "the credentials are wrong: check the secret key",
@@ -61,6 +62,10 @@ _HINTS = {
     "PermanentRedirect": "the region or the endpoint is wrong: set AWS_REGION",
     "RequestTimeTooSkewed": "the clock of this machine differs too much from the store's",
     "SlowDown": "the store is asked for too much at once",
+    "AuthenticationFailed": "the credentials are wrong: check the key or the token",
+    "AuthorizationFailure": "these credentials are wrong, or may not do this from here",
+    "AuthorizationPermissionMismatch": "these credentials may not do this",
+    "ServerBusy": "the store is asked for too much at once",
 }
 # Where an endpoint is taken from, by the scheme of the URL.
 _ENDPOINTS = {
@@ -71,6 +76,8 @@ _ENDPOINTS = {
 # Which process has used obstore first.
 _process: dict[str, int] = {}
 
+# The last is what Azure says in the answer to a delete.
+_NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|container does not exist")
 _REFUSED = (AlreadyExistsError, PreconditionError, FileNotFoundError)
 _STATUS = {"301": "PermanentRedirect", "401": "AccessDenied", "403": "AccessDenied"}
 
@@ -399,7 +406,7 @@ def _check_process() -> None:
 
 def _check_absent(error: FileNotFoundError) -> None:
     """Tell an object that is not there from a bucket that is not."""
-    if "NoSuchBucket" in str(error):
+    if _NO_BUCKET.search(str(error)):
         raise error
 
 
@@ -411,13 +418,22 @@ def _is_lost(error: Exception) -> bool:
 def _reason(error: Exception) -> str:
     """Say in one line what went wrong, without what the store was sent."""
     text = str(error)
+    if "http://169.254.169.254/" in text:  # where virtual machines ask for theirs
+        return "no credentials are found, neither in the environment nor with this machine"
+    if "Invalid Access Key" in text:
+        return "the credentials are wrong: the key is not in Base64"
     status = re.search(r"status code: ((\d{3})[\w ]*)", text)
-    code = re.search(r"<Code>(\w+)</Code>", text)
-    name = code[1] if code else _STATUS.get(status[2], "") if status else ""
+    # The second is told of one key among several.
+    code = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
+    name = (code[1] or code[2]) if code else status[2] if status else ""
+    name = "ContainerNotFound" if "container does not exist" in text else _STATUS.get(name, name)
     if name in _HINTS:
         return f"{_HINTS[name]} ({name})"
     if status:
-        return f"the store answers {status[1].strip()}" + (f" ({name})" if name else "")
+        named = "" if name == status[2] else f" ({name})"
+        return f"the store answers {status[1].strip()}{named}"
+    if name:
+        return f"the store answers {name}"
     if _is_lost(error):
         # obstore has the cause only in what it prints for debugging.
         server = re.search(r"https?://[^/\s?]+", text)

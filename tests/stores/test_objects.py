@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 
+import azurite
 import s3
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import InvalidManifestError, ModelExistsError, StoreError
@@ -709,6 +711,58 @@ def test_odd_names_are_taken_as_they_are(kind: BucketKind, name: str) -> None:
     assert list(kind.store.blobs()) == [name]
     report = ModelCache(kind.store).prune(age=0)
     assert (report.blobs, keys(kind)) == (1, [])
+
+
+@pytest.mark.parametrize("where", ["s3", "azure"])
+def test_a_bucket_that_is_gone_is_no_empty_bucket(where: str) -> None:
+    """Objects cannot be read, written or removed there, and do not count as absent."""
+    from registry_wsgi.stores.bucket import Bucket, Meta
+
+    place: Any = (
+        replace(s3.endpoint(), bucket="no-such-bucket")
+        if where == "s3"
+        else replace(azurite.account(), container="no-such-container")
+    )
+    bucket = Bucket(place.client("x"), "bucket")
+    steps: list[Callable[[], object]] = [
+        lambda: bucket.get("key"),
+        lambda: bucket.open("key"),
+        lambda: bucket.create("key", b"x"),
+        lambda: bucket.replace(Meta("key", 1, 1, "0", None), b"x"),
+        lambda: bucket.delete("key"),
+        lambda: bucket.folder("manifests"),
+        lambda: list(bucket.objects("manifests")),
+    ]
+    for step in steps:
+        with pytest.raises(StoreError, match=r"^bucket/.*: there is no such (bucket|container) "):
+            step()
+
+
+@pytest.mark.parametrize("allowed", ["rwdl", "rwl"])
+def test_the_permissions_that_are_documented_are_enough(tmp_path: Path, allowed: str) -> None:
+    """With them a token does all there is to do, and without the last the error says so."""
+    from obstore.store import AzureStore
+
+    from registry_wsgi.stores.objects import ObjectStore
+
+    kind = KINDS["azure"](tmp_path, Clock())
+    assert isinstance(kind, AzureKind)
+    kind.put(KEY, b"weights")
+    kind.put_blob("sha256-aa", b"nobody's")
+    account = azurite.account()
+    config: dict[str, Any] = {"endpoint": account.url, "account_name": account.name}
+    config |= {"sas_token": account.sas(allowed), "client_options": {"allow_http": True}}
+    client = AzureStore(account.container, prefix=kind.client.prefix, **config)
+    cache = ModelCache(ObjectStore(client, name="bucket"))
+    if "d" not in allowed:
+        with pytest.raises(StoreError, match=r"/sha256-aa: these credentials may not do this"):
+            cache.prune(age=0)
+        return
+    assert cache.unlink("smol")
+    assert cache.restore("smol")
+    assert cache.prune(age=0).blobs == 1
+    cache.protect("smol")
+    assert cache.verify(deep=True).ok
 
 
 def test_a_host_with_a_port_is_a_host(kind: BucketKind) -> None:
