@@ -194,10 +194,12 @@ class Bucket:
 
     Attributes:
         deleting: The client for deletes.
+        numbers: Whether each write has a version, be old ones kept or not.
     """
 
     def __init__(self, storage: Storage, name: str) -> None:
         self._storage = self.deleting = storage
+        self.numbers = isinstance(storage, _stores.GCSStore)
         # Azure goes by the book. Ceph wants an ETag without its quotes, and S3 takes it.
         self._quoted = isinstance(storage, _stores.AzureStore)
         self.name = name

@@ -554,7 +554,7 @@ class ObjectStore:
         finally:
             self._drop(key)
         self._check_clock(probe)
-        if not self._probed and probe.version not in (None, "null"):
+        if not (self._probed or bucket.numbers or probe.version in (None, "null")):
             _log.warning(
                 "%s: keeps old versions, so that what is removed takes its room until a lifecycle"
                 " rule of the bucket removes those",

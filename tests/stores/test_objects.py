@@ -623,6 +623,40 @@ def test_a_bucket_with_versioning_works_or_is_refused(caplog: pytest.LogCaptureF
         client.close()
 
 
+@pytest.mark.parametrize("numbers", [False, True])
+def test_a_version_means_that_old_ones_are_kept_but_for_gcs(
+    bucket: BucketKind,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    numbers: bool,
+) -> None:
+    """GCS numbers all writes, in any bucket: that is no reason for a warning."""
+    import obstore
+    from obstore.store import GCSStore
+
+    from registry_wsgi.stores import bucket as module
+
+    class Numbering:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(obstore, name)
+
+        def head(self, store: Any, path: str) -> Any:
+            return obstore.head(store, path) | {"version": "1"}
+
+        def put(self, *rest: Any, mode: Any, **options: Any) -> Any:
+            mode = mode if mode == "create" else {"e_tag": mode["e_tag"]}
+            return obstore.put(*rest, mode=mode, **options)
+
+    store = bucket.another()
+    gcs = module.Bucket(GCSStore("models", skip_signature=True), "gcs")
+    assert (gcs.numbers, store._bucket.numbers) == (True, False)
+    store._bucket.numbers = numbers
+    bucket.put(KEY, b"weights")
+    monkeypatch.setattr(module, "obstore", Numbering())
+    assert ModelCache(store).unlink("smol")
+    assert ("keeps old versions" in caplog.text) is not numbers
+
+
 # Times
 
 
