@@ -18,6 +18,7 @@ import io
 import itertools
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -292,9 +293,17 @@ class Bucket:
             obstore.put(self._storage, key, data, use_multipart=False)
 
     def copy(self, source: str, target: str) -> None:
-        """Copy the object at *source*, in the store, over whatever is at *target*."""
+        """Copy the object at *source* over whatever is at *target*."""
         with self._reported(target):
-            obstore.copy(self._storage, source, target)
+            if isinstance(self._storage, _stores.AzureStore):
+                # A copy in the store may be under way for long, and is lost if the source goes.
+                chunks = obstore.get(self._storage, source).stream(min_chunk_size=_CHUNK)
+                with tempfile.TemporaryFile() as file:
+                    file.writelines(bytes(chunk) for chunk in chunks)
+                    file.seek(0)
+                    obstore.put(self._storage, target, file)
+            else:
+                obstore.copy(self._storage, source, target)
 
     def delete(self, *keys: str) -> None:
         """

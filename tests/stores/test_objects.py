@@ -684,18 +684,25 @@ def test_clocks_that_differ_stop_the_sweep(
 
 
 def test_a_manifest_too_large_to_be_one_stops_the_sweep_and_can_be_deleted(
-    bucket: BucketKind,
+    kind: BucketKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not read into memory; the error names it, and a delete is the way out."""
-    bucket.put(KEY, b"weights")
-    bucket.put_manifest(OTHER, bytes((16 << 20) + 1))
+    kind.put(KEY, b"weights")
+    data = bytes((16 << 20) + 1)
+    kind.put_manifest(OTHER, data)
     with pytest.raises(InvalidManifestError, match=f"manifests/{OTHER}: not a manifest: bucket/"):
-        caching(bucket).prune(age=0)
-    assert ModelCache(bucket.store).unlink("example.com/ns/other:v1") is True
-    [entry] = bucket.store.deleted()
+        caching(kind).prune(age=0)
+    with monkeypatch.context() as patch:
+        seam = Seam(patch, lambda *_: None)
+        assert ModelCache(kind.store).unlink("example.com/ns/other:v1") is True
+    # A copy in Azure may be under way when the request has ended, and then fail.
+    assert ("copy" in dict(seam.requests)) is not isinstance(kind, AzureKind)
+    [entry] = kind.store.deleted()
+    copy = kind.client.get(f"trash/{entry.id}/manifests/{OTHER}")
+    assert bytes(copy.bytes()) == data
     with pytest.raises(InvalidManifestError):
-        bucket.store.read_deleted(entry)
-    assert ModelCache(bucket.store).prune(age=0).models == 1
+        kind.store.read_deleted(entry)
+    assert ModelCache(kind.store).prune(age=0).models == 1
 
 
 def test_a_newer_layout_stops_the_sweep(bucket: BucketKind) -> None:
