@@ -1,4 +1,4 @@
-"""A proxy in front of an S3 endpoint that answers badly when it is told to."""
+"""A proxy in front of an object store that answers badly when it is told to."""
 
 from __future__ import annotations
 
@@ -95,8 +95,11 @@ def proxied(endpoint: str, hang: float = 3) -> Iterator[Proxy]:
             for name, value in headers:
                 if name.lower() not in ("content-length", "transfer-encoding", "connection"):
                     self.send_header(name, value)
-            length = dict(headers).get("Content-Length") if self.command == "HEAD" else len(data)
-            self.send_header("Content-Length", str(length or 0))
+            length = str(len(data))
+            if self.command == "HEAD":
+                lengths = [value for name, value in headers if name.lower() == "content-length"]
+                length = lengths[0] if lengths else "0"
+            self.send_header("Content-Length", length)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(data[: len(data) // 2] if cut else data)

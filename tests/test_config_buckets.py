@@ -175,6 +175,32 @@ def test_a_container_is_opened_by_its_url(
     assert open_cache(whole).models() == []
 
 
+def test_the_command_line_works_on_a_container(account: azurite.Account) -> None:
+    """What is deleted is restored, and what is pruned is gone, each by a process of its own."""
+    require("click", "rich")
+    prefix = azurite.fresh_prefix()
+    client = account.client(prefix)
+    for name in ("one", "other"):
+        client.put(f"manifests/registry.ollama.ai/library/{name}/latest", b'{"layers": []}')
+
+    def run(*arguments: str) -> str:
+        location = f"az://{account.name}/{account.container}/{prefix}"
+        command = [sys.executable, "-m", "registry_wsgi", "--models", location, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("rm", "--yes", "one", "other")
+    assert "other" in run("deleted")
+    run("restore", "one")
+    assert "one" in run("list")
+    run("prune", "--age", "0")
+    assert "other" not in run("deleted")
+    left = [meta["path"] for page in client.list() for meta in page]
+    left = [path for path in left if path.startswith(("manifests/", "trash/"))]
+    assert left == ["manifests/registry.ollama.ai/library/one/latest"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import random
 import signal
@@ -12,44 +14,68 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+import azurite
 import s3
 from faulty import Proxy, proxied
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import StoreError
-from stores.kinds import Clock, S3Kind, content, state
+from stores.kinds import KINDS, AzureKind, BucketKind, Clock, content, state
 from support import blob, manifest
 
 KEY = "registry.ollama.ai/library/smol/latest"
+REQUESTS = ["GET /", "GET list", "HEAD", "PUT", "POST"]
 FAULTS = ["500", "503", "drop", "lose", "cut", "hang"]
 
 
 @pytest.fixture
-def kind(tmp_path: Path) -> S3Kind:
-    """An empty store behind S3."""
-    return S3Kind(tmp_path, Clock())
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> BucketKind:
+    """An empty store behind S3, or of the kind that the test asks for."""
+    kind = KINDS[getattr(request, "param", "s3")](tmp_path, Clock())
+    assert isinstance(kind, BucketKind)
+    return kind
+
+
+#: Over Azure, too, where it makes a difference.
+either = pytest.mark.parametrize("kind", ["s3", "azure"], indirect=True)
 
 
 @pytest.fixture
-def proxy() -> Iterator[Proxy]:
+def proxy(kind: BucketKind) -> Iterator[Proxy]:
     """A proxy in front of the endpoint."""
-    with proxied(s3.endpoint().url) as proxy:
+    _, settings = location(kind)
+    with proxied(settings["endpoint"]) as proxy:
         yield proxy
 
 
-def through(proxy: Proxy, kind: S3Kind, read_timeout: float = 1) -> Any:
+def location(kind: BucketKind) -> tuple[str, dict[str, str]]:
+    """The URL of the store of *kind*, and the settings that lead to it."""
+    if isinstance(kind, AzureKind):
+        account = azurite.account()
+        return f"az://{account.name}/{account.container}/{kind.client.prefix}", account.config
+    endpoint = s3.endpoint()
+    return f"s3://{endpoint.bucket}/{kind.client.prefix}", endpoint.config
+
+
+def through(proxy: Proxy, kind: BucketKind, read_timeout: float = 1) -> Any:
     """The store of *kind*, reached through *proxy*."""
     from registry_wsgi.stores.objects import ObjectStore
 
-    endpoint = s3.endpoint()
-    url = f"s3://{endpoint.bucket}/{kind.client.prefix}"
-    config: dict[str, Any] = endpoint.config | {"endpoint": proxy.url}
+    url, settings = location(kind)
+    endpoint = proxy.url + urlsplit(settings["endpoint"]).path
+    config: dict[str, Any] = settings | {"endpoint": endpoint}
     return ObjectStore.from_url(url, read_timeout=read_timeout, **config)
 
 
-def keys(kind: S3Kind, folder: str) -> list[str]:
+def lists(path: str) -> bool:
+    """Whether a request is for a listing."""
+    return "list-type=2" in path or "comp=list" in path
+
+
+def keys(kind: BucketKind, folder: str) -> list[str]:
     """All that is in *folder* of the bucket."""
     return [meta["path"] for page in kind.client.list(folder) for meta in page]
 
@@ -76,10 +102,16 @@ class Every:
         return self.fault
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("what", ["GET /", "GET list", "HEAD", "PUT", "POST"])
+@pytest.mark.parametrize(
+    ("kind", "fault", "what"),
+    [
+        *itertools.product(["s3"], FAULTS, REQUESTS),
+        *itertools.product(["azure"], ["503", "lose"], REQUESTS),
+    ],
+    indirect=["kind"],
+)
 def test_one_request_that_fails_is_tried_again(
-    kind: S3Kind, proxy: Proxy, what: str, fault: str
+    kind: BucketKind, proxy: Proxy, what: str, fault: str
 ) -> None:
     """A single failure is not noticed: a delete, a restore and a prune go through."""
     if fault == "cut" and what in ("GET list", "POST"):
@@ -92,7 +124,7 @@ def test_one_request_that_fails_is_tried_again(
     method, _, where = what.partition(" ")
 
     def which(how: str, path: str) -> bool:
-        return how == method and ("list-type" in path) == (where == "list")
+        return how == method and lists(path) == (where == "list")
 
     steps: list[Callable[[], object]] = [
         lambda: cache.unlink("smol"),
@@ -109,17 +141,18 @@ def test_one_request_that_fails_is_tried_again(
     assert now["deleted"] == {}
 
 
+@either
 @pytest.mark.parametrize("fault", ["500", "cut"])
 @pytest.mark.parametrize("folder", ["blobs", "manifests", "trash", "condemned"])
 def test_a_listing_that_fails_removes_nothing(
-    kind: S3Kind, proxy: Proxy, folder: str, fault: str
+    kind: BucketKind, proxy: Proxy, folder: str, fault: str
 ) -> None:
     """If any listing breaks off, nothing is removed, the error says which; a retry goes on."""
     kind.put(KEY, b"weights")
     kind.put_blob("sha256-aa", b"nobody's")
     cache = ModelCache(through(proxy, kind))
     before = state(kind.store)
-    proxy.plan = Every(fault, lambda how, path: "list-type=2" in path and f"{folder}%2F" in path)
+    proxy.plan = Every(fault, lambda how, path: lists(path) and f"{folder}%2F" in path)
     with pytest.raises(StoreError, match=f"/{folder}/: "):
         cache.prune(age=0)
     assert state(kind.store) == before
@@ -130,7 +163,7 @@ def test_a_listing_that_fails_removes_nothing(
 @pytest.mark.parametrize("fault", ["500", "cut"])
 @pytest.mark.parametrize("folder", ["blobs", "manifests"])
 def test_a_second_page_that_fails_removes_nothing(
-    kind: S3Kind, proxy: Proxy, folder: str, fault: str
+    kind: BucketKind, proxy: Proxy, folder: str, fault: str
 ) -> None:
     """What follows the first page of a listing may be what needs the blobs."""
     from concurrent.futures import ThreadPoolExecutor
@@ -152,7 +185,7 @@ def test_a_second_page_that_fails_removes_nothing(
 
 @pytest.mark.parametrize("fault", ["500", "drop", "deny"])
 def test_a_removal_that_fails_ends_the_run(
-    kind: S3Kind, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: str
+    kind: BucketKind, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """After some that cannot be removed no other is; the error says which; a retry goes on."""
     from registry_wsgi.stores import bucket, objects
@@ -185,9 +218,10 @@ def test_a_removal_that_fails_ends_the_run(
     assert list(kind.store.condemned()) == []
 
 
+@either
 @pytest.mark.parametrize("fault", ["500", "503", "drop", "hang"])
 def test_a_store_that_keeps_failing_is_an_error_and_loses_nothing(
-    kind: S3Kind, proxy: Proxy, fault: str
+    kind: BucketKind, proxy: Proxy, fault: str
 ) -> None:
     """However a request fails for good, the model is in place or in the trash, with its blobs."""
     data = kind.put(KEY, b"weights")
@@ -207,7 +241,7 @@ def test_a_store_that_keeps_failing_is_an_error_and_loses_nothing(
     assert kind.store.read(KEY) is not None
 
 
-def test_a_blob_that_breaks_off_is_read_on(kind: S3Kind, proxy: Proxy) -> None:
+def test_a_blob_that_breaks_off_is_read_on(kind: BucketKind, proxy: Proxy) -> None:
     """An answer cut in the middle of a large blob is not taken for its end."""
     data = random.Random(1).randbytes(3 << 20)
     kind.put_blob(blob(data), data)
@@ -224,15 +258,13 @@ def test_a_blob_that_breaks_off_is_read_on(kind: S3Kind, proxy: Proxy) -> None:
 # Several processes
 
 WORKER = """
-import random, sys
+import json, random, sys
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import ModelExistsError, ModelNotFoundError, ModelIncompleteError
 from registry_wsgi.stores.objects import ObjectStore
 
-url, endpoint, region, key, secret, seed, steps, *names = sys.argv[1:]
-store = ObjectStore.from_url(
-    url, endpoint=endpoint, region=region, access_key_id=key, secret_access_key=secret
-)
+url, config, seed, steps, *names = sys.argv[1:]
+store = ObjectStore.from_url(url, **json.loads(config))
 cache = ModelCache(store, retention="1h", hold=0, in_flight=0)
 choice = random.Random(int(seed))
 print("ready", flush=True)
@@ -253,12 +285,10 @@ for _ in range(int(steps)):
 """
 
 
-def start(kind: S3Kind, seed: int, steps: int, names: list[str]) -> subprocess.Popen[str]:
+def start(kind: BucketKind, seed: int, steps: int, names: list[str]) -> subprocess.Popen[str]:
     """Start a process that deletes, restores and prunes at random."""
-    endpoint = s3.endpoint()
-    url = f"s3://{endpoint.bucket}/{kind.client.prefix}"
-    config = endpoint.config
-    arguments = [url, *config.values(), str(seed), str(steps), *names]
+    url, config = location(kind)
+    arguments = [url, json.dumps(config), str(seed), str(steps), *names]
     return subprocess.Popen(
         [sys.executable, "-c", WORKER, *arguments],
         stdout=subprocess.PIPE,
@@ -268,7 +298,7 @@ def start(kind: S3Kind, seed: int, steps: int, names: list[str]) -> subprocess.P
     )
 
 
-def check(kind: S3Kind, models: dict[str, bytes]) -> None:
+def check(kind: BucketKind, models: dict[str, bytes]) -> None:
     """Each model is listed or in the trash, once at least, and all blobs are there."""
     store = kind.another()
     ModelCache(store).prune()
@@ -284,14 +314,15 @@ def check(kind: S3Kind, models: dict[str, bytes]) -> None:
     assert names == {f"blobs/{blob(d)}" for k in models for d in (k.encode(), b"shared", b"{}")}
 
 
-def furnish(kind: S3Kind, count: int) -> tuple[dict[str, bytes], list[str]]:
+def furnish(kind: BucketKind, count: int) -> tuple[dict[str, bytes], list[str]]:
     """Put *count* models; their manifests by key, and their names."""
     keys = [f"registry.ollama.ai/library/m{number}/latest" for number in range(count)]
     models = {key: kind.put(key, key.encode(), b"shared") for key in keys}
     return models, [key.split("/")[2] for key in keys]
 
 
-def test_processes_that_delete_and_restore_at_once_lose_nothing(kind: S3Kind) -> None:
+@either
+def test_processes_that_delete_and_restore_at_once_lose_nothing(kind: BucketKind) -> None:
     """Three processes over the same models: as many deletes of each as restores, or one more."""
     models, names = furnish(kind, 4)
     workers = [start(kind, seed, 60, names) for seed in range(3)]
@@ -313,7 +344,7 @@ def test_processes_that_delete_and_restore_at_once_lose_nothing(kind: S3Kind) ->
 
 
 def test_processes_that_are_killed_lose_nothing(
-    kind: S3Kind, monkeypatch: pytest.MonkeyPatch
+    kind: BucketKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed at any moment, again and again, they leave each model listed or in the trash."""
     from registry_wsgi.stores import objects
@@ -403,7 +434,7 @@ print(events)
 """
 
 
-def run_pulls(kind: S3Kind, seconds: float, keeps: str) -> tuple[int, list[str]]:
+def run_pulls(kind: BucketKind, seconds: float, keeps: str) -> tuple[int, list[str]]:
     """Pull, delete, restore and prune in several processes; the events, and what is broken."""
     endpoint = s3.endpoint()
     workers = []
@@ -429,7 +460,7 @@ def run_pulls(kind: S3Kind, seconds: float, keeps: str) -> tuple[int, list[str]]
     return events, [str(problem) for problem in problems]
 
 
-def test_models_that_are_pulled_while_others_prune_are_whole(kind: S3Kind) -> None:
+def test_models_that_are_pulled_while_others_prune_are_whole(kind: BucketKind) -> None:
     """Pulls that keep their blobs meet deletes, restores and prunes: no listed model lacks one."""
     events, broken = run_pulls(kind, 8, keeps="1")
     assert events > 20
