@@ -47,6 +47,7 @@ _T = TypeVar("_T")
 
 _PAGE = 1_000  # what object stores list, or delete, in one request
 _CHUNK = 1 << 20
+_THREADS = 16
 
 # The attribute of an object that has the token of its write. (Azure takes only letters and digits.)
 _TOKEN = "registrywsgitoken"  # noqa: S105 - no secret
@@ -201,6 +202,9 @@ class Bucket:
     def __init__(self, storage: Storage, name: str) -> None:
         self._storage = self.deleting = storage
         self.numbers = isinstance(storage, _stores.GCSStore)
+        # Of many keys, obstore tells only of the first that is gone there: what follows may have
+        # failed, may be under way, or was never asked for.
+        self._one_by_one = isinstance(storage, _stores.AzureStore | _stores.GCSStore)
         # Azure goes by the book. Ceph wants an ETag without its quotes, and S3 takes it.
         self._quoted = isinstance(storage, _stores.AzureStore)
         self.name = name
@@ -309,9 +313,17 @@ class Bucket:
         """
         Remove the objects at *keys*, whatever they are; if one is gone, that is no matter.
 
-        Many go with one request, where the store has one for that. If it fails for some of them,
-        others may be gone.
+        Many go with one request, where the store has one that can be used. If it fails for some of
+        them, others may be gone.
         """
+        if self._one_by_one and len(keys) > 1:
+            # Not above: who only deletes a model need not load it.
+            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+            with ThreadPoolExecutor(_THREADS) as pool:
+                for _ in pool.map(self.delete, keys):
+                    pass
+            return
         for some in batches(keys):
             more = len(some) - 1
             with self._reported(some[0], f" (or another of {more} with it)" if more else ""):

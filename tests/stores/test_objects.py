@@ -754,6 +754,26 @@ def test_odd_names_are_taken_as_they_are(kind: BucketKind, name: str) -> None:
     assert (report.blobs, keys(kind)) == (1, [])
 
 
+def test_what_is_gone_hides_nothing_of_a_delete_of_many(kind: BucketKind) -> None:
+    """All others go, and none is under way when it has ended; one that cannot go is an error."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    bucket = kind.another()._bucket
+    names = [f"sha256-{number:04}" for number in range(700)]
+    with ThreadPoolExecutor(16 if kind.threads else 1) as pool:
+        list(pool.map(lambda name: kind.put_blob(name, b"x"), names))
+    absent = ["blobs/absent", "blobs/sha256-0350x", "blobs/zz"]
+    bucket.delete(absent[0], *(f"blobs/{name}" for name in names), *absent[1:])
+    assert keys(kind) == []
+    if isinstance(kind, AzureKind):
+        kind.put_blob("leased", b"x")
+        path = f"/{kind.client.prefix}/blobs/leased"
+        lease = {"x_ms_lease_action": "acquire", "x_ms_lease_duration": "15"}
+        azurite.account().put(path, "comp=lease", **lease)
+        with pytest.raises(StoreError, match=r"^bucket/blobs/leased: the store answers 412"):
+            bucket.delete("blobs/absent", "blobs/leased")
+
+
 @pytest.mark.parametrize("where", ["s3", "azure"])
 def test_a_bucket_that_is_gone_is_no_empty_bucket(where: str) -> None:
     """Objects cannot be read, written or removed there, and do not count as absent."""
