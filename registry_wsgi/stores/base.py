@@ -44,7 +44,7 @@ class Manifest:
     version: Hashable | None
 
 
-#: What reading one of many manifests came to: None if it is gone, and the error if that failed.
+#: What reading one of many manifests came to. None if it is gone, and the error if that failed.
 Read = Manifest | StoreError | None
 
 
