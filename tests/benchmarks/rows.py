@@ -8,6 +8,7 @@ import os
 import random
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -282,23 +283,37 @@ def imports(bench: Bench) -> Iterator[Row]:
 def gunicorn(bench: Bench) -> Iterator[Row]:
     """Requests passed through by a real server, with the middleware and without it."""
     what = "requests per second under gunicorn, with the middleware / without"
-    if missing := _missing("gunicorn", "wrk"):
+    if missing := _missing("gunicorn"):
         yield Row(what, 0.97, None, at_least=True, detail=missing)
         return
     with ExitStack() as stack:
 
-        def side(app: str) -> Side:
-            server = Server("gunicorn-gthread", f"benchmarks.apps:{app}", bench.trees.scratch())
-            stack.callback(server.stop)
-            return lambda: _request_under_load(server, max(1, round(2 * bench.scale)))
+        def server(app: str) -> Server:
+            started = Server("gunicorn-gthread", f"benchmarks.apps:{app}", bench.trees.scratch())
+            stack.callback(started.stop)
+            return started
 
-        with_it, without = alternate([side("wrapped"), side("plain")], 2 * bench.rounds)
+        servers = [server(app) for app in ("wrapped", "plain", "plain")]
+        sides = [_one_after_the_other(stack.enter_context(one.connect())) for one in servers]
+        with_it, without, again = alternate(sides, 200 * max(2, round(bench.rounds * bench.scale)))
         yield Row(
             what,
             0.97,
             ratio(without, with_it),
             at_least=True,
-            detail=f"{compared(without, with_it)} a request; 2 workers, keep-alive",
+            detail=f"{compared(without, with_it)} a request; without against without"
+            f" {ratio(without, again):.3f}",
+        )
+        if missing := _missing("wrk"):
+            return
+        sides = [_wrk(one, max(1, round(2 * bench.scale))) for one in servers]
+        with_it, without, again = alternate(sides, 2 * bench.rounds)
+        yield Row(
+            "the same by wrk, 16 connections",
+            None,
+            ratio(without, with_it),
+            detail=f"{compared(without, with_it)} a request; without against without"
+            f" {ratio(without, again):.2f}",
         )
 
 
@@ -403,24 +418,42 @@ def _run(bench: Bench, command: Sequence[str], **environment: str) -> float:
     return bench.clock() - started
 
 
-def _request_under_load(server: Server, seconds: int) -> float:
-    """Ask a server as fast as it answers, and tell how long one request takes on average."""
-    done = subprocess.run(
-        [
-            "wrk",
-            "--threads=1",
-            "--connections=16",
-            f"--duration={seconds}",
-            f"{server.url}/api/tags",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    rate = re.search(r"^Requests/sec: +([0-9.]+)$", done.stdout, re.MULTILINE)
-    assert rate is not None, done.stdout
-    assert "Non-2xx" not in done.stdout, done.stdout
-    return 1 / float(rate[1])
+def _one_after_the_other(connection: socket.socket) -> Side:
+    """Ask a server on one open connection, and tell how long a request takes on average."""
+    count = 20
+    message = b"GET /api/tags HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    def once() -> float:
+        started = time.perf_counter()
+        for _ in range(count):
+            connection.sendall(message)
+            answer = b""
+            while not answer.endswith(b"hello"):
+                received = connection.recv(4_096)
+                assert received, answer
+                answer += received
+        return (time.perf_counter() - started) / count
+
+    return once
+
+
+def _wrk(server: Server, seconds: int) -> Side:
+    """Ask a server as fast as it answers, and tell how long a request takes on average."""
+    options = ("--threads=1", "--connections=16", f"--duration={seconds}")
+
+    def once() -> float:
+        done = subprocess.run(
+            ["wrk", *options, f"{server.url}/api/tags"],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        rate = re.search(r"^Requests/sec: +([0-9.]+)$", done.stdout, re.MULTILINE)
+        assert rate is not None, done.stdout
+        assert "Non-2xx" not in done.stdout, done.stdout
+        return 1 / float(rate[1])
+
+    return once
 
 
 def _environ(method: str, path: str, body: bytes) -> WSGIEnvironment:
