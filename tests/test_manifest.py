@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from registry_wsgi.errors import InvalidManifestError
-from registry_wsgi.manifest import blob_name, mentioned_blobs, parse_manifest
+from registry_wsgi.manifest import _USUAL, blob_name, mentioned_blobs, parse_manifest
 from support import blob, manifest, require
 
 HEX = "0123456789abcdef" * 4
@@ -186,4 +186,49 @@ def test_any_bytes_are_a_manifest_or_an_error_of_ours() -> None:
             return
         assert all(blob_name(name) == name for name in blobs)
 
+    check()
+
+
+def test_the_usual_form_is_read_as_any_other() -> None:
+    """What is read without a JSON parser, as it looks as Ollama writes it, comes to the same."""
+    require("hypothesis")
+    from hypothesis import given, settings
+    from hypothesis import strategies as st
+
+    kinds = st.sampled_from(["application/vnd.ollama.image.model", "", "}", ",é:[ ", "\\", "\n"])
+    digests = st.sampled_from([HEX, OTHER]) | st.sampled_from(["0" * 64, HEX.upper(), HEX[1:]])
+    sizes = st.sampled_from(["0", "7", "9" * 18]) | st.sampled_from(["9" * 19, "00", "-1", "1.0"])
+    layers = st.builds(
+        '{{"mediaType":"{}","digest":"sha256:{}","size":{}}}'.format, kinds, digests, sizes
+    )
+    documents = st.builds(
+        '{{"schemaVersion":2,"mediaType":"{}","config":{},"layers":[{}]}}'.format,
+        kinds,
+        layers,
+        st.lists(layers, max_size=3).map(",".join),
+    )
+    pieces = st.sampled_from(
+        [*'{}[]",:\\ \n\0\ufeffé0-e', "NaN", '"digest":"sha256:', '"size":1,', '"layers":[],']
+    )
+    # Where something is put in, how much of what is there it replaces, and what it is.
+    edits = st.lists(st.tuples(st.integers(0), st.integers(0, 3), pieces | st.just("")), max_size=2)
+
+    @settings(deadline=None, max_examples=500)
+    @given(documents, edits)
+    def check(text: str, edits: list[tuple[int, int, str]]) -> None:
+        for place, length, piece in edits:
+            at = place % (len(text) + 1)
+            text = text[:at] + piece + text[at + length :]
+        # The space means nothing in JSON, and is not of the usual form.
+        assert outcome(text) == outcome(" " + text)
+
+    def outcome(text: str) -> object:
+        try:
+            return parse_manifest(text.encode())
+        except InvalidManifestError:
+            return "refused"
+
+    usual = json.dumps(json.loads(manifest(b"weights", b"template")), separators=(",", ":"))
+    assert _USUAL.fullmatch(usual)
+    assert outcome(usual) == outcome(" " + usual) != "refused"
     check()
