@@ -18,17 +18,18 @@ storage fails.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from ..errors import StoreError
 from ..names import Name
 
 __all__ = ["Blob", "Condemned", "Deleted", "Manifest", "Read", "Store"]
 
+# What there may be a million of is a tuple, which is made in a quarter of the time that a frozen
+# dataclass takes.
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+
+class Manifest(NamedTuple):
     """
     The bytes of a manifest as they were read at one moment.
 
@@ -48,8 +49,7 @@ class Manifest:
 Read = Manifest | StoreError | None
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(NamedTuple):
     """
     What a store knows of one blob.
 
@@ -69,8 +69,7 @@ class Blob:
     links: int = 1
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Deleted:
+class Deleted(NamedTuple):
     """
     A manifest in the trash.
 
@@ -85,8 +84,7 @@ class Deleted:
     key: str
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Condemned:
+class Condemned(NamedTuple):
     """
     A blob that is set aside.
 
