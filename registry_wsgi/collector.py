@@ -346,9 +346,15 @@ class Collector:
         self._pardons += (Condemned(*run, name) for run in self._aside.pop(name))
 
     def _look_at_unneeded(self) -> Iterator[tuple[str, Blob]]:
-        unneeded = [name for name, needed in self._listed.items() if not needed]
-        self._files.update(name for name in unneeded if not is_blob_name(name))
-        return self._store.look(self._counted("looking at blobs", unneeded, len(unneeded)))
+        total = len(self._listed) - sum(self._listed.values())
+        return self._store.look(self._counted("looking at blobs", self._unneeded(), total))
+
+    def _unneeded(self) -> Iterator[str]:
+        for name, needed in self._listed.items():
+            if not needed:
+                if not is_blob_name(name):
+                    self._files.add(name)
+                yield name
 
     # Phase 2
 
@@ -405,9 +411,9 @@ class Collector:
         for blob, look in earlier:
             if not self._listed.get(blob.name) and self._was_in_use(blob, look):
                 self._put_back(blob)
-        for blob, _ in doomed:
-            if blob.id and self._listed[blob.name]:
-                self._put_back(blob)
+        for name, run in zip(doomed.names, doomed.runs, strict=True):
+            if run != _NO_RUN and self._listed[name]:
+                self._put_back(Condemned(*run, name))
         self._purge(tally, earlier, doomed)
         if no_room:
             for blob, plan in doomed:

@@ -112,7 +112,8 @@ class DiskStore:
         return _read(self._manifest(key))
 
     def read_all(self) -> Iterator[tuple[str, Read]]:
-        return ((key, tried(self.read, key)) for key in self.manifests())
+        # What a directory lists leads nowhere else, so that the keys need no check.
+        return ((key, tried(_read, f"{self._manifests}/{key}")) for key in self.manifests())
 
     def version(self, key: str) -> Hashable | None:
         path = self._manifest(key)
@@ -172,17 +173,19 @@ class DiskStore:
         path = self._run(run)
         try:
             for name in names:
-                source, target = self._blob(name), os.path.join(path, name)
-                with _Reported(source):
-                    try:
-                        os.rename(source, target)
-                    except FileNotFoundError:
-                        # Either the blob is gone, or the directory is not there (yet).
+                source, target = self._blob(name), f"{path}/{name}"
+                try:
+                    os.rename(source, target)
+                except FileNotFoundError:
+                    # Either the blob is gone, or the directory is not there (yet).
+                    with _Reported(source):
                         try:
                             os.makedirs(path, exist_ok=True)
                             os.rename(source, target)
                         except (FileNotFoundError, FileExistsError):
                             continue  # or another has just tidied it: the next run sets it aside
+                except OSError as error:
+                    raise _store_error(error, source) from error
                 yield Condemned(moment, run, name)
         finally:
             with suppress(OSError):
@@ -231,15 +234,24 @@ class DiskStore:
             return True
 
     def purge(self, blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
+        run = None
         for blob, until in blobs:
-            look = self.condemned_blob(blob)
+            if blob.id != run:  # not for each of a million
+                run, folder = blob.id, self._run(blob.id)
+            path = f"{folder}/{checked(blob.name)}"
+            look = _blob(path, links=True)
             if look is None:
                 continue
-            path = self._aside(blob)
-            with _Reported(path):
-                gone = look.written <= until and _unlink(path)
-            if gone or look.written > until:
-                yield blob, gone
+            if look.written > until:
+                yield blob, False
+                continue
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise _store_error(error, path) from error
+            yield blob, True
 
     # Trash
 
@@ -675,14 +687,28 @@ def _version(status: os.stat_result) -> Hashable | None:
 
 def _blob(path: str, *, links: bool = False) -> Blob | None:
     """Look at a file; with *links*, also at a symbolic link that leads nowhere (from there)."""
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise _store_error(error, path) from error
+    if stat.S_ISLNK(status.st_mode):
+        return _linked_blob(path, status, links=links)
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    written = status.st_mtime
+    content = status.st_dev, status.st_ino
+    return Blob(status.st_size, max(written, status.st_ctime), written, content, status.st_nlink)
+
+
+def _linked_blob(path: str, place: os.stat_result, *, links: bool) -> Blob | None:
     with _Reported(path):
-        place = status = _lstat(path)
-        if place is not None and stat.S_ISLNK(place.st_mode):
-            status = _stat(path)
-            if status is None and links:
-                times = place.st_mtime, place.st_ctime
-                return Blob(0, max(times), place.st_mtime, (place.st_dev, place.st_ino), links=2)
-    if place is None or status is None or not stat.S_ISREG(status.st_mode):
+        status = _stat(path)
+    if status is None and links:
+        times = place.st_mtime, place.st_ctime
+        return Blob(0, max(times), place.st_mtime, (place.st_dev, place.st_ino), links=2)
+    if status is None or not stat.S_ISREG(status.st_mode):
         return None
     return Blob(
         size=status.st_size,
@@ -690,7 +716,7 @@ def _blob(path: str, *, links: bool = False) -> Blob | None:
         written=max(status.st_mtime, place.st_mtime),
         content=(status.st_dev, status.st_ino),
         # A symbolic link takes no space itself, and its target stays when it goes.
-        links=status.st_nlink + (status is not place),
+        links=status.st_nlink + 1,
     )
 
 
