@@ -69,16 +69,21 @@ class Endpoint:
         return S3Store(self.bucket, prefix=prefix, **config)
 
 
+def given(url: str) -> Endpoint:
+    """The endpoint at ``http://key:secret@host:port/bucket``."""
+    parts = urlsplit(url)
+    host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return Endpoint(
+        host, parts.path.strip("/"), parts.username or "", parts.password or "", real=True
+    )
+
+
 @functools.cache
 def endpoint() -> Endpoint:
     """The endpoint, with an empty place in its bucket; the test is skipped where there is none."""
     require("obstore")
     if _GIVEN:
-        given = urlsplit(_GIVEN)
-        url = f"{given.scheme}://{given.netloc.rpartition('@')[2]}"
-        found = Endpoint(
-            url, given.path.strip("/"), given.username or "", given.password or "", real=True
-        )
+        found = given(_GIVEN)
     else:
         require("moto", "flask")
         found = Endpoint(_start_moto(), "models", "key", "secret", real=False)

@@ -4,14 +4,18 @@ A soak of the collector: pulls, deletes, restores and prunes in many processes, 
 ::
 
     python tests/soak.py --events 200000 --seed 1
+    python tests/soak.py --s3 http://key:secret@host:port/bucket --events 50000
 
-It keeps a store in a directory busy with processes of its own:
+It keeps a store, in a directory or in a bucket, busy with processes of its own:
 
 - **writers** pull models as Ollama does: for each layer, a blob that is in its place is used as it
   is (every other writer touches it, as newer versions do), and what is not there is downloaded bit
   by bit into ``blobs/sha256-<hex>-partial`` and renamed. What was downloaded is verified, and the
   manifest is written last, in place, often in two writes, so that readers meet half of one. Some
   pulls are given up half-way. Models share blobs, and what was left behind is referenced again.
+  In a bucket a blob is there or not, and a manifest is written at once; after it a writer has the
+  library keep the blobs, and uploads those that are gone. With ``--keeping 0`` none does: then a
+  pull that ends while a run removes what it has found may break, as is documented (*excused*).
 - **deleters** and **restorers** go through the library.
 - **pruners** collect all the time, with durations of the order of a second instead of days.
 - **the watcher** looks for a model with a blob that is neither in its place nor set aside. No run
@@ -30,7 +34,6 @@ and the lines before say what was found and where.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import fcntl
 import functools
@@ -46,14 +49,17 @@ import signal
 import sys
 import tempfile
 import time
+import uuid
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import TypeVar, cast
 
+import s3
 import support
+from places import Bucket, Disk, Place
 from registry_wsgi.cache import ModelCache
 from registry_wsgi.collector import Collector
 from registry_wsgi.errors import (
@@ -65,13 +71,10 @@ from registry_wsgi.errors import (
 )
 from registry_wsgi.manifest import parse_manifest
 from registry_wsgi.names import Name
-from registry_wsgi.stores.base import Store
-from registry_wsgi.stores.disk import DiskStore
+from registry_wsgi.stores.base import Condemned, Store
 
 #: The protections that can be taken out, to see that the soak then fails.
 PROTECTIONS = ("hold", "put-back", "second-mark")
-
-Pause = Callable[[], None]
 
 _T = TypeVar("_T")
 
@@ -93,6 +96,11 @@ class Settings:
         kills: How many processes are killed a second.
         latency: How long at most a writer that is alone waits for an answer before its download
             begins; of many, a tenth of that.
+        calm: How long pulls pause at least; *rest*: in which share of that the pruners pause too.
+        still: How long at most there are only pulls of what is in place.
+        watch: How long the watcher waits from one look to the next.
+        keeping: Which share of the writers have the library keep what they have pulled, where the
+            place has a way.
         in_place: Which share of pulls choose from what is in place, so that nothing shows them.
         at_rest: Let pulls also begin in a store at rest, which is not promised to go well: nothing
             shows the first one before its download begins.
@@ -116,6 +124,11 @@ class Settings:
     round: float = 20.0
     kills: float = 5.0
     latency: float = 0.2
+    calm: float = 0.9
+    rest: float = 0.5
+    still: float = 1.0
+    watch: float = 0.02
+    keeping: float = 1.0
     in_place: float = 0.0
     at_rest: bool = False
     go_on: bool = False
@@ -133,114 +146,6 @@ class Settings:
         rng = random.Random(f"contents {self.seed}")
         pool = (rng.randbytes(rng.randint(20, 3_000)) for _ in range(self.contents))
         return {support.blob(data): data for data in pool}
-
-
-class Place(Protocol):
-    """Where the models are: a store for the library, and what writers do that know none."""
-
-    def open(self) -> Store:
-        """Open the store. Called in each process, after it was forked."""
-
-    def blobs(self) -> set[str]:
-        """The names of what lies among the blobs."""
-
-    def look(self, name: str) -> bool:
-        """Tell whether the blob *name* is in its place."""
-
-    def touch(self, name: str) -> bool:
-        """Mark the blob *name* as just used; False if it is gone."""
-
-    def stir(self) -> None:
-        """Let something come and go among the blobs, as when somebody gives a download up."""
-
-    def verify(self, name: str) -> bool:
-        """Tell whether the blob *name* is in its place and whole."""
-
-    def download(self, name: str, data: bytes, pause: Pause, *, part: float = 1) -> bool:
-        """Fetch a *part* of a blob bit by bit; False if it is not in its place in the end."""
-
-    def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause) -> None:
-        """Write a manifest in place, with a pause between its *pieces*."""
-
-
-class Disk:
-    """
-    A `Place` in a directory, with writers that do there what Ollama does.
-
-    Args:
-        root: The models directory.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._blobs = root / "blobs"
-        self._blobs.mkdir(parents=True, exist_ok=True)
-        (root / "manifests").mkdir(exist_ok=True)
-
-    def __str__(self) -> str:
-        return str(self.root)
-
-    def open(self) -> Store:
-        return DiskStore(self.root)
-
-    def blobs(self) -> set[str]:
-        return set(os.listdir(self._blobs))
-
-    def look(self, name: str) -> bool:
-        return os.path.exists(os.path.join(self._blobs, name))
-
-    def touch(self, name: str) -> bool:
-        try:
-            os.utime(os.path.join(self._blobs, name))
-        except FileNotFoundError:
-            return False
-        return True
-
-    def stir(self) -> None:
-        path = self._blobs / "sha256-somebody-partial"
-        path.touch()
-        path.unlink()
-
-    def verify(self, name: str) -> bool:
-        try:
-            return support.blob((self._blobs / name).read_bytes()) == name
-        except FileNotFoundError:
-            return False
-
-    def download(self, name: str, data: bytes, pause: Pause, *, part: float = 1) -> bool:
-        path = os.path.join(self._blobs, name)
-        file = os.open(f"{path}-partial", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            # All of its size at once, as Ollama does; several at a time write the same bytes.
-            os.ftruncate(file, len(data))
-            end, step = int(len(data) * part), len(data) // 4 + 1
-            for start in range(0, end, step):
-                os.pwrite(file, data[start : min(start + step, end)], start)
-                pause()
-        finally:
-            os.close(file)
-        if part == 1:
-            # It is gone if another writer was first, or if it has been set aside.
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(f"{path}-partial", path)
-        return part == 1 and os.path.exists(path)
-
-    def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause) -> None:
-        path = self.root / "manifests" / key
-        while True:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-                break
-            except FileNotFoundError:
-                continue  # a delete has just removed the empty directory: as if pulled once more
-        try:
-            os.write(file, pieces[0])
-            for piece in pieces[1:]:
-                pause()
-                os.write(file, piece)
-        finally:
-            os.close(file)
 
 
 class Phase(IntEnum):
@@ -270,6 +175,7 @@ class Count(IntEnum):
     STOPPED = 10  # collections that met half a manifest
     REMOVED = 11  # blobs that collections removed
     ERRORS = 12
+    AGAIN = 13  # blobs that were gone by the time that a writer asked for them to be kept
 
 
 _EVENTS = (Count.PULLS, Count.DELETES, Count.RESTORES, Count.COLLECTIONS, Count.STOPPED)
@@ -366,7 +272,7 @@ def open_cache(place: Place, settings: Settings) -> ModelCache:
 
 def write(worker: Worker) -> None:
     """Pull models."""
-    touch = worker.slot % 2 == 0
+    touch = worker.place.touches and worker.slot % 2 == 0
     versions: deque[list[str]] = deque(maxlen=4)
     phases = [Phase.BUSY]
     if not touch:  # which can be seen
@@ -455,9 +361,8 @@ def pull(
         worker.count(Count.FAILED)
         return
     now = time.monotonic()
-    if now - begun > settings.hold / 2 or (
-        fetched and max(lead, silent, now - sign) > settings.in_flight / 2
-    ):
+    hold, in_flight = place.limits(settings.hold, settings.in_flight)
+    if now - begun > hold / 2 or (fetched and max(lead, silent, now - sign) > in_flight / 2):
         worker.count(Count.LATE)  # the machine was busy: the promise is for pulls that go on
         return
 
@@ -474,6 +379,10 @@ def pull(
     how |= {"lead": lead, "silent": silent}
     worker.journal.write("done", key, f"{identity} {json.dumps(how)}")
     worker.count(Count.COMMITTED)
+    if place.keeps and worker.slot <= settings.keeping * settings.writers:
+        blobs = {name: settings.pool[name] for name in [*layers, config]}
+        worker.count(Count.AGAIN, place.keep(blobs, worker.error))
+        worker.journal.write("kept", key, identity)
 
 
 def delete(worker: Worker) -> None:
@@ -518,6 +427,8 @@ def restore(worker: Worker) -> None:
 def prune(worker: Worker) -> None:
     """Collect."""
     cache = worker.cache()
+    if not cache.store.sets_aside:
+        note_removals(cache.store, worker.journal)
     runs = [lambda: cache.prune(age=worker.settings.age)] * 3
     runs += [cache.prune, lambda: cache.prune(deleted_only=True)]
     for _ in worker.turns(Phase.BUSY, Phase.PAUSE, Phase.STILL, Phase.ALONE):
@@ -532,30 +443,55 @@ def prune(worker: Worker) -> None:
         worker.pause(0.03)
 
 
+def note_removals(store: Store, journal: Journal) -> None:
+    """
+    Write down which blobs are removed for good, and when those who do began to read manifests anew.
+
+    Whoever only marks blobs has promised that what was marked for the hold, and is in no manifest
+    that was written before that, is all that goes.
+    """
+    mark_again, purge = Collector._mark_again, store.purge
+    began = 0.0
+
+    def marks_again(self: Collector) -> None:
+        nonlocal began
+        began = time.monotonic()
+        mark_again(self)
+
+    def purges(blob: Condemned) -> bool:
+        journal.write("remove", blob.name, f"{began} {time.time() - blob.when}")
+        try:
+            return purge(blob)
+        finally:
+            journal.write("removed", blob.name)
+
+    Collector._mark_again = marks_again  # type: ignore[method-assign]
+    store.purge = purges  # type: ignore[method-assign]
+
+
 def watch(worker: Worker) -> None:
     """Look for models that have lost a blob for good."""
     store = worker.place.open()
-    seen: set[bytes] = set()
     for _ in worker.turns(*list(Phase)[1:]):
         try:
             present = set(store.blobs())
             for key in list(store.manifests()):
                 manifest = store.read(key)
-                if manifest is None or manifest.data in seen:
+                if manifest is None:
                     continue
                 try:
                     wanted = set(parse_manifest(manifest.data)) - present
                 except InvalidManifestError:
                     continue
+                looked = time.monotonic()
                 lost = sorted(name for name in wanted if _is_lost(store, name))
-                again = store.read(key)
-                if lost and again is not None and again.data == manifest.data:
-                    seen.add(manifest.data)
+                again = store.read(key) if lost else None
+                if again is not None and again.data == manifest.data:
                     identity = json.loads(manifest.data).get("pull", "-")
-                    worker.journal.write("lost", key, f"{identity} {','.join(lost)}")
+                    worker.journal.write("lost", key, f"{identity} {','.join(lost)} {looked}")
         except RegistryError as error:
             worker.error(error)
-        time.sleep(0.02)
+        time.sleep(worker.settings.watch)
 
 
 def _is_lost(store: Store, name: str) -> bool:
@@ -752,9 +688,9 @@ class Soak:
             # Mostly short, sometimes long enough for the hold to be over while pulls go on.
             Phase.BUSY: self._rng.choice([0.2, 0.5, 1, 1, 2 * settings.hold]),
             # Until no pull seems to be under way, and what was deleted has expired.
-            Phase.PAUSE: settings.age + 1.2 * settings.in_flight,
-            Phase.REST: settings.age + 1.2 * settings.in_flight,
-            Phase.STILL: self._rng.uniform(0.1, 1),
+            Phase.PAUSE: settings.calm,
+            Phase.REST: settings.calm,
+            Phase.STILL: self._rng.uniform(0.1, settings.still),
             Phase.ALONE: 0.5,
             Phase.STOP: 0.0,
         }
@@ -763,12 +699,13 @@ class Soak:
 
     def _change_phase(self) -> None:
         if time.monotonic() >= self._phase_ends:
-            calm = (Phase.PAUSE, Phase.REST)
-            lively = (Phase.BUSY, Phase.STILL, Phase.ALONE)
-            phase = self._rng.choice(lively if self._board.phase in calm else calm)
-            if phase in lively and not self.settings.at_rest:
-                self.place.stir()
-            self._set_phase(phase)
+            if self._board.phase in (Phase.PAUSE, Phase.REST):
+                self._set_phase(self._rng.choice((Phase.BUSY, Phase.STILL, Phase.ALONE)))
+                if not self.settings.at_rest:
+                    self.place.stir()
+            else:
+                rests = self._rng.random() < self.settings.rest
+                self._set_phase(Phase.REST if rests else Phase.PAUSE)
 
     def _start(self, slot: Slot) -> None:
         slot.generation += 1
@@ -836,7 +773,7 @@ class Soak:
 
     def _check(self) -> Findings:
         """Prune once, and see that what is listed is whole, and is what ought to be listed."""
-        history = History(self._journals())
+        history = History(self._journals(), self.place.lag)
         found = Findings(errors=history.errors, moments=history.moments)
         cache = self._cache()
         for key in list(cache.store.manifests()):
@@ -849,19 +786,19 @@ class Soak:
                     found.broken.append(f"{key}: half a manifest that no killed writer has left")
         cache.prune(age=self.settings.age)
 
+        hold, in_flight = self.place.limits(self.settings.hold, self.settings.in_flight)
         lacking = {lack for key in cache.store.manifests() if (lack := _lacks(cache.store, key))}
         for key, identity, blobs in sorted(lacking | history.lost):
             pull = history.pulls.get(identity, {})
-            late = pull.get("spent", 0) > self.settings.hold
-            silent = max(pull.get("lead", 0), pull.get("silent", 0))
-            late = late or silent > self.settings.in_flight
+            late = pull.get("spent", 0) > hold
+            late = late or max(pull.get("lead", 0), pull.get("silent", 0)) > in_flight
+            late = late or history.removed_unseen(identity, blobs.split(","), self.settings.hold)
             line = f"{key}: lacks {blobs} (pull {identity} {json.dumps(pull)})"
             (found.excused if late else found.broken).append(line)
         found.broken += history.compare(self._listed())
 
-        if self.settings.go_on:
-            for key, _, _ in lacking:
-                cache.unlink(str(Name.from_key(key)))
+        for key, _, _ in lacking:  # if that is excused, or the soak is to go on
+            cache.unlink(str(Name.from_key(key)))
         if not (found.broken or found.errors):
             shutil.rmtree(self._journals())
         found.listed = self._listed()
@@ -897,6 +834,10 @@ class Soak:
         """See that a prune of a quiet store leaves what is needed, and no more."""
         cache = self._cache()
         before = self._listed()
+        if self.place.at_work:
+            # What killed processes have left holds up what it is about, until a prune removes it.
+            time.sleep(self.place.at_work + 1)
+            cache.prune(age=0)
         cache.prune(age=0)
         needed: set[str] = set()
         for key in cache.store.manifests():
@@ -933,43 +874,87 @@ class History:
 
     Args:
         journals: Their directory.
+        lag: How long after a process was killed what it has asked for may still happen.
+
+    Attributes:
+        errors: What processes have raised.
+        lost: Which models have lost which blobs: the key, the pull and the blobs.
+        moments: When that was seen.
+        pulls: What each pull says of itself; *written*: when its manifest was, at the latest.
     """
 
-    def __init__(self, journals: Path) -> None:
+    def __init__(self, journals: Path, lag: float) -> None:
         self.errors: list[str] = []
         self.lost: set[tuple[str, str, str]] = set()
         self.moments: list[float] = []
-        self.pulls: dict[str, dict[str, float]] = {}
+        self.pulls: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        self._lag = lag
+        self._losses: list[tuple[float, str, str, str]] = []
         self._puts: defaultdict[str, list[_Span]] = defaultdict(list)
         self._deletes: defaultdict[str, list[_Span]] = defaultdict(list)
+        self._removals: defaultdict[str, list[_Removal]] = defaultdict(list)
         for path in journals.iterdir():
             self._read(path)
+        for looked, key, pull, blobs in self._losses:
+            if looked > self.pulls[pull].get("kept", 0):  # else that may have mended it
+                self.lost.add((key, pull, blobs))
+                self.moments.append(looked)
 
     def _read(self, path: Path) -> None:
-        under_way: tuple[float, str, str] | None = None
-        moment = 0.0
+        under_way: tuple[float, str, str, str] | None = None
+        removal: _Removal | None = None
         for line in path.read_text().splitlines():
             time_of, what, key, *details = line.split(" ")
             moment = float(time_of)
             if what in ("put", "delete"):
-                under_way = moment, what, key
+                under_way = moment, what, key, details[0]
+            elif what == "remove":
+                removal = _Removal(float(details[0]), float(details[1]))
+                self._removals[key].append(removal)
+            elif what == "removed" and removal is not None:
+                removal.end = moment
             elif what == "lost":
-                self.lost.add((key, details[0], details[1]))
-                self.moments.append(moment)
+                self._losses.append((float(details[2]), key, details[0], details[1]))
+            elif what == "kept":
+                self.pulls[details[0]]["kept"] = moment
             elif what == "error":
                 self.errors.append(line)
             elif under_way is not None:  # "done", "none" or, after a kill, "start"
+                if what == "done" and details[0]:
+                    self.pulls[details[0]] |= json.loads(" ".join(details[1:]))
+                if what == "start":
+                    moment += self._lag
                 if what != "none":
                     self._add(*under_way, moment, cut_off=what == "start")
-                if what == "done" and details[0]:
-                    self.pulls[details[0]] = json.loads(" ".join(details[1:]))
                 under_way = None
         if under_way is not None:
             self._add(*under_way, float("inf"), cut_off=True)
 
-    def _add(self, begin: float, what: str, key: str, end: float, *, cut_off: bool) -> None:
+    def _add(
+        self, begin: float, what: str, key: str, pull: str, end: float, *, cut_off: bool
+    ) -> None:
         spans = self._puts if what == "put" else self._deletes
         spans[key].append(_Span(begin, end, cut_off))
+        self.pulls[pull]["written"] = end
+
+    def removed_unseen(self, pull: str, blobs: Iterable[str], hold: float) -> bool:
+        """
+        Tell whether the *blobs* that a pull found were removed as the promise excludes.
+
+        That is, each was marked for *hold* seconds, and by a run that did not have to see the
+        manifest, as it was not yet written when that began to read the manifests anew; and the pull
+        has not ended with having its blobs kept.
+        """
+        known = self.pulls[pull]
+        if "written" not in known or "kept" in known:
+            return False
+        begun = known["written"] - known.get("spent", float("inf"))
+        for blob in blobs:
+            removals = [removal for removal in self._removals[blob] if removal.end >= begun]
+            seen = (r.marked >= known["written"] or r.aside < hold for r in removals)
+            if not removals or any(seen):
+                return False
+        return True
 
     def cut_off(self, key: str) -> bool:
         """Tell whether a process was killed as it wrote the manifest at *key*."""
@@ -1003,6 +988,22 @@ class _Span:
     cut_off: bool
 
 
+@dataclasses.dataclass
+class _Removal:
+    """
+    A blob that was removed for good.
+
+    Attributes:
+        marked: When the run that did began to read the manifests anew.
+        aside: How long the blob had been set aside, in seconds.
+        end: When the removal had ended.
+    """
+
+    marked: float
+    aside: float
+    end: float = float("inf")
+
+
 def _is_readable(store: Store, key: str) -> bool:
     try:
         manifest = store.read(key)
@@ -1029,7 +1030,7 @@ def _lacks(store: Store, key: str) -> tuple[str, str, str] | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a soak over a directory, print what it came to, and return the exit status."""
+    """Run a soak over a directory or a bucket, print what it came to; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="soak.py",
         description="Soak the collector: pulls, deletes, restores and prunes in many processes,"
@@ -1039,16 +1040,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     default = Settings()
     for name, kind, unit, text in _OPTIONS:
+        usual = f"{getattr(default, name)}"
+        if name in Bucket.usual:
+            usual += f"; in a bucket {Bucket.usual[name]}"
         parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=kind,
-            default=getattr(default, name),
-            metavar=unit,
-            help=f"{text} (%(default)s)",
+            f"--{name.replace('_', '-')}", type=kind, metavar=unit, help=f"{text} ({usual})"
         )
-    parser.add_argument("--store", type=Path, help="the directory of the store (a temporary one)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--store", type=Path, help="the directory of the store (a temporary one)")
+    where.add_argument(
+        "--s3",
+        metavar="URL",
+        help="a bucket instead, http://key:secret@host:port/bucket (and /prefix, else one that is"
+        " removed in the end)",
+    )
     parser.add_argument(
-        "--keep", action="store_true", help="keep the temporary directory in any case"
+        "--keep", action="store_true", help="keep what would be removed in the end, in any case"
     )
     parser.add_argument(
         "--go-on", action="store_true", help="after something was broken, delete it and go on"
@@ -1058,19 +1065,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--without", choices=PROTECTIONS, help=argparse.SUPPRESS)
     options = vars(parser.parse_args(arguments))
-    store, always_keep = options.pop("store"), options.pop("keep")
+    store, url, always_keep = (options.pop(name) for name in ("store", "s3", "keep"))
 
     logging.getLogger("registry_wsgi").setLevel(logging.CRITICAL)
     work = Path(tempfile.mkdtemp(prefix="soak-", dir=store and store.parent))
+    place = _bucket(url) if url else Disk(store or work / "models")
+    given = {name: value for name, value in options.items() if value is not None}
     keep = True
     try:
-        outcome = Soak(Settings(**options), Disk(store or work / "models"), work).run()
+        outcome = Soak(Settings(**{**place.usual, **given}), place, work).run()
         keep = outcome.failed or always_keep
         for found, lines in outcome.lines.items():
             for line in lines[:50]:
                 print(f"{found}: {line}")
         if keep:
-            print(f"the store is in {store or work / 'models'}, the journals are in {work}")
+            print(f"the store is in {place}, the journals are in {work}")
         print(outcome)
         return int(outcome.failed)
     except KeyboardInterrupt:
@@ -1080,6 +1089,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if not keep:
             shutil.rmtree(work)
+            place.remove()
+
+
+def _bucket(url: str) -> Bucket:
+    endpoint = s3.given(url)
+    bucket, _, prefix = endpoint.bucket.partition("/")
+    endpoint = dataclasses.replace(endpoint, bucket=bucket)
+    return Bucket(endpoint, prefix or f"soak-{uuid.uuid4().hex[:12]}", temporary=not prefix)
 
 
 _OPTIONS: list[tuple[str, Callable[[str], int | float], str, str]] = [
@@ -1099,6 +1116,11 @@ _OPTIONS: list[tuple[str, Callable[[str], int | float], str, str]] = [
     ("round", float, "SECONDS", "the time from one check of the whole store to the next"),
     ("kills", float, "N", "how many processes are killed a second"),
     ("latency", float, "SECONDS", "the longest wait of a single writer before its download begins"),
+    ("calm", float, "SECONDS", "how long pulls pause at least, now and then"),
+    ("rest", float, "SHARE", "the share of that in which the pruners pause too"),
+    ("still", float, "SECONDS", "how long at most there are only pulls of what is in place"),
+    ("watch", float, "SECONDS", "how long the watcher waits from look to look"),
+    ("keeping", float, "SHARE", "the share of writers that have their blobs kept, in a bucket"),
     ("in_place", float, "SHARE", "the share of pulls that choose from what is in place"),
 ]
 
