@@ -209,7 +209,7 @@ class Bucket:
         "kills": 1.5,
         "calm": 0.8,
         "rest": 0.1,
-        "still": 6.0,
+        "still": 3.0,
         "watch": 0.5,
     }
     touches = False
