@@ -98,6 +98,7 @@ class Settings:
             begins; of many, a tenth of that.
         calm: How long pulls pause at least; *rest*: in which share of that the pruners pause too.
         still: How long at most there are only pulls of what is in place.
+        slow: How long at most a prune waits before and after it reads manifests anew, in a bucket.
         watch: How long the watcher waits from one look to the next.
         keeping: Which share of the writers have the library keep what they have pulled, where the
             place has a way.
@@ -127,6 +128,7 @@ class Settings:
     calm: float = 0.9
     rest: float = 0.5
     still: float = 1.0
+    slow: float = 0.1
     watch: float = 0.02
     keeping: float = 1.0
     in_place: float = 0.0
@@ -317,7 +319,8 @@ def pull(
     if still and versions and rng.random() < 0.6:
         layers = rng.choice(versions)
     elif phase == Phase.ALONE:
-        layers = rng.sample(present, 3) + rng.sample(sorted(settings.pool.keys() - present), 2)
+        absent = sorted(settings.pool.keys() - present)
+        layers = rng.sample(present, 3) + rng.sample(absent, min(2, len(absent)))
     else:
         layers = rng.sample(present or list(settings.pool), rng.randint(3, 6))
     versions.append(layers)
@@ -428,7 +431,7 @@ def prune(worker: Worker) -> None:
     """Collect."""
     cache = worker.cache()
     if not cache.store.sets_aside:
-        note_removals(cache.store, worker.journal)
+        note_removals(worker, cache.store)
     runs = [lambda: cache.prune(age=worker.settings.age)] * 3
     runs += [cache.prune, lambda: cache.prune(deleted_only=True)]
     for _ in worker.turns(Phase.BUSY, Phase.PAUSE, Phase.STILL, Phase.ALONE):
@@ -443,27 +446,32 @@ def prune(worker: Worker) -> None:
         worker.pause(0.03)
 
 
-def note_removals(store: Store, journal: Journal) -> None:
+def note_removals(worker: Worker, store: Store) -> None:
     """
     Write down which blobs are removed for good, and when those who do began to read manifests anew.
 
-    Whoever only marks blobs has promised that what was marked for the hold, and is in no manifest
-    that was written before that, is all that goes.
+    A store that only marks blobs promises less: `History.removed_unseen`. And as it is removed from
+    in moments, while a large one takes its time, there is some time between the steps here.
     """
     mark_again, purge = Collector._mark_again, store.purge
+    journal, slow = worker.journal, worker.settings.slow
     began = 0.0
 
     def marks_again(self: Collector) -> None:
         nonlocal began
+        worker.pause(slow)
         began = time.monotonic()
         mark_again(self)
+        worker.pause(slow)
 
-    def purges(blob: Condemned) -> bool:
-        journal.write("remove", blob.name, f"{began} {time.time() - blob.when}")
-        try:
-            return purge(blob)
-        finally:
-            journal.write("removed", blob.name)
+    def noted(blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, float]]:
+        for blob, until in blobs:
+            journal.write("remove", blob.name, f"{began} {time.time() - blob.when}")
+            yield blob, until
+
+    def purges(blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
+        yield from purge(noted(blobs))
+        journal.write("removed", "-")
 
     Collector._mark_again = marks_again  # type: ignore[method-assign]
     store.purge = purges  # type: ignore[method-assign]
@@ -902,17 +910,18 @@ class History:
 
     def _read(self, path: Path) -> None:
         under_way: tuple[float, str, str, str] | None = None
-        removal: _Removal | None = None
+        removals: list[_Removal] = []
         for line in path.read_text().splitlines():
             time_of, what, key, *details = line.split(" ")
             moment = float(time_of)
             if what in ("put", "delete"):
                 under_way = moment, what, key, details[0]
             elif what == "remove":
-                removal = _Removal(float(details[0]), float(details[1]))
-                self._removals[key].append(removal)
-            elif what == "removed" and removal is not None:
-                removal.end = moment
+                removals.append(_Removal(float(details[0]), float(details[1])))
+                self._removals[key].append(removals[-1])
+            elif what == "removed":
+                while removals:
+                    removals.pop().end = moment
             elif what == "lost":
                 self._losses.append((float(details[2]), key, details[0], details[1]))
             elif what == "kept":
@@ -1119,6 +1128,7 @@ _OPTIONS: list[tuple[str, Callable[[str], int | float], str, str]] = [
     ("calm", float, "SECONDS", "how long pulls pause at least, now and then"),
     ("rest", float, "SHARE", "the share of that in which the pruners pause too"),
     ("still", float, "SECONDS", "how long at most there are only pulls of what is in place"),
+    ("slow", float, "SECONDS", "how long at most a prune waits between its steps, in a bucket"),
     ("watch", float, "SECONDS", "how long the watcher waits from look to look"),
     ("keeping", float, "SHARE", "the share of writers that have their blobs kept, in a bucket"),
     ("in_place", float, "SHARE", "the share of pulls that choose from what is in place"),
