@@ -192,6 +192,8 @@ class Bucket:
         endpoint: The bucket.
         prefix: What all keys begin with.
         temporary: Whether to remove it all in the end.
+        at_work: For how long what a killed process has left passes for that of one at work, in
+            seconds. Whoever meets it waits for up to five.
     """
 
     # The times of objects are whole seconds, and each step is a request.
@@ -214,14 +216,16 @@ class Bucket:
     }
     touches = False
     keeps = True
-    at_work = 4.0  # less than what who meets it waits
     lag = 1.0
 
-    def __init__(self, endpoint: s3.Endpoint, prefix: str, *, temporary: bool = False) -> None:
+    def __init__(
+        self, endpoint: s3.Endpoint, prefix: str, *, temporary: bool = False, at_work: float = 4
+    ) -> None:
         # Loaded before the fork, but not used.
         from registry_wsgi.stores import objects
 
-        objects._AT_WORK = int(self.at_work)
+        objects._AT_WORK = int(at_work)
+        self.at_work = at_work
         self._module = objects
         self._endpoint = endpoint
         self._prefix = prefix

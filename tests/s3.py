@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from support import require
+from support import require, require_command, unavailable
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
 # Read here: the fixtures clear the environment of each test.
 _GIVEN = os.environ.get("REGISTRY_WSGI_TEST_S3")
+_CEPH = os.environ.get("REGISTRY_WSGI_TEST_CEPH")
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,18 @@ def endpoint() -> Endpoint:
         urllib.request.urlopen(request).close()
     atexit.register(_remove_all, found)
     return found
+
+
+def ceph_conf() -> str:
+    """
+    The ``ceph.conf`` of the Ceph that the endpoint is of, for a gateway of one's own.
+
+    It is what ``REGISTRY_WSGI_TEST_CEPH`` names; the test is skipped without it.
+    """
+    if not _CEPH:
+        unavailable("REGISTRY_WSGI_TEST_CEPH names no ceph.conf")
+    require_command("radosgw", "setpriv")
+    return _CEPH
 
 
 #: What this run of the tests puts into the bucket lies below this.

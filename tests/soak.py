@@ -27,6 +27,10 @@ It keeps a store, in a directory or in a bucket, busy with processes of its own:
   deleted model that counts as restorable is restored and must be whole, and a prune with ``age=0``
   must leave nothing but what the models need.
 
+With ``--outages`` the way to a bucket fails now and then, for all: a proxy drops, delays, refuses
+and cuts off what it is asked, or the gateway is stopped. Then an error is no harm (*told*), but a
+loss is.
+
 The last line has the figures. The exit status is 1 if anything was broken: then the store is kept,
 and the lines before say what was found and where.
 """
@@ -68,10 +72,12 @@ from registry_wsgi.errors import (
     ModelIncompleteError,
     ModelNotFoundError,
     RegistryError,
+    StoreError,
 )
 from registry_wsgi.manifest import parse_manifest
 from registry_wsgi.names import Name
 from registry_wsgi.stores.base import Condemned, Store
+from weather import Gateway, Storm, Weather
 
 #: The protections that can be taken out, to see that the soak then fails.
 PROTECTIONS = ("hold", "put-back", "second-mark")
@@ -102,6 +108,7 @@ class Settings:
         watch: How long the watcher waits from one look to the next.
         keeping: Which share of the writers have the library keep what they have pulled, where the
             place has a way.
+        outages: How many outages of a bucket there are a minute.
         in_place: Which share of pulls choose from what is in place, so that nothing shows them.
         at_rest: Let pulls also begin in a store at rest, which is not promised to go well: nothing
             shows the first one before its download begins.
@@ -131,6 +138,7 @@ class Settings:
     slow: float = 0.1
     watch: float = 0.02
     keeping: float = 1.0
+    outages: float = 0.0
     in_place: float = 0.0
     at_rest: bool = False
     go_on: bool = False
@@ -177,7 +185,8 @@ class Count(IntEnum):
     STOPPED = 10  # collections that met half a manifest
     REMOVED = 11  # blobs that collections removed
     ERRORS = 12
-    AGAIN = 13  # blobs that were gone by the time that a writer asked for them to be kept
+    TOLD = 13  # errors where some must be, as there are outages
+    AGAIN = 14  # blobs that were gone by the time that a writer asked for them to be kept
 
 
 _EVENTS = (Count.PULLS, Count.DELETES, Count.RESTORES, Count.COLLECTIONS, Count.STOPPED)
@@ -254,9 +263,11 @@ class Worker:
         return open_cache(self.place, settings)
 
     def error(self, error: Exception) -> None:
-        """Note what should not have happened."""
-        self.count(Count.ERRORS)
-        self.journal.write("error", "-", f"{type(error).__name__}: {error}")
+        """Note an error: what was under way may have happened or not."""
+        expected = self.settings.outages > 0 and isinstance(error, StoreError)
+        self.count(Count.TOLD if expected else Count.ERRORS)
+        kind = "told" if expected else "error"
+        self.journal.write(kind, "-", f"{type(error).__name__}: {error}")
 
 
 def open_cache(place: Place, settings: Settings) -> ModelCache:
@@ -602,10 +613,17 @@ class Soak:
         settings: How much of what.
         place: Where the models are. It may hold some from an earlier soak with the same seed.
         work: A directory for journals and locks, outside of the store.
+        weather: What brings outages about.
     """
 
-    def __init__(self, settings: Settings, place: Place, work: Path) -> None:
+    def __init__(
+        self, settings: Settings, place: Place, work: Path, weather: Weather | None = None
+    ) -> None:
         self.settings = settings
+        self._weather = weather
+        self._weather_ends = 0.0
+        self._outage = False
+        self._outages = 0
         self.place = place
         self.work = work
         roles = ["watcher", *["writer"] * settings.writers, *["deleter"] * settings.deleters]
@@ -686,6 +704,7 @@ class Soak:
                 time.sleep(self._rng.expovariate(self.settings.kills))
                 self._kill_one()
                 self._change_phase()
+                self._change_weather()
             return time.monotonic() >= deadline or self._events >= self.settings.events
         finally:
             self._stop()
@@ -715,6 +734,24 @@ class Soak:
                 rests = self._rng.random() < self.settings.rest
                 self._set_phase(Phase.REST if rests else Phase.PAUSE)
 
+    def _change_weather(self) -> None:
+        if self._weather is None or time.monotonic() < self._weather_ends:
+            return
+        if self._outage:
+            self._clear_weather()
+        else:
+            self._weather.worsen(self._rng)
+            self._outage = True
+            self._outages += 1
+            self._weather_ends = time.monotonic() + self._rng.uniform(0.2, 2)
+
+    def _clear_weather(self) -> None:
+        if self._weather is not None:
+            self._weather.clear()
+            self._outage = False
+            wait = self._rng.expovariate(self.settings.outages / 60)
+            self._weather_ends = time.monotonic() + wait
+
     def _start(self, slot: Slot) -> None:
         slot.generation += 1
         slot.process = self._context.Process(target=self._work, args=(slot,), daemon=True)
@@ -724,18 +761,23 @@ class Soak:
         """What a process runs."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops us
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        _ROLES[slot.role](
-            Worker(
-                settings=self.settings,
-                place=self.place,
-                board=self._board,
-                slot=slot.number,
-                generation=slot.generation,
-                journal=Journal(self._journals() / str(slot.number)),
-                locks=self.work / "locks",
-                rng=random.Random(f"{self.settings.seed} {slot.number} {slot.generation}"),
-            )
+        worker = Worker(
+            settings=self.settings,
+            place=self.place,
+            board=self._board,
+            slot=slot.number,
+            generation=slot.generation,
+            journal=Journal(self._journals() / str(slot.number)),
+            locks=self.work / "locks",
+            rng=random.Random(f"{self.settings.seed} {slot.number} {slot.generation}"),
         )
+        while True:
+            try:
+                _ROLES[slot.role](worker)
+                return
+            except StoreError as error:
+                worker.error(error)
+                worker.pause(0.2)
 
     def _kill_one(self) -> None:
         """Kill a process, more often than not a pruner, and start it again."""
@@ -762,6 +804,7 @@ class Soak:
     def _stop(self) -> None:
         """End all processes: half of the pruners are killed, the others finish what they are at."""
         self._board.phase = Phase.STOP
+        self._clear_weather()
         for slot in self._slots:
             if slot.process is not None:
                 kill = slot.role == "pruner" and self._rng.random() < 0.5
@@ -863,7 +906,7 @@ class Soak:
         figures: dict[str, int | float] = {"events": self._events}
         figures |= {what.name.lower(): self._board.total(what) for what in Count}
         figures |= {"kills": self._kills, "rounds": self._rounds, "seconds": round(seconds, 1)}
-        figures["errors"] = len(self._outcome.errors)
+        figures |= {"outages": self._outages, "errors": len(self._outcome.errors)}
         if self._first is not None:
             figures["first"] = round(self._first, 2)
         return figures | {
@@ -926,16 +969,17 @@ class History:
                 self._losses.append((float(details[2]), key, details[0], details[1]))
             elif what == "kept":
                 self.pulls[details[0]]["kept"] = moment
-            elif what == "error":
-                self.errors.append(line)
-            elif under_way is not None:  # "done", "none" or, after a kill, "start"
+            elif under_way is not None:  # "done", "none", an error or, after a kill, "start"
+                cut_off = what in ("error", "told", "start")
+                if cut_off:
+                    moment += self._lag
                 if what == "done" and details[0]:
                     self.pulls[details[0]] |= json.loads(" ".join(details[1:]))
-                if what == "start":
-                    moment += self._lag
                 if what != "none":
-                    self._add(*under_way, moment, cut_off=what == "start")
+                    self._add(*under_way, moment, cut_off=cut_off)
                 under_way = None
+            if what == "error":
+                self.errors.append(line)
         if under_way is not None:
             self._add(*under_way, float("inf"), cut_off=True)
 
@@ -966,7 +1010,7 @@ class History:
         return True
 
     def cut_off(self, key: str) -> bool:
-        """Tell whether a process was killed as it wrote the manifest at *key*."""
+        """Tell whether a process was killed, or failed, as it wrote the manifest at *key*."""
         return any(span.cut_off for span in self._puts[key])
 
     def forget(self, key: str) -> None:
@@ -1072,17 +1116,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--at-rest", action="store_true", help="let pulls begin in a store at rest too"
     )
+    parser.add_argument(
+        "--gateway",
+        metavar="PATH",
+        help="the ceph.conf of a Ceph that is running: an outage is that of a gateway of its own",
+    )
     parser.add_argument("--without", choices=PROTECTIONS, help=argparse.SUPPRESS)
     options = vars(parser.parse_args(arguments))
     store, url, always_keep = (options.pop(name) for name in ("store", "s3", "keep"))
+    gateway = options.pop("gateway")
 
     logging.getLogger("registry_wsgi").setLevel(logging.CRITICAL)
     work = Path(tempfile.mkdtemp(prefix="soak-", dir=store and store.parent))
-    place = _bucket(url) if url else Disk(store or work / "models")
+    weather: Weather | None = None
+    if url and options["outages"]:
+        weather = Gateway(gateway) if gateway else Storm(s3.given(url).url)
+    place = _bucket(url, weather) if url else Disk(store or work / "models")
     given = {name: value for name, value in options.items() if value is not None}
     keep = True
     try:
-        outcome = Soak(Settings(**{**place.usual, **given}), place, work).run()
+        outcome = Soak(Settings(**{**place.usual, **given}), place, work, weather).run()
         keep = outcome.failed or always_keep
         for found, lines in outcome.lines.items():
             for line in lines[:50]:
@@ -1097,15 +1150,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     finally:
         if not keep:
-            shutil.rmtree(work)
             place.remove()
+            shutil.rmtree(work)
+        if weather is not None:
+            weather.end()
 
 
-def _bucket(url: str) -> Bucket:
+def _bucket(url: str, weather: Weather | None) -> Bucket:
     endpoint = s3.given(url)
     bucket, _, prefix = endpoint.bucket.partition("/")
     endpoint = dataclasses.replace(endpoint, bucket=bucket)
-    return Bucket(endpoint, prefix or f"soak-{uuid.uuid4().hex[:12]}", temporary=not prefix)
+    if weather is not None:
+        endpoint = dataclasses.replace(endpoint, url=weather.url)
+    return Bucket(
+        endpoint,
+        prefix or f"soak-{uuid.uuid4().hex[:12]}",
+        temporary=not prefix,
+        # Among outages it takes some time to try again and again.
+        at_work=15 if weather else 4,
+    )
 
 
 _OPTIONS: list[tuple[str, Callable[[str], int | float], str, str]] = [
@@ -1131,6 +1194,7 @@ _OPTIONS: list[tuple[str, Callable[[str], int | float], str, str]] = [
     ("slow", float, "SECONDS", "how long at most a prune waits between its steps, in a bucket"),
     ("watch", float, "SECONDS", "how long the watcher waits from look to look"),
     ("keeping", float, "SHARE", "the share of writers that have their blobs kept, in a bucket"),
+    ("outages", float, "N", "how many outages of a bucket there are a minute"),
     ("in_place", float, "SHARE", "the share of pulls that choose from what is in place"),
 ]
 
