@@ -222,6 +222,8 @@ class Bucket:
         self, endpoint: s3.Endpoint, prefix: str, *, temporary: bool = False, at_work: float = 4
     ) -> None:
         # Loaded before the fork, but not used.
+        import botocore.session  # noqa: F401 - takes its time, and each prune has a use for it
+
         from registry_wsgi.stores import objects
 
         objects._AT_WORK = int(at_work)

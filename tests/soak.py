@@ -656,6 +656,7 @@ class Soak:
             found = self._apart(self._check)
             listed = found.listed
             self._outcome.add(found)
+            print(f"after {time.monotonic() - began:.0f} s: {self._events} events", file=sys.stderr)
             if found.broken and self._first is None:
                 self._first = min(found.moments, default=time.monotonic()) - began
             if over or (self._outcome.broken and not settings.go_on):
