@@ -198,11 +198,11 @@ class Bucket:
 
     # The times of objects are whole seconds, and each step is a request.
     usual: Mapping[str, int | float] = {
-        "writers": 6,
-        "deleters": 1,
-        "pruners": 2,
-        "models": 20,
-        "contents": 220,
+        "writers": 12,
+        "deleters": 2,
+        "pruners": 3,
+        "models": 28,
+        "contents": 260,
         "age": 1.5,
         "retention": 3.0,
         "in_flight": 1.5,
