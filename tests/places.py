@@ -208,7 +208,7 @@ class Bucket:
         "in_flight": 1.5,
         "hold": 2.0,
         "round": 30.0,
-        "kills": 1.5,
+        "kills": 1.0,
         "calm": 0.8,
         "rest": 0.1,
         "still": 3.0,
