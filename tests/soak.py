@@ -13,7 +13,7 @@ It keeps a store, in a directory or in a bucket, busy with processes of its own:
   by bit into ``blobs/sha256-<hex>-partial`` and renamed. What was downloaded is verified, and the
   manifest is written last, in place, often in two writes, so that readers meet half of one. Some
   pulls are given up half-way. Models share blobs, and what was left behind is referenced again.
-  In a bucket a blob is there or not, and a manifest is written at once; after it a writer has the
+  In a bucket a blob is there or not, and a manifest is written at once; before it a writer has the
   library keep the blobs, and uploads those that are gone. With ``--keeping 0`` none does: then a
   pull that ends while a run removes what it has found may break, as is documented (*excused*).
 - **deleters** and **restorers** go through the library.
@@ -374,6 +374,11 @@ def pull(
     if not all(place.verify(name) for name in fetched):
         worker.count(Count.FAILED)
         return
+    keeps = place.keeps and worker.slot <= settings.keeping * settings.writers
+    if keeps:
+        blobs = {name: settings.pool[name] for name in [*layers, config]}
+        worker.count(Count.AGAIN, place.keep(blobs, worker.error))
+        worker.journal.write("kept", key, identity)
     now = time.monotonic()
     hold, in_flight = place.limits(settings.hold, settings.in_flight)
     if now - begun > hold / 2 or (fetched and max(lead, silent, now - sign) > in_flight / 2):
@@ -393,10 +398,6 @@ def pull(
     how |= {"lead": lead, "silent": silent}
     worker.journal.write("done", key, f"{identity} {json.dumps(how)}")
     worker.count(Count.COMMITTED)
-    if place.keeps and worker.slot <= settings.keeping * settings.writers:
-        blobs = {name: settings.pool[name] for name in [*layers, config]}
-        worker.count(Count.AGAIN, place.keep(blobs, worker.error))
-        worker.journal.write("kept", key, identity)
 
 
 def delete(worker: Worker) -> None:
@@ -948,9 +949,8 @@ class History:
         for path in journals.iterdir():
             self._read(path)
         for looked, key, pull, blobs in self._losses:
-            if looked > self.pulls[pull].get("kept", 0):  # else that may have mended it
-                self.lost.add((key, pull, blobs))
-                self.moments.append(looked)
+            self.lost.add((key, pull, blobs))
+            self.moments.append(looked)
 
     def _read(self, path: Path) -> None:
         under_way: tuple[float, str, str, str] | None = None
@@ -997,7 +997,7 @@ class History:
 
         That is, each was marked for *hold* seconds, and by a run that did not have to see the
         manifest, as it was not yet written when that began to read the manifests anew; and the pull
-        has not ended with having its blobs kept.
+        has not had its blobs kept.
         """
         known = self.pulls[pull]
         if "written" not in known or "kept" in known:

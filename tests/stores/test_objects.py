@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -249,16 +249,22 @@ def test_who_keeps_its_blobs_is_told_which_are_gone(kind: BucketKind) -> None:
 
 
 def pull_meets_run(
-    path: Path, monkeypatch: pytest.MonkeyPatch, at: int, then: int, *, marked: bool, keeps: bool
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
+    then: int,
+    *,
+    marked: bool,
+    last: Sequence[str],
 ) -> tuple[bool, int]:
     """
     Have a pull, which found a blob before a run began, take its last two steps in the midst of it.
 
     Args:
-        at: Before which request of the run it writes the manifest.
-        then: Before which it sees to its blobs.
+        at: Before which request of the run it takes the first.
+        then: Before which it takes the second.
         marked: Whether an earlier run has marked the blob.
-        keeps: Whether it sees to its blobs at all.
+        last: What they are: to write the manifest, and to see to its blobs.
 
     Returns:
         Whether the blob is there in the end, and how many requests the run took.
@@ -271,12 +277,12 @@ def pull_meets_run(
         kind.clock.move(days=2)
     puller = kind.another()
     requests = 0
-    steps = [(at, "write"), (then, "keep")]
+    steps = [*zip((at, then), last, strict=False)]
 
     def take(step: str) -> None:
         if step == "write":
             kind.put_manifest(KEY, manifest(b"weights", config=b"weights"))
-        elif keeps:
+        else:
             for name in puller.keep([blob(b"weights")], wait=0):
                 kind.put_blob(name, b"weights")
 
@@ -299,21 +305,33 @@ def pull_meets_run(
     return content(kind.store, blob(b"weights")) == b"weights", requests
 
 
-@pytest.mark.parametrize("marked", [False, True])
-@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize(
+    ("last", "marked", "whole"),
+    [
+        (("keep", "write"), True, True),
+        (("write", "keep"), True, True),
+        (("write", "keep"), False, True),
+        (("write",), True, False),
+        (("write",), False, False),
+    ],
+)
 def test_who_keeps_its_blobs_loses_none_to_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marked: bool, keeps: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    last: Sequence[str],
+    marked: bool,
+    whole: bool,
 ) -> None:
-    """Whenever the last two steps of a pull come, its blob is there; without the second not so."""
+    """Whenever the last steps of a pull come, its blob is there; if it does not keep it, not so."""
 
     def meet(at: int, then: int) -> tuple[bool, int]:
-        return pull_meets_run(tmp_path, monkeypatch, at, then, marked=marked, keeps=keeps)
+        return pull_meets_run(tmp_path, monkeypatch, at, then, marked=marked, last=last)
 
     _, requests = meet(1_000, 1_000)
     assert requests > 20
     moments = itertools.combinations_with_replacement(range(requests + 1), 2)
     broken = [pair for pair in moments if not meet(*pair)[0]]
-    assert bool(broken) is not keeps, broken
+    assert bool(broken) is not whole, broken
 
 
 # Killed
