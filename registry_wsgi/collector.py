@@ -27,7 +27,7 @@ import logging
 import math
 from array import array
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,7 +43,7 @@ from .errors import (
     StoreError,
     escape,
 )
-from .manifest import blob_name, is_blob_name, mentioned_blobs, parse_manifest
+from .manifest import blob_name, is_blob_name, mentioned_blobs, needed_blobs
 from .names import Name
 from .patterns import matches
 from .stores.base import Blob, Condemned, Deleted, Manifest, Read, Store
@@ -233,14 +233,14 @@ class Collector:
             self._aside[blob.name] = self._aside.get(blob.name, ()) + runs.setdefault(run, (run,))
             self._classify(blob.name)
         self._listed = dict.fromkeys(self._counted("listing blobs", self._store.blobs()), False)
-        for name in self._listed:
+        # Nearly all are in lower case, and there may be a million of them.
+        for name in itertools.filterfalse(str.islower, self._listed):
             self._classify(name)
 
     def _classify(self, name: str) -> None:
-        if not name.islower():  # nearly all are: a million of them are looked at
-            canonical = blob_name(name)
-            if canonical is not None and canonical != name:
-                self._other_names[canonical].add(name)
+        canonical = blob_name(name)
+        if canonical is not None and canonical != name:
+            self._other_names[canonical].add(name)
 
     def _look_at_expired(self, expired: list[Deleted]) -> dict[Deleted, dict[str, Blob]]:
         """Look at the blobs that the trash holds for what has expired."""
@@ -291,7 +291,8 @@ class Collector:
                 self._need(mentioned_blobs(found.data))
 
     def _read_all(self) -> Iterator[tuple[str, Manifest | None]]:
-        return ((key, self._readable(key, found)) for key, found in self._store.read_all())
+        for key, found in self._store.read_all():
+            yield key, found if isinstance(found, Manifest) else self._readable(key, found)
 
     def _is_kept(self, key: str, patterns: Iterable[str]) -> bool:
         """Tell whether an old model is protected by one of *patterns*, and if so count it."""
@@ -318,7 +319,7 @@ class Collector:
 
     def _mark_manifest(self, key: str, manifest: Manifest) -> None:
         try:
-            self._need(parse_manifest(manifest.data))
+            self._need(needed_blobs(manifest.data))
         except InvalidManifestError as error:
             self._object(key, error)
             self._need(mentioned_blobs(manifest.data))
@@ -332,15 +333,17 @@ class Collector:
             ) from error
         _log.warning("manifests/%s: not a manifest, skipped", escape(key))
 
-    def _need(self, blobs: Iterable[str]) -> None:
+    def _need(self, blobs: Collection[str]) -> None:
         listed, aside, other_names = self._listed, self._aside, self._other_names
         for blob in blobs:
             if blob in listed:
                 listed[blob] = True
-            if blob in aside:
-                self._pardon(blob)
-            if blob in other_names:
-                self._need(other_names[blob])
+        if aside or other_names:  # mostly there are none
+            for blob in blobs:
+                if blob in aside:
+                    self._pardon(blob)
+                if blob in other_names:
+                    self._need(other_names[blob])
 
     def _pardon(self, name: str) -> None:
         self._pardons += (Condemned(*run, name) for run in self._aside.pop(name))

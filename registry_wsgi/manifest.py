@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from .errors import InvalidManifestError
 
-__all__ = ["blob_name", "is_blob_name", "mentioned_blobs", "parse_manifest"]
+__all__ = ["blob_name", "is_blob_name", "mentioned_blobs", "needed_blobs", "parse_manifest"]
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})", re.IGNORECASE | re.ASCII)
 _BLOB_NAME = re.compile(r"sha256-[0-9a-f]{64}")
@@ -28,11 +28,9 @@ _MENTIONED = re.compile(rb"sha256[:-]([0-9a-f]{64})", re.IGNORECASE)
 # belongs, and whatever follows _BEFORE_DIGEST is the digest of a layer or of the config.
 _TEXT = r'"[^"\\\x00-\x1f]*"'
 _BEFORE_DIGEST = '"digest":"sha256:'
-_BEFORE_SIZE = '","size":'
-_SIZE = 64 + len(_BEFORE_SIZE)  # where the size begins, counted from the first digit
 _LAYER = (
-    rf'\{{"mediaType":{_TEXT},{_BEFORE_DIGEST}[0-9a-f]{{64}}{_BEFORE_SIZE}'
-    r"(?:0|[1-9][0-9]{0,17})\}"
+    rf'\{{"mediaType":{_TEXT},{_BEFORE_DIGEST}[0-9a-f]{{64}}","size":(?:0|[1-9][0-9]{{0,17}})'
+    rf'(?:,"from":{_TEXT})?\}}'
 )
 _USUAL = re.compile(
     rf'\{{"schemaVersion":2,"mediaType":{_TEXT},"config":{_LAYER},'
@@ -71,11 +69,7 @@ def parse_manifest(data: bytes) -> dict[str, int | None]:
             understood. Nobody may remove blobs on the strength of such a manifest.
     """
     try:
-        text = data.decode()
-        # Nearly all are like this, and reading them is most of what a prune does.
-        if _USUAL.fullmatch(text) and _ZEROS not in text:
-            return _usual_blobs(text)
-        document = _decode(text)
+        document = _decode(data.decode())
     except (ValueError, RecursionError) as error:
         raise InvalidManifestError(f"not a manifest: {error}") from error
     if not isinstance(document, dict):
@@ -93,14 +87,6 @@ def parse_manifest(data: bytes) -> dict[str, int | None]:
     if config and not (isinstance(config, dict) and config.get("digest") in _NO_DIGEST):
         _add(config, blobs)
     return blobs
-
-
-def _usual_blobs(text: str) -> dict[str, int | None]:
-    _, config, *layers = text.split(_BEFORE_DIGEST)
-    return {
-        "sha256-" + rest[:64]: int(rest[_SIZE : rest.index("}", _SIZE)])
-        for rest in (*layers, config)
-    }
 
 
 def _add(layer: object, blobs: dict[str, int | None]) -> None:
@@ -134,6 +120,23 @@ def _refuse_other_case(fields: Iterable[str], names: tuple[str, ...]) -> None:
     for key in fields:
         if key not in names and key.casefold() in names:
             raise InvalidManifestError(f"not a manifest: {key!r:.100} is not in lower case")
+
+
+def needed_blobs(data: bytes) -> Collection[str]:
+    """
+    Name the blobs that `parse_manifest` does, in less than half the time.
+
+    Raises:
+        InvalidManifestError: As there.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = ""
+    # Nearly all are like this, and there may be a hundred thousand of them.
+    if _USUAL.fullmatch(text) and _ZEROS not in text:
+        return ["sha256-" + rest[:64] for rest in text.split(_BEFORE_DIGEST)[1:]]
+    return parse_manifest(data)
 
 
 def mentioned_blobs(data: bytes) -> set[str]:

@@ -658,7 +658,7 @@ def _open(path: str) -> tuple[int, os.stat_result] | None:
 
 
 def _read(path: str) -> Manifest | None:
-    with _Reported(path):
+    try:
         opened = _open(path)
         if opened is None:
             return None
@@ -674,6 +674,8 @@ def _read(path: str) -> Manifest | None:
                 data += chunk
         finally:
             os.close(file)
+    except OSError as error:
+        raise _store_error(error, path) from error
     return Manifest(data, max(status.st_mtime, status.st_ctime), _version(status))
 
 
