@@ -237,4 +237,8 @@ def test_the_usual_form_is_read_as_any_other() -> None:
     usual = json.dumps(json.loads(manifest(b"weights", b"template")), separators=(",", ":"))
     assert _USUAL.fullmatch(usual)
     assert {*needed_blobs(usual.encode())} == {*map(blob, (b"weights", b"template", b"{}"))}
+    for odd in ("00", "01", "-1", "1.0", "1e1", "9" * 19, "9" * 5_000, "null", '"1"', ""):
+        text = usual.replace('"size":7', f'"size":{odd}')
+        assert text != usual
+        assert outcome(needed_blobs, text) == outcome(parse_manifest, text), odd
     check()
