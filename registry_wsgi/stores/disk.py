@@ -134,9 +134,9 @@ class DiskStore:
             except (FileNotFoundError, NotADirectoryError):
                 return
             with entries:
-                for entry in entries:
-                    if not entry.is_dir(follow_symlinks=False):
-                        yield entry.name
+                yield from [
+                    entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)
+                ]
 
     def blobs_changed(self) -> float:
         with _Reported(self._blobs):
@@ -616,16 +616,17 @@ def _keys(root: str, *, follow: bool = True) -> Iterator[str]:
 def _names(path: str, *, folders: bool, follow: bool) -> list[str]:
     """Name the directories in *path*, or all but these; all at once, as it may change meanwhile."""
     names = []
-    with _Reported(path):
-        try:
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    if _is_directory(entry, follow=follow) == folders:
-                        names.append(entry.name)
-                    else:
-                        _log.warning("%s: not a manifest, skipped", quote(entry.path))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if _is_directory(entry, follow=follow) == folders:
+                    names.append(entry.name)
+                else:
+                    _log.warning("%s: not a manifest, skipped", quote(entry.path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _store_error(error, path) from error
     return names
 
 
