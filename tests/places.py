@@ -206,7 +206,7 @@ class Bucket:
         "age": 1.5,
         "retention": 3.0,
         "in_flight": 1.5,
-        "hold": 2.0,
+        "hold": 3.0,
         "round": 30.0,
         "kills": 1.0,
         "calm": 0.8,

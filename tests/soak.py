@@ -375,13 +375,15 @@ def pull(
         worker.count(Count.FAILED)
         return
     keeps = place.keeps and worker.slot <= settings.keeping * settings.writers
+    asked = time.monotonic()
     if keeps:
         blobs = {name: settings.pool[name] for name in [*layers, config]}
         worker.count(Count.AGAIN, place.keep(blobs, worker.error))
         worker.journal.write("kept", key, identity)
     now = time.monotonic()
     hold, in_flight = place.limits(settings.hold, settings.in_flight)
-    if now - begun > hold / 2 or (fetched and max(lead, silent, now - sign) > in_flight / 2):
+    late = now - begun > hold / 2 or (keeps and now - asked > settings.hold / 4)
+    if late or (fetched and max(lead, silent, now - sign) > in_flight / 2):
         worker.count(Count.LATE)  # the machine was busy: the promise is for pulls that go on
         return
 

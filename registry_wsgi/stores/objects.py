@@ -301,9 +301,10 @@ class ObjectStore:
         Take the marks off the blobs *names*, and tell which of them are gone.
 
         A program that puts a model into the bucket calls this when all blobs are there, uploads
-        what is gone, and then writes the manifest, well within the hold. Then no prune, whenever it
-        began, removes a blob that the program has found in its place: without its mark none goes,
-        and what is marked anew goes in a run after the hold, which sees the manifest.
+        what is gone, and then writes the manifest, within half of the hold from this call on. Then
+        no prune, whenever it began, removes a blob that the program has found in its place: without
+        its mark none goes, and what is marked anew goes in a run after the hold, which sees the
+        manifest.
 
         Args:
             names: The blobs that the manifest needs.
