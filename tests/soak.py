@@ -93,6 +93,7 @@ class Settings:
     Attributes:
         events: How many events to stop after: pulls, deletes, restores, collections and kills.
         seconds: How long to go on at most.
+        committed: How many pulls must have succeeded before that time counts.
         seed: What the random choices begin with. (When processes meet is up to the system.)
         writers: How many processes pull; *deleters*, *restorers* and *pruners* likewise.
         models: How many names there are to choose from; *contents*: how many blobs.
@@ -118,6 +119,7 @@ class Settings:
 
     events: int = 20_000
     seconds: float = 1_500
+    committed: int = 0
     seed: int = 0
     writers: int = 10
     deleters: int = 2
@@ -697,7 +699,9 @@ class Soak:
         for key in listed:
             opening.write("put", key, "before")
             opening.write("done", key)
-        ends = min(deadline, time.monotonic() + self.settings.round)
+        ends = time.monotonic() + self.settings.round
+        if time.monotonic() < deadline:
+            ends = min(deadline, ends)
         try:
             self._set_phase(Phase.BUSY)
             for slot in self._slots:
@@ -709,7 +713,11 @@ class Soak:
                 self._kill_one()
                 self._change_phase()
                 self._change_weather()
-            return time.monotonic() >= deadline or self._events >= self.settings.events
+            late = (
+                time.monotonic() >= deadline
+                and self._board.total(Count.COMMITTED) >= self.settings.committed
+            )
+            return late or self._events >= self.settings.events
         finally:
             self._stop()
 
@@ -1177,6 +1185,7 @@ def _bucket(url: str, weather: Weather | None) -> Bucket:
 _OPTIONS: list[tuple[str, Callable[[str], int | float], str, str]] = [
     ("events", int, "N", "stop after so many events"),
     ("seconds", float, "SECONDS", "stop after this time"),
+    ("committed", int, "N", "but not before so many pulls have succeeded"),
     ("seed", int, "N", "what the random choices begin with"),
     ("writers", int, "N", "how many processes pull"),
     ("deleters", int, "N", "how many delete"),
