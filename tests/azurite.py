@@ -63,7 +63,9 @@ class Account:
         """A client of the other programs' side."""
         from obstore.store import AzureStore
 
-        config: dict[str, Any] = {**self.config, "client_options": {"allow_http": True}}
+        # On a busy machine an answer was once waited for in vain: then it is asked for again.
+        options = {"allow_http": True, "timeout": timedelta(seconds=20)}
+        config: dict[str, Any] = {**self.config, "client_options": options}
         return AzureStore(self.container, prefix=prefix, **config)
 
     def sign(self, *lines: str) -> str:
