@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -69,6 +69,24 @@ class Endpoint:
         config: dict[str, Any] = {**self.config, "client_options": {"allow_http": True}}
         return S3Store(self.bucket, prefix=prefix, **config)
 
+    def botocore(self) -> Any:
+        """A client for what obstore cannot. To make one takes a second, so there is only one."""
+        return _botocore(self.url, self.key, self.secret)
+
+
+@functools.cache
+def _botocore(url: str, key: str, secret: str) -> Any:
+    require("botocore")
+    import botocore.session
+
+    return botocore.session.get_session().create_client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+    )
+
 
 def given(url: str) -> Endpoint:
     """The endpoint at ``http://key:secret@host:port/bucket``."""
@@ -86,11 +104,23 @@ def endpoint() -> Endpoint:
     if _GIVEN:
         found = given(_GIVEN)
     else:
-        require("moto", "flask")
-        found = Endpoint(_start_moto(), "models", "key", "secret", real=False)
+        found = _moto()
         request = urllib.request.Request(f"{found.url}/{found.bucket}", method="PUT")
         urllib.request.urlopen(request).close()
     atexit.register(_remove_all, found)
+    return found
+
+
+def versioned() -> Endpoint:
+    """
+    A new bucket that keeps old versions, of moto's: Ceph 16 has no conditional writes there.
+
+    Each caller has its own, as moto reads all versions of a bucket to list some.
+    """
+    found = replace(_moto(), bucket=f"versions-{uuid.uuid4().hex[:12]}")
+    client = found.botocore()
+    client.create_bucket(Bucket=found.bucket)
+    client.put_bucket_versioning(Bucket=found.bucket, VersioningConfiguration={"Status": "Enabled"})
     return found
 
 
@@ -113,6 +143,12 @@ PREFIX = f"registry-wsgi-tests/{uuid.uuid4().hex[:12]}"
 def fresh_prefix() -> str:
     """A prefix below which nothing is."""
     return f"{PREFIX}/{uuid.uuid4().hex[:12]}"
+
+
+@functools.cache
+def _moto() -> Endpoint:
+    require("obstore", "moto", "flask")
+    return Endpoint(_start_moto(), "models", "key", "secret", real=False)
 
 
 def _start_moto() -> str:

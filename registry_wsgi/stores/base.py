@@ -103,17 +103,19 @@ class Store(Protocol):
     """
     Where manifests, blobs and the trash are kept.
 
-    Attributes:
-        sets_aside: Whether a blob that is set aside is out of the reach of other programs. Where
-            nothing can be renamed it stays in its place, and is only marked: then whoever looks for
-            it still finds it.
-
     What there may be many of is asked for all at once: then a store that answers slowly can ask for
     several at a time. None of these methods does more for one of them than its twin for a single
     one, and each may come to nothing for some while others are done.
     """
 
-    sets_aside: bool
+    @property
+    def sets_aside(self) -> bool:
+        """
+        Whether a blob that is set aside is out of the reach of other programs.
+
+        Where nothing can be renamed it stays in its place, and is only marked: then whoever looks
+        for it still finds it.
+        """
 
     def find(self, name: Name) -> str | None:
         """
@@ -177,7 +179,8 @@ class Store(Protocol):
 
         A blob that is set aside is not listed any more, nor found by its name (unless the store
         only marks it), but can be put back unchanged. Those that are gone are left out. The others
-        come in the order of *names*, all with the same moment and id.
+        come in the order of *names*, all with the same moment and id. (A store that can have only
+        one of a name aside leaves out those that have one there, too.)
 
         Args:
             names: Which blobs.

@@ -22,6 +22,9 @@ An object store has no renames and no links, and a delete takes whatever is ther
   tombstone. One that a killed process has left counts as nothing, and a later prune removes it.
 - A blob that is set aside stays where it is, and has a marker that says which blob is meant (size,
   ETag, time). It goes with a later run of the collector, and only if it is that blob still.
+- Where a bucket of S3 keeps old versions, a delete comes right after the marker. It hides the blob,
+  so that no pull finds it. If something needs it, its delete marker is removed; if it goes, that
+  version of it is.
 - A model is copied to the trash before it is removed, and out of it before the trash forgets it. A
   process that is killed between the two leaves it in both.
 
@@ -36,7 +39,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, TypeVar
@@ -50,7 +53,9 @@ from .base import Blob, Condemned, Deleted, Manifest, Read
 from .bucket import Bucket, Content, Meta, TooLargeError, batches, connect
 from .index import Index
 from .layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time, tried
+from .s3 import S3
 from .uploads import Uploads, is_upload
+from .versions import History, Versions
 
 __all__ = ["ObjectStore"]
 
@@ -81,6 +86,10 @@ _PROBE_AGE = 3600
 # it or take its place, as that process removes what is there.
 _AT_WORK = 600
 
+# How long it may take from the markers to the delete that hides what they mean, in seconds: later
+# they may be taken for what a killed process has left.
+_SLOW = 150
+
 # How long to wait for such a process, in seconds, and how often to look.
 _PATIENCE = 5.0
 _PAUSE = 0.05
@@ -95,7 +104,21 @@ class _Marker:
 
     blob: Condemned
     means: list[Any]
+    hides: bool  # whether a delete was to follow
     meta: Meta
+
+
+@dataclass(frozen=True, slots=True)
+class _Aside:
+    """A blob that is set aside, with what else there is of it."""
+
+    marker: _Marker
+    meta: Meta
+    history: History
+
+    @property
+    def is_hidden(self) -> bool:
+        return self.meta != self.history.current
 
 
 class ObjectStore:
@@ -111,11 +134,11 @@ class ObjectStore:
         StoreError: The bucket cannot be listed.
     """
 
-    sets_aside = False
-
     def __init__(self, storage: Any, *, name: str | None = None) -> None:
         self._bucket = Bucket(storage, name or str(storage))
-        self._uploads = Uploads(storage, self._bucket.name)
+        s3 = S3(storage, self._bucket.name)
+        self._uploads = Uploads(s3)
+        self._versions = Versions(s3)
         self._probed = False
         # What processes that were killed have left, as it is met.
         self._leftovers: set[str] = set()
@@ -150,6 +173,11 @@ class ObjectStore:
 
     def __repr__(self) -> str:
         return f"<ObjectStore {self._bucket.name}>"
+
+    @property
+    def sets_aside(self) -> bool:
+        """Whether the bucket keeps old versions, so that a delete only hides."""
+        return self._versions.on
 
     # Manifests
 
@@ -194,9 +222,10 @@ class ObjectStore:
             )
         # The markers first: a blob that loses its marker meanwhile is left out, and stays.
         aside = set(self._markers())
+        hides = self.sets_aside  # then what is listed is in its place, marked or not
         for meta in self._bucket.objects("blobs"):
             name = meta.key.removeprefix("blobs/")
-            if "/" not in name and name not in aside:
+            if "/" not in name and (hides or name not in aside):
                 yield name
         yield from (name for name in self._uploads.names() if name not in aside)
 
@@ -231,20 +260,50 @@ class ObjectStore:
         run = entry_id(when)
         moment_of_run = entry_time(run) or when
         for some in batches(names):
+            self._versions.ask()  # where they are not kept any more, a delete would be for good
+            hides = self.sets_aside
+            begun = time.monotonic()
             metas = self._heads(some)
 
-            def mark(name: str, metas: dict[str, Meta] = metas) -> str | None:
-                marker = {"id": run, "means": _means(metas[name])}
+            def mark(name: str, metas: dict[str, Meta] = metas, hides: bool = hides) -> str | None:
+                marker = {
+                    "id": run,
+                    "means": _means(metas[name]),
+                    "hides": hides and not is_upload(name),
+                }
                 return self._bucket.create(f"condemned/{name}", json.dumps(marker).encode())
 
             there = [name for name in some if name in metas]
-            for name, token in zip(there, self._at_once(mark, there), strict=True):
-                if token is not None:
-                    yield Condemned(moment_of_run, run, name)
+            tokens = [*self._at_once(mark, there)]
+            marked = [name for name, token in zip(there, tokens, strict=True) if token is not None]
+            failed = None
+            if hides and marked:
+                try:
+                    self._hide(marked, begun)
+                except StoreError as error:  # some may be hidden: all are to be put back
+                    failed = error
+            for name in marked:
+                yield Condemned(moment_of_run, run, name)
+            if failed is not None:
+                raise failed
+
+    def _hide(self, names: list[str], begun: float) -> None:
+        if time.monotonic() > begun + _SLOW:
+            raise StoreError(
+                f"{self._bucket.name}/condemned/: to mark {len(names)} blobs took more than {_SLOW}"
+                " seconds: they stay in their place"
+            )
+        self._bucket.delete(*(f"blobs/{name}" for name in names if not is_upload(name)))
 
     def condemned(self) -> Iterator[Condemned]:
-        markers = self._at_once(self._marker, self._markers())
-        return iter(sorted(marker.blob for marker in markers if marker))
+        self._versions.ask()
+        markers = [marker for marker in self._at_once(self._marker, self._markers()) if marker]
+        if not self._versions.kept and any(marker.hides for marker in markers):
+            raise StoreError(
+                f"{self._bucket.name}: has blobs that are hidden as old versions, and these cannot"
+                f" be had: {self._versions.refused or 'no versions are kept any more'}"
+            )
+        return iter(sorted(marker.blob for marker in markers))
 
     def condemned_blob(self, blob: Condemned) -> Blob | None:
         return next((look for _, look in self.look_aside([blob])), None)
@@ -252,59 +311,78 @@ class ObjectStore:
     def look_aside(self, blobs: Iterable[Condemned]) -> Iterator[tuple[Condemned, Blob]]:
         for some in batches(blobs):
             markers = [marker for marker in self._at_once(self._marker_of, some) if marker]
-            metas = self._heads([marker.blob.name for marker in markers])
-            for marker in markers:
-                meta = metas.get(marker.blob.name)
-                if meta is not None:
-                    yield marker.blob, _look(meta)
-                else:
-                    self._leftovers.add(marker.meta.key)
+            for aside in self._found(markers):
+                yield aside.marker.blob, _look(aside.meta)
 
     def pardon(self, blob: Condemned) -> bool:
         # There is no way to make it young, and no need: it would be marked anew, and wait anew.
         marker = self._marker_of(blob)
-        if marker is None or not self._take(marker.meta):
+        if marker is None:
             return False
+        history = self._history(blob.name)
+        if history.hidden is None and marker.hides:  # another is there, or it still is
+            return False
+        if not self._take(marker.meta):
+            return False
+        self._show({blob.name: history})
         self._bury(marker.meta.key)
         return blob.name in self._heads([blob.name])
 
     def purge(self, blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
-        def take(blob: Condemned) -> _Marker | None:
-            marker = self._marker_of(blob)
-            return marker if marker and self._take(marker.meta) else None
-
         for some in batches(blobs):
             until = dict(some)
-            # As long as its tombstone is there nobody marks a blob anew: one process removes it.
-            taken = [marker for marker in self._at_once(take, [*until]) if marker]
-            metas = self._heads([marker.blob.name for marker in taken])
-            gone = {
-                marker.blob
-                for marker in taken
-                if (meta := metas.get(marker.blob.name))
-                and _means(meta) == marker.means
-                and meta.modified <= until[marker.blob]
-            }
-            self._remove([blob.name for blob in gone])
-            self._bury(*(marker.meta.key for marker in taken))
-            for marker in taken:
-                if marker.blob.name in metas:
-                    yield marker.blob, marker.blob in gone
 
-    def _remove(self, names: list[str]) -> None:
-        for name in filter(is_upload, names):
-            self._uploads.abort(name)
-        self._bucket.delete(*(f"blobs/{name}" for name in names if not is_upload(name)))
+            def fits(aside: _Aside, until: dict[Condemned, float] = until) -> bool:
+                meta, marker = aside.meta, aside.marker
+                return _means(meta) == marker.means and meta.modified <= until[marker.blob]
+
+            markers = [marker for marker in self._at_once(self._marker_of, until) if marker]
+            if self._versions.kept:
+                # What is not hidden may be about to be; and what came too late stays hidden.
+                found = [*self._found(markers)]
+                late = {aside.marker.blob for aside in found if aside.is_hidden and not fits(aside)}
+                yield from ((blob, False) for blob in late)
+                markers = [aside.marker for aside in found if aside.marker.blob not in late]
+            # As long as its tombstone is there nobody marks a blob anew: one process removes it.
+            won = self._at_once(lambda marker: self._take(marker.meta), markers)
+            taken = [marker for marker, ours in zip(markers, won, strict=True) if ours]
+            found = [*self._found(taken)]
+            gone = [aside for aside in found if fits(aside)]
+            left = [aside for aside in found if not fits(aside)]
+            self._show({aside.marker.blob.name: aside.history for aside in left})
+            self._remove(gone)
+            self._bury(*(marker.meta.key for marker in taken))
+            yield from ((aside.marker.blob, True) for aside in gone)
+            yield from ((aside.marker.blob, False) for aside in left)
+
+    def _remove(self, asides: list[_Aside]) -> None:
+        """Remove blobs for good, those in their place and those hidden."""
+        hidden = {aside.marker.blob.name: aside for aside in asides if aside.is_hidden}
+        keys = []
+        for aside in asides:
+            if is_upload(aside.marker.blob.name):
+                self._uploads.abort(aside.marker.blob.name)
+            elif not aside.is_hidden:
+                keys.append(aside.meta.key)
+        self._bucket.delete(*keys)
+        self._versions.destroy(
+            (name, aside.meta.version or "null") for name, aside in hidden.items()
+        )
+        # Only now: without its delete markers a pull would have found it. If it was written over
+        # what was there before, that stays hidden.
+        alone = {name: aside.history for name, aside in hidden.items()}
+        self._show({name: history for name, history in alone.items() if len(history.older) == 1})
 
     def keep(self, names: Iterable[str], *, wait: float = 5) -> list[str]:
         """
-        Take the marks off the blobs *names*, and tell which of them are gone.
+        Take the marks off the blobs *names*, show those that are hidden, and tell which are gone.
 
         A program that puts a model into the bucket calls this when all blobs are there, uploads
         what is gone, and then writes the manifest, within half of the hold from this call on. Then
         no prune, whenever it began, removes a blob that the program has found in its place: without
         its mark none goes, and what is marked anew goes in a run after the hold, which sees the
-        manifest.
+        manifest. (Where old versions are kept, a prune may hide one in between: the next brings it
+        back, and so does a second call, after the manifest.)
 
         Args:
             names: The blobs that the manifest needs.
@@ -318,9 +396,14 @@ class ObjectStore:
         for name in names:
             key = f"condemned/{checked(name)}"
             while (mark := self._settled(key, end - time.monotonic())) is not None:
-                if self._is_tombstone(mark):
-                    break  # of a process that was killed
+                history = self._history(name)
+                marker = self._marker(name)
+                # None: a tombstone of a process that was killed. And who means to hide it may be
+                # about to: then the mark has to stay, so that a prune brings it back.
+                if history.hidden is None and (marker is None or marker.hides):
+                    break
                 if self._take(mark):
+                    self._show({name: history})
                     self._bury(key)
                     break
             if self._present(name) is None:
@@ -458,13 +541,13 @@ class ObjectStore:
             found = self._bucket.get(key)
             if found is None or found.meta.modified > before:
                 continue
-            if _is_tombstone(found.data):
-                if not _is_fresh(found.meta):
+            folder, _, name = key.partition("/")
+            if folder != "condemned":
+                if _is_tombstone(found.data) and not _is_fresh(found.meta):
                     self._bucket.delete(key)
-            elif key.startswith("condemned/"):
-                blob = self._bucket.head(key.replace("condemned", "blobs", 1))
-                if blob is None and self._take(found.meta):
-                    self._bucket.delete(key)
+            elif self._is_left(name, found) and self._take(found.meta):
+                self._show({name: self._history(name)})
+                self._bury(key)
         self._leftovers.clear()
         while self._indices:
             key, data = self._indices.popitem()
@@ -488,6 +571,15 @@ class ObjectStore:
             if time.monotonic() >= end:
                 raise StoreError(f"{self._bucket.name}/{key}: another process is just removing it")
             time.sleep(_PAUSE)
+
+    def _show(self, histories: Mapping[str, History]) -> None:
+        """Bring back those blobs that are hidden; what hides nothing any more goes too."""
+        self._versions.destroy(
+            (name, id_)
+            for name, history in histories.items()
+            if history.current is None
+            for id_ in history.markers
+        )
 
     def _take(self, meta: Meta) -> bool:
         """
@@ -556,11 +648,13 @@ class ObjectStore:
         finally:
             self._drop(key)
         self._check_clock(probe)
-        if not (self._probed or bucket.numbers or probe.version in (None, "null")):
+        keeps = not bucket.numbers and probe.version not in (None, "null")
+        if keeps and not self._probed and not self.sets_aside:
             _log.warning(
                 "%s: keeps old versions, so that what is removed takes its room until a lifecycle"
-                " rule of the bucket removes those",
+                " rule of the bucket removes those%s",
                 bucket.name,
+                f" ({self._versions.refused})" if self._versions.refused else "",
             )
         for meta in bucket.objects("probe"):  # of processes that were killed
             ours = entry_time(meta.key.removeprefix("probe/")) is not None
@@ -681,6 +775,21 @@ class ObjectStore:
             return self._uploads.look(name)
         return self._bucket.head(f"blobs/{checked(name)}")
 
+    def _history(self, name: str) -> History:
+        """Look at all versions of the blob *name*, where old ones are kept, or else at itself."""
+        if self._versions.kept and not is_upload(name):
+            return self._versions.find(checked(name))
+        return History(self._blob(name))
+
+    def _histories(self, names: Sequence[str]) -> dict[str, History]:
+        """Look at all versions of the blobs *names*."""
+        if not self._versions.kept:
+            metas = self._heads(names)
+            return {name: History(metas.get(name)) for name in names}
+        found = self._versions.find_all({*names}) if len(names) > _FEW else {}
+        rest = [name for name in names if name not in found]
+        return found | dict(zip(rest, self._at_once(self._history, rest), strict=True))
+
     def _presents(self, names: Sequence[str]) -> dict[str, Meta]:
         """Look at the blobs *names*, or at those with upper-case digits if only these are there."""
         found = self._heads(names)
@@ -717,18 +826,47 @@ class ObjectStore:
             return None
         try:
             document = json.loads(found.data)
-            run, means = document["id"], document["means"]
+            run, means, hides = document["id"], document["means"], document["hides"]
             when = entry_time(run)
         except (ValueError, LookupError, TypeError):
             when = None
         if when is None:
             _log.warning("%s: not a marker, skipped", quote(found.meta.key))
             return None
-        return _Marker(Condemned(when, run, name), means, found.meta)
+        return _Marker(Condemned(when, run, name), means, hides, found.meta)
 
     def _marker_of(self, blob: Condemned) -> _Marker | None:
         marker = self._marker(blob.name)
         return marker if marker and marker.blob == blob else None
+
+    def _found(self, markers: Sequence[_Marker]) -> Iterator[_Aside]:
+        """Look for what *markers* have set aside."""
+        histories = self._histories([marker.blob.name for marker in markers])
+        for marker in markers:
+            history = histories[marker.blob.name]
+            meta = self._meant(marker, history)
+            if meta is None:
+                self._leftovers.add(marker.meta.key)
+            else:
+                yield _Aside(marker, meta, history)
+
+    def _meant(self, marker: _Marker, history: History) -> Meta | None:
+        """Tell what *marker* has set aside; None if that is gone, or not set aside (yet)."""
+        if history.hidden is not None:
+            # Not the one that is meant, if another came before the delete: its time tells.
+            return history.hidden
+        if marker.hides or (self.sets_aside and not is_upload(marker.blob.name)):
+            return next((meta for meta in history.older if _means(meta) == marker.means), None)
+        return history.current
+
+    def _is_left(self, name: str, found: Content) -> bool:
+        """Tell whether the marker or tombstone *found* of the blob *name* has no use any more."""
+        if _is_tombstone(found.data):
+            return not _is_fresh(found.meta)
+        marker = self._marker(name)
+        if marker is None or (marker.hides and _is_fresh(marker.meta)):
+            return False  # the delete may be about to follow
+        return self._meant(marker, self._history(name)) is None
 
 
 def _manifest(meta: Meta, data: bytes) -> Manifest:
@@ -747,9 +885,9 @@ def _is_tombstone(data: bytes) -> bool:
     return data.startswith(_TOMBSTONE)
 
 
-def _is_fresh(tombstone: Meta) -> bool:
-    """Tell whether the process that has written *tombstone* may be at work."""
-    return tombstone.modified > time.time() - _AT_WORK
+def _is_fresh(written: Meta) -> bool:
+    """Tell whether the process that has written a tombstone or a marker may be at work."""
+    return written.modified > time.time() - _AT_WORK
 
 
 def _look(meta: Meta) -> Blob:

@@ -187,9 +187,26 @@ class S3Kind(BucketKind):
     """A bucket behind S3: Ceph's, or whatever the tests are given."""
 
     threads = True
+    endpoint: s3.Endpoint
 
     def _client(self) -> Any:
-        return s3.endpoint().client(s3.fresh_prefix())
+        self.endpoint = self._endpoint()
+        return self.endpoint.client(s3.fresh_prefix())
+
+    def _endpoint(self) -> s3.Endpoint:
+        return s3.endpoint()
+
+
+class VersionedKind(S3Kind):
+    """A bucket behind S3 that keeps old versions."""
+
+    def _endpoint(self) -> s3.Endpoint:
+        return s3.versioned()
+
+    def another(self) -> Any:
+        store = super().another()
+        vars(store._versions._s3)["client"] = self.endpoint.botocore()
+        return store
 
 
 class AzureKind(BucketKind):
@@ -206,6 +223,7 @@ KINDS: dict[str, Callable[[Path, Clock], Kind]] = {
     "memory": MemoryKind,
     "bucket": BucketKind,
     "s3": S3Kind,
+    "versioned": VersionedKind,
     "azure": AzureKind,
 }
 

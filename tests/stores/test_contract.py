@@ -386,9 +386,16 @@ def test_one_name_can_be_set_aside_twice(kind: Kind) -> None:
     """A blob that came again and is set aside again is another; one of the two is put back."""
     if not kind.store.sets_aside:
         pytest.skip("what is set aside stays in its place")
-    for data in (b"one", b"other"):
-        kind.put_blob("sha256-aa", data)
-        condemn(kind.store, "sha256-aa")
+    kind.put_blob("sha256-aa", b"one")
+    [first] = condemn(kind.store, "sha256-aa")
+    kind.put_blob("sha256-aa", b"other")
+    if not condemn(kind.store, "sha256-aa"):  # only once at a time, here
+        assert content(kind.store, "sha256-aa") == b"other"
+        assert purge(kind.store, first) is True
+        [second] = condemn(kind.store, "sha256-aa")
+        assert kind.store.pardon(second) is True
+        assert content(kind.store, "sha256-aa") == b"other"
+        return
     first, second = kind.store.condemned()
     assert first != second
     assert kind.store.pardon(first) is True

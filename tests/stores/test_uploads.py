@@ -15,7 +15,7 @@ from faulty import proxied
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import StoreError
 from stores.kinds import BucketKind, Clock, S3Kind, content
-from support import blob, require
+from support import blob
 
 KEY = "registry.ollama.ai/library/smol/latest"
 NAME = blob(b"large")
@@ -36,19 +36,9 @@ class Uploader:
     """Another program, which uploads in parts."""
 
     def __init__(self, kind: S3Kind) -> None:
-        require("botocore")
-        import botocore.session
-
-        endpoint = s3.endpoint()
-        self.bucket = endpoint.bucket
+        self.bucket = kind.endpoint.bucket
         self.prefix = f"{kind.client.prefix}/blobs/"
-        self.client: Any = botocore.session.get_session().create_client(
-            "s3",
-            endpoint_url=endpoint.url,
-            region_name="us-east-1",
-            aws_access_key_id=endpoint.key,
-            aws_secret_access_key=endpoint.secret,
-        )
+        self.client = kind.endpoint.botocore()
 
     def begin(self, name: str = NAME, *parts: bytes) -> str:
         """Begin to upload the blob *name*, and send *parts* of it; which upload it is."""
@@ -172,7 +162,7 @@ def test_many_are_listed_by_the_page(kind: S3Kind) -> None:
     names = [f"sha256-{number:02}" for number in range(7)]
     for name in names:
         uploader.begin(name, b"x")
-    client = uploads(kind)._client
+    client = uploads(kind)._s3.client
     listing = client.get_paginator("list_multipart_uploads")
     found = listing.paginate(
         Bucket=uploader.bucket, Prefix=uploader.prefix, PaginationConfig={"PageSize": 2}
@@ -203,7 +193,7 @@ def test_where_they_are_not_told_of_all_else_goes_on(
     kind: S3Kind, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Credentials that may not list them, or no botocore, cost a warning."""
-    from registry_wsgi.stores.uploads import Uploads, _NotToldError
+    from registry_wsgi.stores.s3 import S3, NotToldError
 
     kind.put_blob("sha256-aa", b"nobody's")
     Uploader(kind).begin(NAME, b"x")
@@ -219,9 +209,12 @@ def test_where_they_are_not_told_of_all_else_goes_on(
             return self
 
         def __next__(self) -> Any:
-            raise _NotToldError("the store answers AccessDenied")
+            raise NotToldError("the store answers AccessDenied")
 
-    monkeypatch.setattr(Uploads, "_client", Forbidden())
+        def get_bucket_versioning(self, **options: Any) -> Any:
+            raise NotToldError("the store answers AccessDenied")
+
+    monkeypatch.setattr(S3, "client", Forbidden())
     with caplog.at_level(logging.WARNING):
         assert ModelCache(kind.store).prune(age=0).blobs == 1
     assert "unfinished uploads are not looked for" in caplog.text
