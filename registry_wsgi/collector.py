@@ -234,8 +234,9 @@ class Collector:
             self._classify(blob.name)
         self._listed = dict.fromkeys(self._counted("listing blobs", self._store.blobs()), False)
         # Nearly all are in lower case, and there may be a million of them.
-        for name in itertools.filterfalse(str.islower, self._listed):
-            self._classify(name)
+        for name in self._listed:
+            if name != name.lower():
+                self._classify(name)
 
     def _classify(self, name: str) -> None:
         canonical = blob_name(name)
