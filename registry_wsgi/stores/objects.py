@@ -10,7 +10,7 @@ A store in a bucket of an object store: S3 and what speaks its language, GCS, Az
             manifests/<host>/<namespace>/<model>/<tag>       a deleted manifest
         condemned/sha256-<hex>                               a marker: nothing needs that blob
         protected/<pattern>                                  there as long as it is protected
-        index/manifests, index/trash                         what these were when read last
+        index/manifests, index/trash, index/condemned        what these were when read last
         probe/<when>-<random>                                there for a moment
 
 The first two are laid out as on disk: a models directory that is copied into a bucket is a store.
@@ -42,7 +42,7 @@ import time
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, overload
 from urllib.parse import quote as percent_encode
 from urllib.parse import unquote as percent_decode
 
@@ -144,6 +144,8 @@ class ObjectStore:
         self._leftovers: set[str] = set()
         # The indices that are out of date, until a prune writes them.
         self._indices: dict[str, bytes] = {}
+        # The markers that a run has read, by their blobs.
+        self._known: dict[str, _Marker] = {}
         self._bucket.folder("manifests")
 
     @classmethod
@@ -195,7 +197,7 @@ class ObjectStore:
 
     def read_all(self) -> Iterator[tuple[str, Read]]:
         for meta, found in self._read_listed("manifests", self._manifests()):
-            yield meta.key.removeprefix("manifests/"), found
+            yield meta.key.removeprefix("manifests/"), _manifest(found)
 
     def version(self, key: str) -> Hashable | None:
         meta = self._head(f"manifests/{checked_key(key)}")
@@ -221,10 +223,10 @@ class ObjectStore:
                 " and which are not understood here: no blob is removed"
             )
         # The markers first: a blob that loses its marker meanwhile is left out, and stays.
-        aside = set(self._markers())
+        aside = {_name(meta) for meta in self._markers()}
         hides = self.sets_aside  # then what is listed is in its place, marked or not
         for meta in self._bucket.objects("blobs"):
-            name = meta.key.removeprefix("blobs/")
+            name = _name(meta)
             if "/" not in name and (hides or name not in aside):
                 yield name
         yield from (name for name in self._uploads.names() if name not in aside)
@@ -297,26 +299,31 @@ class ObjectStore:
 
     def condemned(self) -> Iterator[Condemned]:
         self._versions.ask()
-        markers = [marker for marker in self._at_once(self._marker, self._markers()) if marker]
-        if not self._versions.kept and any(marker.hides for marker in markers):
+        known = {}
+        for _, found in self._read_listed("condemned", self._markers()):
+            if isinstance(found, StoreError):
+                raise found
+            if found is not None and (marker := _parse_marker(found)):
+                known[marker.blob.name] = marker
+        if not self._versions.kept and any(marker.hides for marker in known.values()):
             raise StoreError(
                 f"{self._bucket.name}: has blobs that are hidden as old versions, and these cannot"
                 f" be had: {self._versions.refused or 'no versions are kept any more'}"
             )
-        return iter(sorted(marker.blob for marker in markers))
+        self._known = known
+        return iter(sorted(marker.blob for marker in known.values()))
 
     def condemned_blob(self, blob: Condemned) -> Blob | None:
         return next((look for _, look in self.look_aside([blob])), None)
 
     def look_aside(self, blobs: Iterable[Condemned]) -> Iterator[tuple[Condemned, Blob]]:
         for some in batches(blobs):
-            markers = [marker for marker in self._at_once(self._marker_of, some) if marker]
-            for aside in self._found(markers):
+            for aside in self._found(self._markers_of(some)):
                 yield aside.marker.blob, _look(aside.meta)
 
     def pardon(self, blob: Condemned) -> bool:
         # There is no way to make it young, and no need: it would be marked anew, and wait anew.
-        marker = self._marker_of(blob)
+        marker = next(iter(self._markers_of([blob])), None)
         if marker is None:
             return False
         history = self._history(blob.name)
@@ -336,7 +343,7 @@ class ObjectStore:
                 meta, marker = aside.meta, aside.marker
                 return _means(meta) == marker.means and meta.modified <= until[marker.blob]
 
-            markers = [marker for marker in self._at_once(self._marker_of, until) if marker]
+            markers = self._markers_of([*until])
             if self._versions.kept:
                 # What is not hidden may be about to be; and what came too late stays hidden.
                 found = [*self._found(markers)]
@@ -445,7 +452,7 @@ class ObjectStore:
             return
         for meta, found in self._read_listed("trash", trash):
             if trash[meta] not in known:
-                yield trash[meta], found
+                yield trash[meta], _manifest(found)
 
     def _trash(self, before: float | None = None) -> Iterator[tuple[Deleted, Meta]]:
         for meta in self._bucket.objects("trash"):
@@ -549,6 +556,7 @@ class ObjectStore:
                 self._show({name: self._history(name)})
                 self._bury(key)
         self._leftovers.clear()
+        self._known = {}
         while self._indices:
             key, data = self._indices.popitem()
             with suppress(StoreError):  # it is only a cache
@@ -692,8 +700,7 @@ class ObjectStore:
         return None
 
     def _read(self, key: str) -> Manifest | None:
-        found = self._content(key)
-        return None if found is None else _manifest(found.meta, found.data)
+        return _manifest(self._content(key))
 
     def _content(self, key: str) -> Content | None:
         try:
@@ -701,8 +708,10 @@ class ObjectStore:
         except TooLargeError as error:
             raise InvalidManifestError(f"not a manifest: {error}") from error
 
-    def _read_listed(self, folder: str, metas: Iterable[Meta]) -> Iterator[tuple[Meta, Read]]:
-        """Read the manifests *metas* of a whole listing, from the index those that it knows."""
+    def _read_listed(
+        self, folder: str, metas: Iterable[Meta]
+    ) -> Iterator[tuple[Meta, Content | StoreError | None]]:
+        """Read the objects *metas* of a whole listing, from the index those that it knows."""
         index = Index(self._bucket, folder)
         for some in batches(metas):
             known = {meta: data for meta in some if (data := index.find(meta)) is not None}
@@ -712,12 +721,10 @@ class ObjectStore:
             for meta in some:
                 content = found.get(meta)
                 if meta in known:
-                    yield meta, _manifest(meta, known[meta])
+                    content = Content(meta, known[meta], None)
                 elif isinstance(content, Content):
                     index.add(content)
-                    yield meta, _manifest(content.meta, content.data)
-                else:
-                    yield meta, content
+                yield meta, content
         renewed = index.renewed()
         if renewed is not None:
             self._indices[index.key] = renewed
@@ -756,19 +763,23 @@ class ObjectStore:
 
     def _heads(self, names: Sequence[str]) -> dict[str, Meta]:
         """Look at the blobs *names*: one by one if they are few, else by the page."""
-        found = {}
-        if len(names) > _FEW:
-            wanted = {*map(checked, names)}
-            first, last = min(wanted), max(wanted)
-            for meta in self._bucket.objects("blobs", after=f"blobs/{first[:-1]}"):
-                name = meta.key.removeprefix("blobs/")
-                if name in wanted:
-                    found[name] = meta
-                elif name > last:
-                    break
+        found = self._listed("blobs", names) if len(names) > _FEW else {}
         rest = [name for name in names if name not in found]
         metas = self._at_once(self._blob, rest)
         return found | {name: meta for name, meta in zip(rest, metas, strict=True) if meta}
+
+    def _listed(self, folder: str, names: Sequence[str]) -> dict[str, Meta]:
+        """Look for *names* in the listing of *folder*."""
+        found = {}
+        wanted = {*map(checked, names)}
+        first, last = min(wanted), max(wanted)
+        for meta in self._bucket.objects(folder, after=f"{folder}/{first[:-1]}"):
+            name = _name(meta)
+            if name in wanted:
+                found[name] = meta
+            elif name > last:
+                break
+        return found
 
     def _blob(self, name: str) -> Meta | None:
         if is_upload(name):
@@ -813,31 +824,34 @@ class ObjectStore:
                 results = [*pool.map(function, some)]
             yield from results
 
-    def _markers(self) -> Iterator[str]:
+    def _markers(self) -> Iterator[Meta]:
         for meta in self._bucket.objects("condemned"):
-            name = meta.key.removeprefix("condemned/")
-            if "/" not in name and not self._is_tombstone(meta):
-                yield name
+            if "/" not in _name(meta) and not self._is_tombstone(meta):
+                yield meta
 
     def _marker(self, name: str) -> _Marker | None:
         """Read the marker of the blob *name*."""
         found = self._get(f"condemned/{checked(name)}")
-        if found is None:
-            return None
-        try:
-            document = json.loads(found.data)
-            run, means, hides = document["id"], document["means"], document["hides"]
-            when = entry_time(run)
-        except (ValueError, LookupError, TypeError):
-            when = None
-        if when is None:
-            _log.warning("%s: not a marker, skipped", quote(found.meta.key))
-            return None
-        return _Marker(Condemned(when, run, name), means, hides, found.meta)
+        return None if found is None else _parse_marker(found)
 
-    def _marker_of(self, blob: Condemned) -> _Marker | None:
-        marker = self._marker(blob.name)
-        return marker if marker and marker.blob == blob else None
+    def _markers_of(self, blobs: Sequence[Condemned]) -> list[_Marker]:
+        """Read the markers of *blobs*, but for those that are as they were read before."""
+        markers = []
+        # Where writes have numbers, none takes the place of what was only listed.
+        if len(blobs) > _FEW and not self._bucket.numbers:
+            now = self._listed("condemned", [blob.name for blob in blobs])
+            markers = [
+                marker
+                for blob in blobs
+                if (marker := self._known.get(blob.name))
+                and (meta := now.get(blob.name))
+                and _version(meta) == _version(marker.meta)
+            ]
+        names = {marker.blob.name for marker in markers}
+        rest = [blob.name for blob in blobs if blob.name not in names]
+        markers += [marker for marker in self._at_once(self._marker, rest) if marker]
+        wanted = {*blobs}
+        return [marker for marker in markers if marker.blob in wanted]
 
     def _found(self, markers: Sequence[_Marker]) -> Iterator[_Aside]:
         """Look for what *markers* have set aside."""
@@ -869,8 +883,36 @@ class ObjectStore:
         return self._meant(marker, self._history(name)) is None
 
 
-def _manifest(meta: Meta, data: bytes) -> Manifest:
-    return Manifest(data, meta.modified, _version(meta))
+@overload
+def _manifest(found: Content | None) -> Manifest | None: ...
+
+
+@overload
+def _manifest(found: Content | StoreError | None) -> Read: ...
+
+
+def _manifest(found: Content | StoreError | None) -> Read:
+    if not isinstance(found, Content):
+        return found
+    return Manifest(found.data, found.meta.modified, _version(found.meta))
+
+
+def _parse_marker(found: Content) -> _Marker | None:
+    try:
+        document = json.loads(found.data)
+        run, means, hides = document["id"], document["means"], document["hides"]
+        when = entry_time(run)
+    except (ValueError, LookupError, TypeError):
+        when = None
+    if when is None:
+        _log.warning("%s: not a marker, skipped", quote(found.meta.key))
+        return None
+    return _Marker(Condemned(when, run, _name(found.meta)), means, hides, found.meta)
+
+
+def _name(meta: Meta) -> str:
+    """Tell the name of the blob that *meta* is, or is the marker of."""
+    return meta.key.partition("/")[2]
 
 
 def _place(entry: Deleted) -> str:

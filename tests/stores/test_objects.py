@@ -945,6 +945,47 @@ def test_an_unchanged_run_costs_pages_and_a_constant(
     assert counts[0] == counts[1] <= 25
 
 
+def test_what_is_held_costs_no_reads(kind: BucketKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once its markers are known, a run that leaves or removes many blobs reads none of them."""
+    from registry_wsgi.stores import objects
+
+    monkeypatch.setattr(objects, "_FEW", 3)  # of fewer, each is asked for
+    for number in range(9):
+        kind.put_blob(f"sha256-0{number}", b"nobody's")
+    kind.clock.move(days=8)
+    assert caching(kind).prune().held_blobs == 9
+    assert caching(kind).prune().held_blobs == 9
+    seam = Seam(monkeypatch, lambda *_: None)
+    assert caching(kind).prune().held_blobs == 9
+    assert not reads(seam, "condemned")
+    kind.clock.move(days=1)
+    assert caching(kind).prune().blobs == 9
+    assert not reads(seam, "condemned")
+    assert not [*kind.store.condemned()]
+
+
+def test_a_marker_that_is_another_by_now_is_not_taken_for_what_it_was(
+    kind: BucketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A blob that another run has put back and marked anew is that run's."""
+    from registry_wsgi.stores import objects
+
+    monkeypatch.setattr(objects, "_FEW", 3)
+    names = [f"sha256-0{number}" for number in range(9)]
+    for name in names:
+        kind.put_blob(name, b"nobody's")
+    assert len([*kind.another().condemn(names, time.time())]) == 9
+    asides = [*kind.store.condemned()]
+    assert kind.another().pardon(asides[4])
+    [again] = kind.another().condemn([names[4]], time.time())
+    rest = {*asides} - {asides[4]}
+    assert {aside for aside, _ in kind.store.look_aside(asides)} == rest
+    assert dict(kind.store.purge([(aside, math.inf) for aside in asides])) == dict.fromkeys(
+        rest, True
+    )
+    assert [*kind.another().condemned()] == [again]
+
+
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
     "no gzip": lambda data: b"no index",
@@ -982,9 +1023,12 @@ def test_an_index_that_is_damaged_changes_nothing(bucket: BucketKind, damage: st
     bucket.put(KEY, b"weights")
     bucket.put(OTHER, b"other")
     assert caching(bucket).unlink("example.com/ns/other:v1")
+    bucket.put_blob("sha256-aa", b"nobody's")
+    assert [*bucket.store.condemn(["sha256-aa"], time.time() + 20 * 86_400)]
     caching(bucket).prune()
     before = state(bucket.store)
-    indices = {f"index/{folder}" for folder in ("manifests", "trash")}
+    assert before["condemned"]
+    indices = {f"index/{folder}" for folder in ("manifests", "trash", "condemned")}
     whole = {key: bytes(bucket.client.get(key).bytes()) for key in indices}
     for key, data in whole.items():
         bucket.client.put(key, DAMAGE[damage](data))

@@ -155,6 +155,27 @@ def test_what_comes_before_the_delete_is_not_lost(
     assert list(store.condemned()) == []
 
 
+def test_what_comes_and_goes_before_the_removal_is_not_lost(
+    kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another blob of the name, written and deleted just then, is shown rather than forgotten."""
+    from registry_wsgi.stores.objects import ObjectStore
+
+    kind.put_blob(NAME, b"old")
+    [aside] = condemn(kind, NAME)
+    store = kind.another()
+    take = ObjectStore._take
+
+    def late(store: ObjectStore, meta: Any) -> bool:
+        kind.put_blob(NAME, b"new")
+        kind.sweep_blob(NAME)
+        return take(store, meta)
+
+    monkeypatch.setattr(ObjectStore, "_take", late)
+    assert list(store.purge([(aside, math.inf)])) == [(aside, False)]
+    assert content(store, NAME) == b"new"
+
+
 def test_a_delete_that_fails_half_way_is_undone(
     kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
