@@ -161,8 +161,14 @@ def prune(bench: Bench) -> Iterator[Row]:
 def remove(bench: Bench) -> Iterator[Row]:
     """A prune that removes many blobs, and bare `os.unlink` of as many."""
     count = bench.size(100_000)
+    # The smallest blobs that models have are configs of some 500 bytes.
+    yield _remove(bench, f"prune that removes {count:,} blobs of 512 bytes", count, 512)
+    yield _remove(bench, f"prune that removes {count:,} empty files", count, 0)
+
+
+def _remove(bench: Bench, what: str, count: int, size: int) -> Row:
     # All of them first: ext4 is slow to make files just after many were removed.
-    roots = [_unreferenced(bench, count) for _ in range(2 * bench.rounds)]
+    roots = [_unreferenced(bench, count, size) for _ in range(2 * bench.rounds)]
     left = iter(roots)
 
     def ours() -> float:
@@ -184,12 +190,7 @@ def remove(bench: Bench) -> Iterator[Row]:
     seconds = alternate([ours, without], bench.rounds)
     for root in roots:
         shutil.rmtree(root)
-    yield Row(
-        f"prune that removes {count:,} blobs / bare unlink",
-        3.0,
-        ratio(*seconds),
-        detail=compared(*seconds),
-    )
+    return Row(f"{what} / bare unlink", 3.0, ratio(*seconds), detail=compared(*seconds))
 
 
 def memory(bench: Bench) -> Iterator[Row]:
@@ -369,10 +370,10 @@ def _missing(*names: str) -> str:
     return f"not installed: {', '.join(absent)}" if absent else ""
 
 
-def _unreferenced(bench: Bench, count: int) -> Path:
+def _unreferenced(bench: Bench, count: int, size: int = 0) -> Path:
     """A store of blobs that nothing needs."""
     root = bench.trees.scratch()
-    put_blobs(root / "blobs", map(blob_name, range(count)))
+    put_blobs(root / "blobs", map(blob_name, range(count)), b"x" * size)
     (root / "manifests").mkdir()
     os.sync()
     return root

@@ -1,9 +1,8 @@
 """
 Large model stores on disk.
 
-The blobs are empty files: what is measured never reads them, and a bare ``unlink``, with which ours
-is compared, is at its cheapest then. Models and blobs are dated well back, as a manifest written
-within the last seconds is read twice by design.
+The blobs are empty files, unless said otherwise: what is measured never reads them. Models and
+blobs are dated well back, as a manifest written within the last seconds is read twice by design.
 """
 
 from __future__ import annotations
@@ -88,14 +87,17 @@ def fill(root: Path, count: int) -> None:
     os.sync()  # now, and not while something is measured
 
 
-def put_blobs(folder: Path, names: Iterator[str]) -> None:
-    """Put empty blobs in a folder, which is made."""
+def put_blobs(folder: Path, names: Iterator[str], data: bytes = b"") -> None:
+    """Put blobs in a folder, which is made."""
     folder.mkdir(parents=True)
     when = time.time() - _DAY
     for name in names:
         path = os.path.join(folder, name)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-        os.utime(path, (when, when))
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        if data:
+            os.write(file, data)
+        os.utime(file, (when, when))
+        os.close(file)
 
 
 def manifest_of(model: int) -> bytes:
