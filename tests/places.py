@@ -224,9 +224,9 @@ class Bucket:
         # Loaded before the fork, but not used.
         import botocore.session  # noqa: F401 - takes its time, and each prune has a use for it
 
-        from registry_wsgi.stores import objects
+        from registry_wsgi.stores import objects, tombstones
 
-        objects._AT_WORK = int(at_work)
+        tombstones._AT_WORK = int(at_work)
         self.at_work = at_work
         self._module = objects
         self._endpoint = endpoint

@@ -19,7 +19,7 @@ import itertools
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -41,13 +41,23 @@ except ModuleNotFoundError as error:
         "object stores need the package obstore: pip install 'registry-wsgi[s3]'", name=error.name
     ) from error
 
-__all__ = ["Bucket", "Content", "Meta", "TooLargeError", "batches", "connect", "endpoint_of"]
+__all__ = [
+    "Bucket",
+    "Content",
+    "Meta",
+    "TooLargeError",
+    "at_once",
+    "batches",
+    "connect",
+    "endpoint_of",
+]
 
 _T = TypeVar("_T")
+_U = TypeVar("_U")
 
 _PAGE = 1_000  # what object stores list, or delete, in one request
 _CHUNK = 1 << 20
-_THREADS = 16
+_THREADS = 16  # how many requests are under way at once, where there are many
 
 # The attribute of an object that has the token of its write. (Azure takes only letters and digits.)
 _TOKEN = "registrywsgitoken"  # noqa: S105 - no secret
@@ -108,6 +118,11 @@ class Meta:
     modified: int
     e_tag: str | None
     version: str | None
+
+    @property
+    def fingerprint(self) -> tuple[str | None, int, int]:
+        """What tells it from another at its key, as far as a listing does, which has no version."""
+        return self.e_tag, self.size, self.modified
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,12 +332,8 @@ class Bucket:
         them, others may be gone.
         """
         if self._one_by_one and len(keys) > 1:
-            # Not above: who only deletes a model need not load it.
-            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-            with ThreadPoolExecutor(_THREADS) as pool:
-                for _ in pool.map(self.delete, keys):
-                    pass
+            for _ in at_once(self.delete, keys):
+                pass
             return
         for some in batches(keys):
             more = len(some) - 1
@@ -409,6 +420,20 @@ def batches(items: Iterable[_T]) -> Iterator[list[_T]]:
     rest = iter(items)
     while some := [*itertools.islice(rest, _PAGE)]:
         yield some
+
+
+def at_once(function: Callable[[_T], _U], items: Iterable[_T]) -> Iterator[_U]:
+    """Call *function* with each of *items*, several at a time; what it gave, in order."""
+    # Not above: who only deletes a model need not load it.
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    for some in batches(items):
+        if len(some) == 1:
+            yield function(some[0])
+            continue
+        with ThreadPoolExecutor(_THREADS) as pool:
+            results = [*pool.map(function, some)]
+        yield from results
 
 
 def _meta(key: str, meta: ObjectMeta) -> Meta:

@@ -13,12 +13,15 @@ import gzip
 import json
 import logging
 import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from ..errors import StoreError
-from .bucket import Bucket, Content, Meta
+from .bucket import Bucket, Content, Meta, at_once, batches
+from .layout import tried
 
-__all__ = ["Index"]
+__all__ = ["Indices"]
 
 _log = logging.getLogger("registry_wsgi")
 
@@ -29,7 +32,59 @@ _FORMAT = "registry-wsgi index 1"
 _LARGEST = 64 << 10
 
 
-class Index:
+class Indices:
+    """
+    The indices of a bucket, each of the objects below one folder.
+
+    Args:
+        bucket: Which bucket.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        # Those that are out of date, until they are written.
+        self._renewed: dict[str, bytes] = {}
+
+    def read(
+        self, folder: str, metas: Iterable[Meta], read: Callable[[str], Content | None]
+    ) -> Iterator[tuple[Meta, Content | StoreError | None]]:
+        """
+        Read the objects of a whole listing, from the index those that it knows.
+
+        Args:
+            folder: Which listing.
+            metas: What it told.
+            read: What reads one of the others, by its key.
+
+        Returns:
+            Each, with its content; None if it is gone by now, and the error if that failed.
+        """
+        index = _Index(self._bucket, folder)
+        for some in batches(metas):
+            known = {meta: data for meta in some if (data := index.find(meta)) is not None}
+            rest = [meta for meta in some if meta not in known]
+            contents = at_once(lambda meta: tried(read, meta.key), rest)
+            found = dict(zip(rest, contents, strict=True))
+            for meta in some:
+                content = found.get(meta)
+                if meta in known:
+                    content = Content(meta, known[meta], None)
+                elif isinstance(content, Content):
+                    index.add(content)
+                yield meta, content
+        renewed = index.renewed()
+        if renewed is not None:
+            self._renewed[index.key] = renewed
+
+    def write(self) -> None:
+        """Write those that are out of date, if that can be had."""
+        while self._renewed:
+            key, data = self._renewed.popitem()
+            with suppress(StoreError):
+                self._bucket.overwrite(key, data)
+
+
+class _Index:
     """
     The index of the objects below one folder, for one reading of all of them.
 
@@ -53,7 +108,7 @@ class Index:
             data: bytes = text.encode()
         except (TypeError, ValueError, AttributeError):
             return None
-        if known != _known(meta) or len(data) != meta.size:
+        if tuple(known) != meta.fingerprint or len(data) != meta.size:
             return None
         self._new[meta.key] = entry
         return data
@@ -63,7 +118,7 @@ class Index:
         if found.meta.e_tag is None or found.meta.size > _LARGEST:
             return
         try:
-            self._new[found.meta.key] = [*_known(found.meta), found.data.decode()]
+            self._new[found.meta.key] = [*found.meta.fingerprint, found.data.decode()]
         except UnicodeDecodeError:
             return
         self._changed = True
@@ -89,7 +144,3 @@ class Index:
                 "%s/%s: cannot be used, all is read anew: %s", self._bucket.name, self.key, e
             )
         return {}
-
-
-def _known(meta: Meta) -> list[object]:
-    return [meta.e_tag, meta.size, meta.modified]

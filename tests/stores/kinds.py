@@ -205,7 +205,7 @@ class VersionedKind(S3Kind):
 
     def another(self) -> Any:
         store = super().another()
-        vars(store._versions._s3)["client"] = self.endpoint.botocore()
+        vars(store._blobs.versions._s3)["client"] = self.endpoint.botocore()
         return store
 
 

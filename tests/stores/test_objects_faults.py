@@ -188,7 +188,7 @@ def test_a_removal_that_fails_ends_the_run(
     kind: BucketKind, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """After some that cannot be removed no other is; the error says which; a retry goes on."""
-    from registry_wsgi.stores import bucket, objects
+    from registry_wsgi.stores import bucket, tombstones
 
     monkeypatch.setattr(bucket, "_PAGE", 2)
 
@@ -211,7 +211,7 @@ def test_a_removal_that_fails_ends_the_run(
     proxy.plan = lambda how, path: None
     cache.prune(age=0)
     assert len({*keys(kind, "blobs")}) == 2 + 2  # nobody knows whether that delete is still to come
-    monkeypatch.setattr(objects, "_AT_WORK", -5)
+    monkeypatch.setattr(tombstones, "_AT_WORK", -5)
     for _ in range(2):
         ModelCache(kind.another()).prune(age=0)
     assert {*kind.store.blobs()} == {blob(b"weights"), blob(b"{}")}
@@ -347,7 +347,7 @@ def test_processes_that_are_killed_lose_nothing(
     kind: BucketKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed at any moment, again and again, they leave each model listed or in the trash."""
-    from registry_wsgi.stores import objects
+    from registry_wsgi.stores import tombstones
 
     models, names = furnish(kind, 3)
     choice = random.Random(5)
@@ -363,7 +363,7 @@ def test_processes_that_are_killed_lose_nothing(
     store = kind.another()
     ModelCache(store).models()
     store.deleted()
-    monkeypatch.setattr(objects, "_AT_WORK", -5)
+    monkeypatch.setattr(tombstones, "_AT_WORK", -5)
     store.tidy(float("inf"))
     for key in models:
         if store.read(key) is None:

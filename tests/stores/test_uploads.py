@@ -29,7 +29,7 @@ def kind(tmp_path: Path) -> S3Kind:
 
 def uploads(kind: BucketKind) -> Any:
     """What the store is told of them by."""
-    return cast("Any", kind.store)._uploads
+    return cast("Any", kind.store)._blobs._uploads
 
 
 class Uploader:

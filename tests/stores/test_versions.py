@@ -159,19 +159,19 @@ def test_what_comes_and_goes_before_the_removal_is_not_lost(
     kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another blob of the name, written and deleted just then, is shown rather than forgotten."""
-    from registry_wsgi.stores.objects import ObjectStore
+    from registry_wsgi.stores.tombstones import Tombstones
 
     kind.put_blob(NAME, b"old")
     [aside] = condemn(kind, NAME)
     store = kind.another()
-    take = ObjectStore._take
+    take = Tombstones.take
 
-    def late(store: ObjectStore, meta: Any) -> bool:
+    def late(tombstones: Tombstones, meta: Any) -> bool:
         kind.put_blob(NAME, b"new")
         kind.sweep_blob(NAME)
-        return take(store, meta)
+        return take(tombstones, meta)
 
-    monkeypatch.setattr(ObjectStore, "_take", late)
+    monkeypatch.setattr(Tombstones, "take", late)
     assert list(store.purge([(aside, math.inf)])) == [(aside, False)]
     assert content(store, NAME) == b"new"
 
@@ -228,7 +228,7 @@ def test_many_are_listed_by_the_page(kind: VersionedKind, monkeypatch: pytest.Mo
             kind.put_blob(name, data)
     kind.put_blob("sha256-99", b"visible")
     condemn(kind, *names)
-    versions = kind.another()._versions
+    versions = kind.another()._blobs.versions
     listing = versions._s3.client.get_paginator("list_object_versions")
     pages = listing.paginate
     for size in (1, 2, 3, 1_000):
@@ -254,11 +254,11 @@ def test_a_mark_without_a_delete_is_taken_off_later(
     kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of a run that was killed between the two goes, but not while it may be at work."""
-    from registry_wsgi.stores import objects
+    from registry_wsgi.stores import blobs, tombstones
 
     kind.put_blob(NAME, b"nobody's")
     with monkeypatch.context() as patch:
-        patch.setattr(objects.ObjectStore, "_hide", lambda *_: None)
+        patch.setattr(blobs.Blobs, "_hide", lambda *_: None)
         condemn(kind, NAME)
     assert content(kind.store, NAME) == b"nobody's"
     assert list(kind.store.blobs()) == [NAME]
@@ -268,7 +268,7 @@ def test_a_mark_without_a_delete_is_taken_off_later(
     assert not kind.another().pardon(next(iter(kind.store.condemned())))
     assert not kind.another().remove_blob(NAME)
     assert len([*kind.store.condemned()]) == 1
-    monkeypatch.setattr(objects, "_AT_WORK", -5)
+    monkeypatch.setattr(tombstones, "_AT_WORK", -5)
     caching(kind).prune(age=0)
     assert caching(kind).prune(age=0).blobs == 1
     assert Versions(kind)() == (0, 0)
@@ -278,10 +278,10 @@ def test_marking_that_takes_too_long_hides_nothing(
     kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What others may take for left is not acted upon."""
-    from registry_wsgi.stores import objects
+    from registry_wsgi.stores import blobs
 
     kind.put_blob(NAME, b"nobody's")
-    monkeypatch.setattr(objects, "_SLOW", -1)
+    monkeypatch.setattr(blobs, "_SLOW", -1)
     with pytest.raises(StoreError, match="took more than"):
         caching(kind).prune(age=0)
     assert content(kind.store, NAME) == b"nobody's"
@@ -309,7 +309,7 @@ class Refusing:
 def refusing(kind: VersionedKind, *refused: str) -> Any:
     """A store of the same bucket, with credentials that may do less."""
     store = kind.another()
-    vars(store._versions._s3)["client"] = Refusing(kind.endpoint.botocore(), *refused)
+    vars(store._blobs.versions._s3)["client"] = Refusing(kind.endpoint.botocore(), *refused)
     return store
 
 
@@ -325,7 +325,7 @@ def test_who_may_not_touch_versions_marks_as_in_any_bucket(
     store = refusing(kind, refused)
     if refused == "mfa":
         monkeypatch.setattr(
-            store._versions._s3.client,
+            store._blobs.versions._s3.client,
             "get_bucket_versioning",
             lambda **_: {"Status": "Enabled", "MFADelete": "Enabled"},
             raising=False,
@@ -363,11 +363,11 @@ def suspended(kind: VersionedKind) -> Any:
     """
     store = kind.another()
     client = SimpleNamespace(
-        get_paginator=store._versions._s3.client.get_paginator,
-        delete_objects=store._versions._s3.client.delete_objects,
+        get_paginator=store._blobs.versions._s3.client.get_paginator,
+        delete_objects=store._blobs.versions._s3.client.delete_objects,
         get_bucket_versioning=lambda **_: {"Status": "Suspended"},
     )
-    vars(store._versions._s3)["client"] = client
+    vars(store._blobs.versions._s3)["client"] = client
     return store
 
 
@@ -403,7 +403,7 @@ def test_the_setting_is_asked_for_before_each_delete(kind: VersionedKind) -> Non
     kind.put_blob(NAME, b"nobody's")
     store = kind.another()
     assert store.sets_aside
-    vars(store._versions._s3)["client"] = suspended(kind)._versions._s3.client
+    vars(store._blobs.versions._s3)["client"] = suspended(kind)._blobs.versions._s3.client
     assert len([*store.condemn([NAME], time.time())]) == 1
     assert content(store, NAME) == b"nobody's"
 
@@ -467,10 +467,12 @@ def test_a_run_that_ends_anywhere_loses_nothing(
     What the run has hidden and a manifest needs by now is shown, and what nothing needs is gone
     after, with all of its versions.
     """
-    from registry_wsgi.stores import objects
+    from registry_wsgi.stores import tombstones
 
-    monkeypatch.setattr(objects, "_AT_WORK", -5)  # who is killed is not at work
-    monkeypatch.setattr(objects, "time", SimpleNamespace(**vars(time) | {"sleep": lambda _: None}))
+    monkeypatch.setattr(tombstones, "_AT_WORK", -5)  # who is killed is not at work
+    monkeypatch.setattr(
+        tombstones, "time", SimpleNamespace(**vars(time) | {"sleep": lambda _: None})
+    )
     done = False
     at = 0
     while not done:
