@@ -36,6 +36,9 @@ _FEW = 50
 # they may be taken for what a killed process has left.
 _SLOW = 150
 
+# A mark can change just before it is taken off: it is read again, but not for ever.
+_TRIES = 10
+
 
 @dataclass(frozen=True, slots=True)
 class _Marker:
@@ -237,17 +240,27 @@ class Blobs:
         end = time.monotonic() + wait
         for name in names:
             key = f"condemned/{checked(name)}"
-            while (mark := self._tombstones.settled(key, end - time.monotonic())) is not None:
-                history = self._history(name)
-                marker = self._marker(name)
-                # None: a tombstone of a process that was killed. And who means to hide it may be
-                # about to: then the mark has to stay, so that a prune brings it back.
-                if history.hidden is None and (marker is None or marker.hides):
+            for _ in range(_TRIES):
+                mark = self._tombstones.settled(key, end - time.monotonic())
+                if mark is None:
                     break
+                found = self._bucket.get(key)
+                if found is None or found.meta.fingerprint != mark.fingerprint:
+                    continue  # another run has just begun to remove it, say
+                history = self._history(name)
+                if history.hidden is None:
+                    if is_tombstone(found.data):
+                        break  # of a process that was killed
+                    marker = _parse_marker(found)
+                    if marker is not None and marker.hides:
+                        # It may be just about to be hidden: by its mark a prune brings it back.
+                        break
                 if self._tombstones.take(mark):
                     self._show({name: history})
                     self._tombstones.bury(key)
                     break
+            else:
+                raise StoreError(f"{self._bucket.name}/{key}: is changed again and again")
             if self._present(name) is None:
                 gone.append(name)
         return gone

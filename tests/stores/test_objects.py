@@ -9,6 +9,7 @@ import math
 import re
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -234,6 +235,112 @@ def test_a_blob_is_only_removed_if_it_is_the_one_that_was_marked(kind: BucketKin
     kind.put_blob("sha256-aa", b"new")
     purge(kind.store, aside)
     assert content(kind.store, "sha256-aa") == b"new"
+
+
+class Run:
+    """
+    A prune in a thread of its own, which goes on only when it is told to, request by request.
+
+    Args:
+        cache: What is pruned.
+    """
+
+    def __init__(self, cache: ModelCache) -> None:
+        self.requests = 0
+        self.done = False
+        self._limit = 0.0
+        self._go = threading.Semaphore(0)
+        self._back = threading.Semaphore(0)
+        self._cache = cache
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def hook(self, *_: object) -> bool:
+        """Stand before a request; whether it is one of this run."""
+        if threading.current_thread() is not self._thread:
+            return False
+        while self.requests >= self._limit:
+            self._back.release()
+            self._go.acquire()
+        self.requests += 1
+        return True
+
+    def advance(self, limit: float = math.inf) -> None:
+        """Go on until so many requests were made."""
+        if not self.done and limit > self.requests:
+            self._limit = limit
+            self._go.release()
+            assert self._back.acquire(timeout=30)
+
+    def _run(self) -> None:
+        self._go.acquire()
+        try:
+            self._cache.prune()
+        finally:
+            self.done = True
+            self._back.release()
+
+
+def keep_meets_run(
+    path: Path, monkeypatch: pytest.MonkeyPatch, begin: int, at: int, end: int
+) -> tuple[bool, int, int]:
+    """
+    Keep a blob that a run is about to remove, with the run going on in the midst of it.
+
+    Args:
+        begin: How many requests the run has made before.
+        at: Before which request of `keep` the run goes on.
+        end: How many it has made then; the rest follow when the manifest is written.
+
+    Returns:
+        Whether the blob is there in the end, and how many requests each of the two took.
+    """
+    kind = BucketKind(path, Clock())
+    kind.put_blob(blob(b"weights"), b"weights")
+    kind.clock.move(days=8)
+    caching(kind).prune()
+    kind.clock.move(days=2)
+    puller = kind.another()
+    cache = caching(kind)
+    requests = 0
+
+    def hook(*_: object) -> None:
+        nonlocal requests
+        if not run.hook():
+            requests += 1
+            if requests == at:
+                run.advance(end)
+
+    with monkeypatch.context() as patch:
+        run = Run(cache)
+        Seam(patch, hook)
+        run.advance(begin)
+        try:
+            gone = puller.keep([blob(b"weights")], wait=0)
+        except StoreError:  # it is just being removed: once more, then
+            run.advance()
+            gone = puller.keep([blob(b"weights")], wait=0)
+        taken = requests
+        for name in gone:
+            kind.put_blob(name, b"weights")
+        kind.put_manifest(KEY, manifest(b"weights", config=b"weights"))
+        run.advance()
+        assert run.done
+    return content(kind.store, blob(b"weights")) == b"weights", taken, run.requests
+
+
+def test_a_run_in_the_midst_of_keeping_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a run has done before, and does between two requests of it: the blob is there."""
+    never = 1_000
+    _, requests, _ = keep_meets_run(tmp_path, monkeypatch, 0, never, 0)
+    _, _, steps = keep_meets_run(tmp_path, monkeypatch, never, never, 0)
+    assert requests >= 4
+    assert steps > 20
+    for begin, end in itertools.combinations_with_replacement(range(steps + 1), 2):
+        for at in range(1, requests + 1):
+            assert keep_meets_run(tmp_path, monkeypatch, begin, at, end)[0], (begin, at, end)
 
 
 def test_who_keeps_its_blobs_is_told_which_are_gone(kind: BucketKind) -> None:
