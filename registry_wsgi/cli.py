@@ -19,9 +19,8 @@ import shutil
 import socket
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
@@ -31,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .durations import moment, to_seconds
+from .durations import to_seconds
 from .errors import (
     ConfigurationError,
     InvalidDurationError,
@@ -44,20 +43,33 @@ from .errors import (
 )
 from .names import Name
 from .patterns import is_pattern, matches, normalize
+from .terminal import (
+    LISTED,
+    counted,
+    delete_outcome,
+    echo_json,
+    echo_names,
+    echo_pruned,
+    echo_table,
+    echo_verified,
+    format_size,
+    format_time,
+    one_line,
+    restorable_until,
+    show_log,
+    show_progress,
+    system_error,
+)
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from .cache import DeletedModel, ModelCache, Usage
-    from .collector import Progress, PruneReport
-    from .verifier import VerifyReport
+    from .cache import ModelCache
+    from .collector import PruneReport
 
 __all__ = ["cli", "main"]
 
 _log = logging.getLogger("registry_wsgi")
 
 _PROGRAM = "registry-wsgi"
-_LISTED = 20  # how many names are shown one by one where thousands may be meant
 
 
 def main(argv: Sequence[str] | None = None, program: str = _PROGRAM) -> int:
@@ -79,7 +91,7 @@ def main(argv: Sequence[str] | None = None, program: str = _PROGRAM) -> int:
             sys.stdout.flush()
     except OSError as error:
         if code == 0:
-            code = _fail(_reason(error))
+            code = _fail(system_error(error))
         # What is not written yet would fail once more when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
@@ -100,13 +112,13 @@ def _run(argv: Sequence[str] | None, program: str) -> int:
             message = f"{message.rstrip('.')}; see {error.ctx.command_path} --help"
         return _fail(message, error.exit_code)
     except OSError as error:  # of --help itself
-        return 1 if error.errno == errno.EPIPE else _fail(_reason(error))
+        return 1 if error.errno == errno.EPIPE else _fail(system_error(error))
     return code if isinstance(code, int) else 0
 
 
 def _fail(message: str, code: int = 1) -> int:
     with suppress(OSError):  # the exit code is still to be had
-        click.echo(f"{_PROGRAM}: {_one_line(message)}", err=True)
+        click.echo(f"{_PROGRAM}: {one_line(message)}", err=True)
     return code
 
 
@@ -119,11 +131,11 @@ class _Group(click.Group):
         except (InvalidNameError, InvalidDurationError) as error:
             raise click.UsageError(str(error)) from error
         except RegistryError as error:
-            raise click.ClickException(_one_line(str(error))) from error
+            raise click.ClickException(one_line(str(error))) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader has had enough: no error to speak of
                 raise click.exceptions.Exit(1) from error
-            raise click.ClickException(_one_line(_reason(error))) from error
+            raise click.ClickException(one_line(system_error(error))) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands in the order of use."""
@@ -148,23 +160,8 @@ class _Settings:
             message = str(error)
             if not message.startswith("location: "):  # the environment is at fault
                 raise
-            message = _one_line(message[10:])
+            message = one_line(message[10:])
             raise click.BadParameter(message, param_hint="'--models'") from error
-
-    def console(self, *, stderr: bool = False) -> Console:
-        """Make a console that takes nothing in a text for markup."""
-        from rich.console import Console  # noqa: PLC0415
-
-        console = Console(
-            stderr=stderr,
-            no_color=None if self.color else True,
-            markup=False,
-            highlight=False,
-            emoji=False,
-        )
-        if not console.is_terminal:
-            console.width = 1_000  # one line for each row, whoever reads it
-        return console
 
     def undo(self, context: click.Context, arguments: Iterable[str]) -> str:
         """Write the command line that restores, for a shell."""
@@ -173,7 +170,7 @@ class _Settings:
             program = f"{shlex.quote(sys.executable)} -m registry_wsgi"
         location = self.models or os.environ.get("OLLAMA_MODELS")
         options = ["--models", location] if location else []
-        return _one_line(f"{program} {shlex.join([*options, 'restore', *arguments])}")
+        return one_line(f"{program} {shlex.join([*options, 'restore', *arguments])}")
 
 
 def _complete(look: Callable[[ModelCache], Iterable[str]]) -> Callable[..., list[str]]:
@@ -230,7 +227,7 @@ def cli(context: click.Context, models: str | None, *, verbose: bool, no_color: 
     context.obj = _Settings(models, not no_color)
     level = logging.INFO if verbose or context.invoked_subcommand in _SERVERS else logging.WARNING
     timed = context.invoked_subcommand in _SERVERS
-    _show_log(context, level, "%(asctime)s %(levelname)s" if timed else f"{_PROGRAM}:")
+    show_log(context, level, "%(asctime)s %(levelname)s" if timed else f"{_PROGRAM}:")
 
 
 # Looking
@@ -257,7 +254,7 @@ def list_models(settings: _Settings, sort: str, *, reverse: bool, as_json: bool)
     models = settings.cache().models()
     models.sort(key=lambda model: getattr(model, sort), reverse=(sort != "name") != reverse)
     if as_json:
-        _echo_json(models)
+        echo_json(models)
         return
     headings = ["NAME", "SIZE", "SHARED", "MODIFIED"]
     if any(model.protected for model in models):
@@ -265,14 +262,14 @@ def list_models(settings: _Settings, sort: str, *, reverse: bool, as_json: bool)
     rows = [
         (
             Name.parse(model.name).short,
-            _size(model.size),
-            _size(model.shared),
-            _time(model.modified),
+            format_size(model.size),
+            format_size(model.shared),
+            format_time(model.modified),
             "yes" if model.protected else "",
         )[: len(headings)]
         for model in models
     ]
-    _echo_table(settings, headings, rows, "no models")
+    echo_table(settings.color, headings, rows, "no models")
 
 
 @cli.command()
@@ -297,9 +294,9 @@ def rm(context: click.Context, names: tuple[str, ...], *, yes: bool) -> None:
         if pattern is not None:
             raise ModelProtectedError(name.short, pattern)
     usage = cache.usage(map(str, found))
-    outcome = _outcome(cache, usage)
+    outcome = delete_outcome(cache, usage)
     if asks:
-        _echo_names(f"This deletes {_count(len(found), 'model')}:", found, err=True)
+        echo_names(f"This deletes {counted(len(found), 'model')}:", found, err=True)
         click.echo(outcome, err=True)
         _confirm("Delete?")
     deleted: list[Name] = []
@@ -312,15 +309,15 @@ def rm(context: click.Context, names: tuple[str, ...], *, yes: bool) -> None:
     finally:
         # What went before a failure can be undone too.
         if deleted:
-            heading = f"Deleted {_count(len(deleted), 'model')}"
+            heading = f"Deleted {counted(len(deleted), 'model')}"
             if asks:  # and so has shown the rest
                 click.echo(heading)
             else:
-                _echo_names(f"{heading}:", deleted)
+                echo_names(f"{heading}:", deleted)
             if len(deleted) == len(found) and not asks:
                 click.echo(outcome)
             undo = [name.short for name in deleted]
-            if len(undo) > _LISTED:
+            if len(undo) > LISTED:
                 undo = ["--since", begun.isoformat(), "*"]
             click.echo(f"Undo: {settings.undo(context, undo)}")
 
@@ -342,13 +339,20 @@ def deleted(settings: _Settings, sort: str, *, reverse: bool, as_json: bool) -> 
     descending = sort in ("size", "deleted")
     models.sort(key=lambda model: getattr(model, sort), reverse=descending != reverse)
     if as_json:
-        _echo_json(models)
+        echo_json(models)
         return
     rows = [
-        (Name.parse(model.name).short, _size(model.size), _time(model.deleted), _until(model))
+        (
+            Name.parse(model.name).short,
+            format_size(model.size),
+            format_time(model.deleted),
+            restorable_until(model),
+        )
         for model in models
     ]
-    _echo_table(settings, ["NAME", "SIZE", "DELETED", "RESTORABLE UNTIL"], rows, "nothing deleted")
+    echo_table(
+        settings.color, ["NAME", "SIZE", "DELETED", "RESTORABLE UNTIL"], rows, "nothing deleted"
+    )
     for model in models:
         if model.missing:
             click.echo(f"{Name.parse(model.name).short} lacks {', '.join(model.missing)}")
@@ -413,7 +417,7 @@ def protect(settings: _Settings, names: tuple[str, ...]) -> None:
         pattern = cache.protect(name)
         models = [Name.parse(model.name) for model in cache.models()]
         count = sum(matches(model, pattern) for model in models)
-        click.echo(f"Protected {pattern} ({_count(count, 'model')} now)")
+        click.echo(f"Protected {pattern} ({counted(count, 'model')} now)")
     if not names:
         for pattern in cache.protected():
             click.echo(escape(pattern))
@@ -478,17 +482,17 @@ def prune(
     cache = settings.cache()
 
     def run(*, dry_run: bool) -> PruneReport:
-        with _progress(settings) as progress:
+        with show_progress(settings.color) as progress:
             return cache.prune(age=age, all=every, dry_run=dry_run, progress=progress)
 
     if asks:
-        _echo_pruned(settings, run(dry_run=True), stderr=True)
+        echo_pruned(settings.color, run(dry_run=True), stderr=True)
         _confirm("Remove for good?")
     report = run(dry_run=dry_run)
     if as_json:
-        _echo_json(report)
+        echo_json(report)
     else:
-        _echo_pruned(settings, report)
+        echo_pruned(settings.color, report)
 
 
 @cli.command()
@@ -518,12 +522,12 @@ def verify(
     settings: _Settings = context.obj
     cache = settings.cache()
     wanted = [str(name) for name in _find(cache, names)] if names else None
-    with _progress(settings) as progress:
+    with show_progress(settings.color) as progress:
         report = cache.verify(wanted, deep=deep, repair=repair, threads=threads, progress=progress)
     if as_json:
-        _echo_json({"ok": report.ok, **dataclasses.asdict(report)})
+        echo_json({"ok": report.ok, **dataclasses.asdict(report)})
     else:
-        _echo_verified(report, deep=deep, repair=repair)
+        echo_verified(report, deep=deep, repair=repair)
     context.exit(0 if report.ok else 1)
 
 
@@ -657,7 +661,7 @@ def _echo_demo(context: click.Context, cache: ModelCache, root: str, url: str) -
     models = cache.models()
     click.echo(f"A sample of {len(models)} models, in {escape(root)}:")
     for model in models:
-        click.echo(f"  {Name.parse(model.name).short:<20} {_size(model.size):>7}")
+        click.echo(f"  {Name.parse(model.name).short:<20} {format_size(model.size):>7}")
     name = Name.parse(models[0].name).short
     body = shlex.quote(json.dumps({"model": name}))
     click.echo("Delete one, in another terminal:")
@@ -753,214 +757,8 @@ def _confirm(question: str) -> None:
         raise click.ClickException("nothing was changed")
 
 
-# Output
-
-
-def _echo_json(value: Any) -> None:
-    click.echo(json.dumps(value, default=_json, indent=2))
-
-
-def _json(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else dataclasses.asdict(value)
-
-
-def _echo_table(
-    settings: _Settings,
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    empty: str = "",
-    *,
-    stderr: bool = False,
-) -> None:
-    """Write a table whose first column alone may take more than one line."""
-    console = settings.console(stderr=stderr)
-    if not rows:
-        if console.is_terminal:
-            click.echo(f"There are {empty}.", err=True)
-        return
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False)
-    for place, heading in enumerate(headings):
-        right = heading in ("SIZE", "SHARED", "MODELS", "BLOBS")
-        table.add_column(
-            heading,
-            justify="right" if right else "left",
-            no_wrap=place > 0,
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-
-
-def _echo_names(heading: str, names: Sequence[Name], *, err: bool = False) -> None:
-    if len(names) == 1:
-        click.echo(f"{heading.rpartition(' 1 ')[0]} {names[0].short}", err=err)
-        return
-    click.echo(heading, err=err)
-    for name in names[:_LISTED]:
-        click.echo(f"  {name.short}", err=err)
-    if len(names) > _LISTED:
-        click.echo(f"  and {len(names) - _LISTED:,} more", err=err)
-
-
-def _outcome(cache: ModelCache, usage: Usage) -> str:
-    """Say what a delete frees, when, and what it does not."""
-    freed = _size(usage.size - usage.shared)
-    if cache.retention:
-        when = f"the first prune after {_time(moment(time.time() + cache.retention))}"
-    else:
-        when = "the next prune, as the retention is 0"
-    stays = f"\n{_size(usage.shared)} stay, as other models use them." if usage.shared else ""
-    return f"{freed} will be freed, by {when}.{stays}"
-
-
-_REASONS = {
-    "expired": "deleted",
-    "all": "older than the age",
-    "partial": "unfinished downloads and other files",
-    "unreferenced": "needed by nothing",
-}
-
-
-def _echo_pruned(settings: _Settings, report: PruneReport, *, stderr: bool = False) -> None:
-    verb = "Would remove" if report.dry_run else "Removed"
-    what = f"{_count(report.models, 'model')} and {_count(report.blobs, 'blob')}"
-    if report.models or report.blobs:
-        click.echo(f"{verb} {what}, {_size(report.bytes)}:", err=stderr)
-        rows = [
-            (_REASONS[reason], f"{gone.models:,}", f"{gone.blobs:,}", _size(gone.bytes))
-            for reason, gone in report.reasons.items()
-        ]
-        _echo_table(settings, ["WHY", "MODELS", "BLOBS", "SIZE"], rows, stderr=stderr)
-    else:
-        click.echo(f"{verb} nothing.", err=stderr)
-    if report.held_until is not None:
-        verb = "Would hold" if report.dry_run else "Holds"
-        what = f"{_count(report.held_blobs, 'blob')}, {_size(report.held_bytes)}"
-        click.echo(
-            f"{verb} {what}, as a pull may need them. A prune takes them when no pull is under way,"
-            f" at the latest from {_time(report.held_until)}.",
-            err=stderr,
-        )
-    if report.protected:
-        verb = "Would keep" if report.dry_run else "Kept"
-        models = _count(report.protected, "model")
-        click.echo(f"{verb} {models} that would go but for being protected.", err=stderr)
-
-
-def _echo_verified(report: VerifyReport, *, deep: bool, repair: bool) -> None:
-    for problem in report.problems:
-        users = ", ".join(Name.parse(model).short for model in problem.models)
-        needed = f" (needed by {users})" if users else ""
-        repaired = "repaired " if problem.repaired else ""
-        subject, detail = escape(problem.subject), _one_line(problem.detail)
-        click.echo(f"{repaired}{problem.kind} {subject}: {detail}{needed}")
-    checked = f"{_count(report.models, 'model')}, {_count(report.blobs, 'blob')}"
-    read = f"{_size(report.bytes)} read" if deep else f"{_size(report.bytes)}, sizes only"
-    bad = sum(not problem.repaired and problem.kind != "foreign" for problem in report.problems)
-    verdict = "all is well" if report.ok else _count(bad, "problem")
-    click.echo(f"{checked}, {read}: {verdict}")
-    if not report.ok:
-        click.echo(f"{'' if repair else 'Try --repair. '}Pulling a model again mends it.")
-
-
-@contextmanager
-def _progress(settings: _Settings) -> Iterator[Progress | None]:
-    """Show how far a long command is, on a terminal."""
-    console = settings.console(stderr=True)
-    if not console.is_terminal:
-        yield _log_steps()
-        return
-    from rich import progress as bars  # noqa: PLC0415
-
-    text = bars.TextColumn("{task.description}")
-    counts = (text, bars.BarColumn(), bars.MofNCompleteColumn())
-    sizes = (
-        *(text, bars.BarColumn(), bars.DownloadColumn()),
-        *(bars.TransferSpeedColumn(), bars.TimeRemainingColumn()),
-    )
-    with bars.Progress(*counts, console=console, transient=True) as bar:
-        tasks: dict[str, bars.TaskID] = {}
-
-        def show(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                for task in tasks.values():
-                    bar.update(task, visible=False)
-                bar.columns = sizes if what == "reading blobs" else counts
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield show
-
-
-def _log_steps() -> Progress:
-    """Say in the log what is begun, for --verbose without a terminal."""
-    begun: set[str] = set()
-
-    def note(what: str, done: int, total: int | None) -> None:
-        del done, total
-        if what not in begun:
-            begun.add(what)
-            _log.info("%s", what)
-
-    return note
-
-
-class _Handler(logging.Handler):
-    """Writes to stderr as it is at that moment: while there is a progress bar, above that."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        click.echo(self.format(record), err=True)
-
-
-class _Formatter(logging.Formatter):
-    """Keeps a message in its line."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        return _one_line(super().formatMessage(record))
-
-
-def _show_log(context: click.Context, level: int, prefix: str) -> None:
-    """Send the library's log to stderr for as long as the command runs."""
-    handler = _Handler()
-    handler.setFormatter(_Formatter(f"{prefix} %(message)s"))
-    before = _log.level
-    _log.addHandler(handler)
-    _log.setLevel(level)
-
-    @context.call_on_close
-    def stop() -> None:
-        _log.removeHandler(handler)
-        _log.setLevel(before)
-
-
 def _missing(extra: str) -> str:
     return f"this needs packages that are not installed: pip install 'registry-wsgi[{extra}]'"
-
-
-def _one_line(text: str) -> str:
-    """Escape what does not print, so that nothing forges a line or drives the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _reason(error: OSError) -> str:
-    named = f"{error.filename}: " if error.filename else ""
-    return f"{named}{error.strerror or error}"
-
-
-def _size(size: int) -> str:
-    from rich.filesize import decimal  # noqa: PLC0415
-
-    return decimal(size)
-
-
-def _time(when: datetime) -> str:
-    try:
-        return f"{when.astimezone():%Y-%m-%d %H:%M}"
-    except (OverflowError, ValueError):  # the last there is, which is never
-        return f"{when:%Y-%m-%d %H:%M}"
 
 
 def _checked_age(text: str | None) -> str | None:
@@ -976,16 +774,6 @@ def _parse_time(text: str | None) -> datetime | None:
         return None if text is None else datetime.fromisoformat(text).astimezone()
     except (OverflowError, ValueError) as error:
         raise click.BadParameter(f"{quote(text or '')} is not a time") from error
-
-
-def _until(model: DeletedModel) -> str:
-    if not model.restorable:
-        return "not: blobs are gone" if model.missing else "not: damaged"
-    return _time(model.expires)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _is_on_path() -> bool:
