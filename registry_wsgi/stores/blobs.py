@@ -390,7 +390,7 @@ class Blobs:
         """Tell whether the marker or tombstone *found* of the blob *name* has no use any more."""
         if is_tombstone(found.data):
             return not is_fresh(found.meta)
-        marker = self._marker(name)
+        marker = _parse_marker(found)
         if marker is None or (marker.hides and is_fresh(marker.meta)):
             return False  # the delete may be about to follow
         return self._meant(marker, self._history(name)) is None
