@@ -205,7 +205,7 @@ class VersionedKind(S3Kind):
 
     def another(self) -> Any:
         store = super().another()
-        vars(store._blobs.versions._s3)["client"] = self.endpoint.botocore()
+        ask_through(store, self.endpoint.botocore())
         return store
 
 
@@ -226,6 +226,11 @@ KINDS: dict[str, Callable[[Path, Clock], Kind]] = {
     "versioned": VersionedKind,
     "azure": AzureKind,
 }
+
+
+def ask_through(store: Any, client: Any) -> None:
+    """Have the store of a bucket ask what obstore cannot through *client*, and make none."""
+    vars(store._blobs.versions._s3)["client"] = client
 
 
 def purge(store: Store, aside: Condemned) -> bool:

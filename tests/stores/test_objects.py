@@ -27,6 +27,7 @@ import s3
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import InvalidManifestError, ModelExistsError, StoreError
 from registry_wsgi.stores.base import Deleted
+from stores.bucket_seam import Killed, Seam, caching, let_nobody_wait
 from stores.kinds import KINDS, AzureKind, BucketKind, Clock, content, purge, state
 from support import blob, manifest, require
 
@@ -52,44 +53,6 @@ def keys(kind: BucketKind) -> list[str]:
     """All that is in the bucket, but for the indices, which are only caches."""
     found = (meta["path"] for page in kind.client.list() for meta in page)
     return sorted(key for key in found if not key.startswith("index/"))
-
-
-def caching(kind: BucketKind) -> ModelCache:
-    """A cache over another client, by the kind's clock."""
-    return ModelCache(kind.another(), clock=kind.clock)
-
-
-class Seam:
-    """
-    Stands between a store and obstore.
-
-    Args:
-        hook: Called before each request with its name, the key, and how (the mode of a ``put``).
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, hook: Callable[..., None]) -> None:
-        import obstore
-
-        from registry_wsgi.stores import bucket
-
-        self.requests: list[tuple[str, Any]] = []
-
-        def wrap(name: str) -> Callable[..., Any]:
-            def call(store: Any, key: Any = None, *rest: Any, **options: Any) -> Any:
-                if self.active:
-                    self.requests.append((name, key))
-                    hook(name, key, options.get("mode"))
-                return getattr(obstore, name)(store, key, *rest, **options)
-
-            return call
-
-        names = ("copy", "delete", "get", "head", "list", "list_with_delimiter", "put")
-        self.active = True
-        monkeypatch.setattr(bucket, "obstore", SimpleNamespace(**{n: wrap(n) for n in names}))
-
-
-class Killed(BaseException):
-    """The process ends here."""
 
 
 # What is set aside
@@ -355,6 +318,27 @@ def test_who_keeps_its_blobs_is_told_which_are_gone(kind: BucketKind) -> None:
     assert {*kind.store.blobs()} == {"sha256-aa", "sha256-bb"}
 
 
+def test_a_mark_that_never_stays_the_same_is_told(
+    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a few tries it is an error that names it; the blob is not said to be kept."""
+    bucket.put_blob("sha256-aa", b"x")
+    store = bucket.another()
+    assert len([*store.condemn(["sha256-aa"], 1.0)]) == 1
+    number = 0
+
+    def hook(name: str, key: str, mode: object) -> None:
+        nonlocal number
+        if name == "get" and key == "condemned/sha256-aa":
+            number += 1
+            bucket.client.put(key, b"another %d" % number)
+
+    Seam(monkeypatch, hook)
+    with pytest.raises(StoreError, match="condemned/sha256-aa: is changed again and again"):
+        store.keep(["sha256-aa"])
+    assert 2 < number < 30
+
+
 def pull_meets_run(
     path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -487,14 +471,7 @@ def test_whatever_step_is_the_last_nothing_is_lost(
     deleted: bool,
 ) -> None:
     """Killed before any request, or failing there: no half things, and the next run heals it."""
-    require("obstore")
-    from registry_wsgi.stores import tombstones
-
-    monkeypatch.setattr(tombstones, "_AT_WORK", -5)  # who is killed is not at work
-    monkeypatch.setattr(tombstones, "_PAUSE", 0)
-    monkeypatch.setattr(
-        tombstones, "time", SimpleNamespace(**vars(time) | {"sleep": lambda _: None})
-    )
+    let_nobody_wait(monkeypatch)
     done = False
     at = 0
     while not done:
@@ -711,7 +688,7 @@ def test_a_store_that_ignores_conditions_is_refused(
 
 
 def test_a_bucket_with_versioning_works_or_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    """The log says that room is not freed; a store that cannot do it there says so."""
+    """Its old versions are looked after; a store that cannot do it there says so."""
     require("boto3", "obstore")
     import boto3
 
@@ -740,7 +717,8 @@ def test_a_bucket_with_versioning_works_or_is_refused(caplog: pytest.LogCaptureF
                 "registry.ollama.ai/library/smol:latest"
             ]
         else:
-            assert "keeps old versions" in caplog.text
+            assert cache.store.sets_aside
+            assert "keeps old versions" not in caplog.text  # as of those that nobody removes
             assert cache.restore("smol")
     finally:
         found = client.list_object_versions(Bucket=name)

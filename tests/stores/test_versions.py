@@ -14,8 +14,9 @@ import pytest
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import StoreError
 from registry_wsgi.stores.base import Condemned
-from stores.kinds import Clock, VersionedKind, content, purge
-from support import blob
+from stores.bucket_seam import Killed, Seam, caching, let_nobody_wait
+from stores.kinds import Clock, VersionedKind, ask_through, content, purge
+from support import blob, manifest
 
 KEY = "registry.ollama.ai/library/smol/latest"
 NAME = "sha256-aa"
@@ -25,11 +26,6 @@ NAME = "sha256-aa"
 def kind(tmp_path: Path) -> VersionedKind:
     """An empty store in a bucket that keeps old versions."""
     return VersionedKind(tmp_path, Clock())
-
-
-def caching(kind: VersionedKind) -> ModelCache:
-    """A cache over another client, by the kind's clock."""
-    return ModelCache(kind.another(), clock=kind.clock)
 
 
 class Versions:
@@ -44,12 +40,6 @@ class Versions:
         """How many versions and how many delete markers there are of one blob, or of all."""
         page = self.client.list_object_versions(Bucket=self.bucket, Prefix=self.prefix + name)
         return len(page.get("Versions", ())), len(page.get("DeleteMarkers", ()))
-
-    def set(self, status: str) -> None:
-        """Let the bucket keep old versions, or not any more."""
-        self.client.put_bucket_versioning(
-            Bucket=self.bucket, VersioningConfiguration={"Status": status}
-        )
 
 
 def condemn(kind: VersionedKind, *names: str) -> list[Condemned]:
@@ -309,7 +299,7 @@ class Refusing:
 def refusing(kind: VersionedKind, *refused: str) -> Any:
     """A store of the same bucket, with credentials that may do less."""
     store = kind.another()
-    vars(store._blobs.versions._s3)["client"] = Refusing(kind.endpoint.botocore(), *refused)
+    ask_through(store, Refusing(kind.endpoint.botocore(), *refused))
     return store
 
 
@@ -367,7 +357,7 @@ def suspended(kind: VersionedKind) -> Any:
         delete_objects=store._blobs.versions._s3.client.delete_objects,
         get_bucket_versioning=lambda **_: {"Status": "Suspended"},
     )
-    vars(store._blobs.versions._s3)["client"] = client
+    ask_through(store, client)
     return store
 
 
@@ -403,7 +393,7 @@ def test_the_setting_is_asked_for_before_each_delete(kind: VersionedKind) -> Non
     kind.put_blob(NAME, b"nobody's")
     store = kind.another()
     assert store.sets_aside
-    vars(store._blobs.versions._s3)["client"] = suspended(kind)._blobs.versions._s3.client
+    ask_through(store, suspended(kind)._blobs.versions._s3.client)
     assert len([*store.condemn([NAME], time.time())]) == 1
     assert content(store, NAME) == b"nobody's"
 
@@ -426,35 +416,18 @@ def test_what_is_marked_when_versioning_is_switched_on_is_marked_anew(
 # Killed
 
 
-class Killed(BaseException):
-    """The process ends here."""
+def watch_all(monkeypatch: pytest.MonkeyPatch, hook: Callable[[], None]) -> None:
+    """Call *hook* before each request of a store, be it through obstore or botocore."""
+    from registry_wsgi.stores.s3 import S3
 
+    reported = S3.reported
 
-class Seam:
-    """
-    Stands between a store and all that it asks of the bucket.
+    def through_botocore(s3: S3, key: str) -> Any:
+        hook()
+        return reported(s3, key)
 
-    Args:
-        hook: Called before each request.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, hook: Callable[[], None]) -> None:
-        import obstore
-
-        from registry_wsgi.stores import bucket
-        from registry_wsgi.stores.s3 import S3
-
-        def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*arguments: Any, **options: Any) -> Any:
-                hook()
-                return function(*arguments, **options)
-
-            return call
-
-        names = ("copy", "delete", "get", "head", "list", "list_with_delimiter", "put")
-        wrapped = {name: wrap(getattr(obstore, name)) for name in names}
-        monkeypatch.setattr(bucket, "obstore", SimpleNamespace(**wrapped))
-        monkeypatch.setattr(S3, "reported", wrap(S3.reported))
+    Seam(monkeypatch, lambda *_: hook())
+    monkeypatch.setattr(S3, "reported", through_botocore)
 
 
 @pytest.mark.parametrize("broken", [Killed, StoreError], ids=["killed", "failed"])
@@ -467,22 +440,19 @@ def test_a_run_that_ends_anywhere_loses_nothing(
     What the run has hidden and a manifest needs by now is shown, and what nothing needs is gone
     after, with all of its versions.
     """
-    from registry_wsgi.stores import tombstones
-
-    monkeypatch.setattr(tombstones, "_AT_WORK", -5)  # who is killed is not at work
-    monkeypatch.setattr(
-        tombstones, "time", SimpleNamespace(**vars(time) | {"sleep": lambda _: None})
-    )
+    let_nobody_wait(monkeypatch)
     done = False
     at = 0
     while not done:
         kind = VersionedKind(tmp_path, Clock())
-        for data in (b"weights", b"needed again", b"{}"):
-            kind.put_blob(blob(data), data)
+        needed = (b"weights", b"needed again", b"{}")
+        for layer in needed:
+            kind.put_blob(blob(layer), layer)
         kind.put_blob(NAME, b"nobody's")
         earlier = condemn(kind, blob(b"needed again"), blob(b"{}"))
         assert len(earlier) == 2
-        kind.put_manifest(KEY, kind_manifest := _manifest())
+        data = manifest(b"weights", b"needed again", config=b"{}")
+        kind.put_manifest(KEY, data)
         count = 0
 
         def hook() -> None:
@@ -493,7 +463,7 @@ def test_a_run_that_ends_anywhere_loses_nothing(
 
         with monkeypatch.context() as patch:
             store = kind.another()
-            Seam(patch, hook)
+            watch_all(patch, hook)
             try:
                 ModelCache(store).prune(age=0)
                 done = True
@@ -502,20 +472,12 @@ def test_a_run_that_ends_anywhere_loses_nothing(
         store = kind.another()
         found = store.read(KEY)
         assert found is not None
-        assert found.data == kind_manifest
+        assert found.data == data
         ModelCache(kind.another()).prune(age=0)
         assert ModelCache(kind.another()).verify(deep=True).ok, at
         ModelCache(kind.another()).prune(age=0)
         assert [*kind.another().condemned()] == []
-        assert sorted(kind.another().blobs()) == sorted(
-            blob(data) for data in (b"weights", b"needed again", b"{}")
-        )
+        assert sorted(kind.another().blobs()) == sorted(map(blob, needed))
         assert Versions(kind)() == (3, 0), at
         at += 1
     assert at > 20
-
-
-def _manifest() -> bytes:
-    from support import manifest
-
-    return manifest(b"weights", b"needed again", config=b"{}")
