@@ -63,7 +63,7 @@ def _steps(client: Any, size: int) -> Iterator[tuple[str, Callable[[], object]]]
     asyncio.run(_put(client, ((key, b"") for key in names)))
     yield f"prune that marks {unneeded:,} blobs", month.prune
     yield "prune that finds them marked", month.prune
-    yield "prune, nothing has changed", month.prune
+    yield "prune that holds them", month.prune
     later = _cache(client, 2 * _MONTH)
     yield f"prune that removes {unneeded:,} blobs", later.prune
 
