@@ -295,15 +295,20 @@ def keep_meets_run(
 def test_a_run_in_the_midst_of_keeping_takes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever a run has done before, and does between two requests of it: the blob is there."""
+    """
+    Whatever a run has done before, and does between two requests of it: the blob is there.
+
+    Each Python tries a third of the moments.
+    """
     never = 1_000
     _, requests, _ = keep_meets_run(tmp_path, monkeypatch, 0, never, 0)
     _, _, steps = keep_meets_run(tmp_path, monkeypatch, never, never, 0)
     assert requests >= 4
     assert steps > 20
-    for begin, end in itertools.combinations_with_replacement(range(steps + 1), 2):
-        for at in range(1, requests + 1):
-            assert keep_meets_run(tmp_path, monkeypatch, begin, at, end)[0], (begin, at, end)
+    spans = itertools.combinations_with_replacement(range(steps + 1), 2)
+    moments = ((begin, at, end) for begin, end in spans for at in range(1, requests + 1))
+    for moment in itertools.islice(moments, sys.version_info.minor % 3, None, 3):
+        assert keep_meets_run(tmp_path, monkeypatch, *moment)[0], moment
 
 
 def test_who_keeps_its_blobs_is_told_which_are_gone(kind: BucketKind) -> None:
