@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -12,6 +13,10 @@ import pytest
 from registry_wsgi import ModelCache
 from stores.kinds import BucketKind
 from support import require
+
+#: Of a test that takes long to try every moment, the third that this Python tries, from 0 to 2. The
+#: Pythons that the tests run on try all of them between them.
+THIRD = sys.version_info.minor % 3
 
 
 def caching(kind: BucketKind) -> ModelCache:

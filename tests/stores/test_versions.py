@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import StoreError
 from registry_wsgi.stores.base import Condemned
-from stores.bucket_seam import Killed, Seam, caching, let_nobody_wait
+from stores.bucket_seam import THIRD, Killed, Seam, caching, let_nobody_wait
 from stores.kinds import Clock, VersionedKind, ask_through, content, purge
 from support import blob, manifest
 
@@ -443,7 +442,7 @@ def test_a_run_that_ends_anywhere_loses_nothing(
     """
     let_nobody_wait(monkeypatch)
     done = False
-    at = sys.version_info.minor % 3
+    at = THIRD
     while not done:
         kind = VersionedKind(tmp_path, Clock())
         needed = (b"weights", b"needed again", b"{}")
