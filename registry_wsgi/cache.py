@@ -306,7 +306,7 @@ class ModelCache:
             if name.key in wanted:
                 ours |= blobs
             else:
-                theirs |= blobs.keys()
+                theirs.update(blobs)  # not |=: of a dict's keys that makes a new set each time
         shared = _total(size for blob, size in ours.items() if blob in theirs)
         return Usage(_total(ours.values()), shared)
 

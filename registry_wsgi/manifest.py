@@ -133,8 +133,9 @@ def needed_blobs(data: bytes) -> Collection[str]:
         text = data.decode()
     except UnicodeDecodeError:
         text = ""
-    # Nearly all are like this, and there may be a hundred thousand of them.
-    if _USUAL.fullmatch(text) and _ZEROS not in text:
+    # Nearly all are like this, and there may be a hundred thousand of them. (What `ollama create`
+    # writes ends with a newline, what a pull writes does not.)
+    if _USUAL.fullmatch(text.rstrip("\n")) and _ZEROS not in text:
         return ["sha256-" + rest[:64] for rest in text.split(_BEFORE_DIGEST)[1:]]
     return parse_manifest(data)
 
