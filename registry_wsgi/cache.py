@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from .collector import Collector, Progress, PruneReport
+from .collector import Limits, Progress, PruneReport, collect
 from .durations import Duration, moment, to_seconds
 from .errors import (
     InvalidManifestError,
@@ -426,17 +426,21 @@ class ModelCache:
                 The message names it. Nothing is removed.
             StoreError: The storage failed.
         """
-        collector = Collector(
-            self.store,
-            now=self._clock(),
-            age=self.retention if age is None else to_seconds(age),
-            in_flight=self.in_flight,
-            hold=self.hold,
-            every_model=all,
-            progress=progress,
+        limits = Limits(
+            self._clock(),
+            self.retention if age is None else to_seconds(age),
+            self.in_flight,
+            self.hold,
         )
         begun = time.monotonic()
-        report = collector.run(dry_run=dry_run, deleted_only=deleted_only)
+        report = collect(
+            self.store,
+            limits,
+            every_model=all,
+            deleted_only=deleted_only,
+            dry_run=dry_run,
+            progress=progress,
+        )
         if not dry_run:
             seconds = time.monotonic() - begun
             tell(

@@ -65,7 +65,7 @@ import s3
 import support
 from places import Bucket, Disk, Place
 from registry_wsgi.cache import ModelCache
-from registry_wsgi.collector import Collector
+from registry_wsgi.collector.phases import Sweep
 from registry_wsgi.errors import (
     InvalidManifestError,
     ModelExistsError,
@@ -469,11 +469,11 @@ def note_removals(worker: Worker, store: Store) -> None:
     A store that only marks blobs promises less: `History.removed_unseen`. And as it is removed from
     in moments, while a large one takes its time, there is some time between the steps here.
     """
-    mark_again, purge = Collector._mark_again, store.purge
+    mark_again, purge = Sweep.mark_again, store.purge
     journal, slow = worker.journal, worker.settings.slow
     began = 0.0
 
-    def marks_again(self: Collector) -> None:
+    def marks_again(self: Sweep) -> None:
         nonlocal began
         worker.pause(slow)
         began = time.monotonic()
@@ -489,7 +489,7 @@ def note_removals(worker: Worker, store: Store) -> None:
         yield from purge(noted(blobs))
         journal.write("removed", "-")
 
-    Collector._mark_again = marks_again  # type: ignore[method-assign]
+    Sweep.mark_again = marks_again  # type: ignore[method-assign]
     store.purge = purges  # type: ignore[method-assign]
 
 
@@ -531,13 +531,13 @@ def disable(protection: str | None) -> None:
     """Take a protection out of the collector, in this process and those that it starts."""
     if protection == "hold":
         # What is set aside goes at once, pull or no pull.
-        Collector._is_held = lambda self, since: False  # type: ignore[method-assign]
+        Sweep.waits = lambda self, since: False  # type: ignore[method-assign]
     elif protection == "put-back":
         # What is needed again stays aside.
-        Collector._put_back = lambda self, blob: None  # type: ignore[method-assign]
+        Sweep.put_back = lambda self, blobs: None  # type: ignore[method-assign]
     elif protection == "second-mark":
         # Manifests are read once, before blobs are set aside.
-        Collector._mark_again = lambda self: None  # type: ignore[method-assign]
+        Sweep.mark_again = lambda self: None  # type: ignore[method-assign]
 
 
 _ROLES: dict[str, Callable[[Worker], None]] = {
