@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .cache import ModelCache
-    from .collector import PruneReport
-    from .config import open_cache
+    from .cache.collector import PruneReport
+    from .cache.model_cache import ModelCache
     from .errors import RegistryError
-    from .middleware import LocalRegistry, create_app
-    from .stores.disk import DiskStore
+    from .http.middleware import LocalRegistry, create_app
+    from .settings import open_cache
+    from .stores.disk.store import DiskStore
     from .stores.memory import MemoryStore
 
 __all__ = [
@@ -29,14 +29,14 @@ if not TYPE_CHECKING:
     # Each when it is first asked for: the command line, which lies in this package too, answers
     # twice as fast without werkzeug.
     _PLACES = {
-        "DiskStore": ".stores.disk",
-        "LocalRegistry": ".middleware",
+        "DiskStore": ".stores.disk.store",
+        "LocalRegistry": ".http.middleware",
         "MemoryStore": ".stores.memory",
-        "ModelCache": ".cache",
-        "PruneReport": ".collector",
+        "ModelCache": ".cache.model_cache",
+        "PruneReport": ".cache.collector",
         "RegistryError": ".errors",
-        "create_app": ".middleware",
-        "open_cache": ".config",
+        "create_app": ".http.middleware",
+        "open_cache": ".settings",
     }
 
     def __getattr__(name):

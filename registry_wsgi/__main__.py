@@ -1,4 +1,4 @@
-"""The command ``registry-wsgi``, also as ``python -m registry_wsgi``; see `registry_wsgi.cli`."""
+"""The command ``registry-wsgi``, also as ``python -m registry_wsgi``. See `registry_wsgi.cli`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None, program: str = "registry-wsgi") -> int:
-    """Run the command line, see `registry_wsgi.cli.main`, or say how to install it."""
+    """Run the command line, see `registry_wsgi.cli.commands.main`, or say how to install it."""
     try:
-        from . import cli  # noqa: PLC0415 - its packages may be absent
+        from .cli import commands  # noqa: PLC0415 - its packages may be absent
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None, program: str = "registry-wsgi") -> i
             file=sys.stderr,
         )
         return 1
-    return cli.main(argv, program)
+    return commands.main(argv, program)
 
 
 if __name__ == "__main__":

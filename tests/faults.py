@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from registry_wsgi import DiskStore, MemoryStore, ModelCache
-from registry_wsgi.collector import PruneReport
-from registry_wsgi.manifest import parse_manifest
+from registry_wsgi.cache.collector import PruneReport
+from registry_wsgi.cache.manifest import parse_manifest
 from registry_wsgi.stores.base import Store
 from support import HOST, Tree, blob, broken, digest, manifest
 

@@ -17,12 +17,12 @@ import s3
 import support
 from registry_wsgi.errors import StoreError
 from registry_wsgi.stores.base import Store
-from registry_wsgi.stores.disk import DiskStore
+from registry_wsgi.stores.disk.store import DiskStore
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-    from registry_wsgi.stores.objects import ObjectStore
+    from registry_wsgi.stores.bucket.objects import ObjectStore
 
 Pause = Callable[[], None]
 
@@ -224,7 +224,7 @@ class Bucket:
         # Loaded before the fork, but not used.
         import botocore.session  # noqa: F401 - takes its time, and each prune has a use for it
 
-        from registry_wsgi.stores import objects, tombstones
+        from registry_wsgi.stores.bucket import objects, tombstones
 
         tombstones._AT_WORK = int(at_work)
         self.at_work = at_work

@@ -64,8 +64,9 @@ from typing import TypeVar, cast
 import s3
 import support
 from places import Bucket, Disk, Place
-from registry_wsgi.cache import ModelCache
-from registry_wsgi.collector.phases import Sweep
+from registry_wsgi.cache.collector.phases import Sweep
+from registry_wsgi.cache.manifest import parse_manifest
+from registry_wsgi.cache.model_cache import ModelCache
 from registry_wsgi.errors import (
     InvalidManifestError,
     ModelExistsError,
@@ -74,7 +75,6 @@ from registry_wsgi.errors import (
     RegistryError,
     StoreError,
 )
-from registry_wsgi.manifest import parse_manifest
 from registry_wsgi.names import Name
 from registry_wsgi.stores.base import Condemned, Store
 from weather import Gateway, Storm, Weather

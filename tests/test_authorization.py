@@ -11,8 +11,8 @@ from werkzeug.exceptions import Forbidden, ServiceUnavailable
 from werkzeug.test import Client
 
 from registry_wsgi import LocalRegistry, MemoryStore, ModelCache, create_app
-from registry_wsgi.authorization import Authorize, all_of, bearer_token, trusted_hosts
 from registry_wsgi.errors import ConfigurationError
+from registry_wsgi.http.authorization import Authorize, all_of, bearer_token, trusted_hosts
 from support import Tree, manifest
 
 NAME = "registry.ollama.ai/library/smol:latest"
@@ -74,7 +74,7 @@ def test_the_time_it_takes_tells_nothing_of_a_token(
         return digest_equal(one, other)
 
     digest_equal = hmac.compare_digest
-    monkeypatch.setattr("registry_wsgi.authorization.hmac.compare_digest", compare)
+    monkeypatch.setattr("registry_wsgi.http.authorization.hmac.compare_digest", compare)
     app = LocalRegistry(None, cache, authorize=bearer_token("first", "second", "third"))
     environ = {"HTTP_AUTHORIZATION": f"Bearer {given}"}
     Client(app).delete("/api/delete", json={"model": "smol"}, environ_overrides=environ)

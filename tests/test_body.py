@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
-from registry_wsgi.body import read_body, read_model
+from registry_wsgi.http.body import read_body, read_model
 from support import require
 
 LIMIT = 64 << 10

@@ -17,7 +17,7 @@ import pytest
 from werkzeug.test import Client
 
 from registry_wsgi import DiskStore, LocalRegistry, MemoryStore, ModelCache
-from registry_wsgi.cache import DeletedModel, Model, PruneReport, Usage
+from registry_wsgi.cache.model_cache import DeletedModel, Model, PruneReport, Usage
 from registry_wsgi.durations import Duration
 from registry_wsgi.errors import (
     InvalidDurationError,

@@ -19,15 +19,15 @@ import pytest
 
 import registry_wsgi
 from registry_wsgi import ModelCache, open_cache
-from registry_wsgi.cache import Model
-from registry_wsgi.sample import make_sample
+from registry_wsgi.cache.model_cache import Model
+from registry_wsgi.cli.sample import make_sample
 from support import Tree, broken, contents, installation, require
 
 require("click", "rich")
 
 import click  # noqa: E402 - see above
 
-from registry_wsgi.cli import cli, main  # noqa: E402
+from registry_wsgi.cli.commands import cli, main  # noqa: E402
 
 SAMPLE = ["sample-chat:latest", "sample-chat:terse", "sample-embed:latest"]
 COMMANDS = ["list", "rm", "deleted", "restore", "protect", "unprotect", "prune", "verify"]
@@ -60,7 +60,7 @@ def at(days: float, monkeypatch: pytest.MonkeyPatch) -> float:
     """Let the commands run that many days from now: nothing can look older than it is."""
     later = time.time() + days * 86_400
     monkeypatch.setattr(
-        "registry_wsgi.config.open_cache",
+        "registry_wsgi.settings.open_cache",
         lambda location: open_cache(location, clock=lambda: later),
     )
     return later
@@ -682,7 +682,7 @@ def test_an_absent_package_says_what_to_install(
 ) -> None:
     """One line, fit for a shell."""
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, "registry_wsgi.serving", raising=False)
+    monkeypatch.delitem(sys.modules, "registry_wsgi.cli.serving", raising=False)
     code, out, err = run(*argv)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.endswith(f": pip install 'registry-wsgi[{extra}]'\n")
@@ -740,7 +740,7 @@ def test_help_loads_neither_rich_nor_a_server() -> None:
     script = """\
 import sys
 import time
-from registry_wsgi.cli import main
+from registry_wsgi.cli.commands import main
 assert main(["--help"]) == 0
 loaded = {"rich", "gunicorn", "flask", "django"} & set(sys.modules)
 assert not loaded, loaded

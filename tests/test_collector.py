@@ -34,7 +34,7 @@ from faults import (
     without_links,
 )
 from registry_wsgi import ModelCache
-from registry_wsgi.collector import PruneReport, Removed
+from registry_wsgi.cache.collector import PruneReport, Removed
 from registry_wsgi.errors import (
     InvalidDurationError,
     InvalidManifestError,

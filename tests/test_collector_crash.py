@@ -34,7 +34,7 @@ from faults import (
     layout,
     without_links,
 )
-from registry_wsgi.collector import PruneReport
+from registry_wsgi.cache.collector import PruneReport
 from registry_wsgi.errors import (
     InvalidManifestError,
     ModelExistsError,

@@ -29,8 +29,8 @@ from werkzeug.test import Client
 import registry_wsgi
 from registry_wsgi import DiskStore, LocalRegistry, ModelCache, RegistryError, open_cache
 from registry_wsgi.__main__ import main
-from registry_wsgi.authorization import bearer_token, trusted_hosts
-from registry_wsgi.config import prune_after_delete
+from registry_wsgi.http.authorization import bearer_token, trusted_hosts
+from registry_wsgi.settings import prune_after_delete
 from support import Tree, require, require_command
 
 LIMIT = 30.0  # seconds for anything that is waited for
@@ -662,7 +662,7 @@ def provoked(
     for package, name in (("rich", "list"), ("gunicorn.app.base", "serve")):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
-            patch.delitem(sys.modules, "registry_wsgi.serving", raising=False)
+            patch.delitem(sys.modules, "registry_wsgi.cli.serving", raising=False)
             messages.append(command(1, name))
 
     wrong = ("", "{", "'{}'", '"tinyllama"', '{"model": 1}', '{"model": "tiny llama"}')

@@ -42,7 +42,8 @@ def test_the_page_quotes_what_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     opened("s3://models/team-a", AWS_ENDPOINT_URL="http://127.0.0.1:9")
     opened("s3://key:secret@models/team-a")
 
-    from registry_wsgi.stores import bucket, objects
+    from registry_wsgi.stores.bucket import objects
+    from registry_wsgi.stores.bucket import requests as bucket
 
     kind = BucketKind(tmp_path, Clock())
     kind.put("registry.ollama.ai/library/tinyllama/latest", b"weights")
@@ -63,8 +64,8 @@ def test_the_page_quotes_what_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
         patch.setattr(os, "getpid", lambda: 1)
         said(lambda: list(kind.store.manifests()))
     with monkeypatch.context() as patch:
-        patch.delitem(sys.modules, "registry_wsgi.stores.objects")
-        patch.delitem(sys.modules, "registry_wsgi.stores.bucket")
+        patch.delitem(sys.modules, "registry_wsgi.stores.bucket.objects")
+        patch.delitem(sys.modules, "registry_wsgi.stores.bucket.requests")
         patch.setitem(sys.modules, "obstore", None)
         opened("s3://models/team-a")
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from registry_wsgi.errors import InvalidManifestError
-from registry_wsgi.manifest import (
+from registry_wsgi.cache.manifest import (
     _USUAL,
     blob_name,
     mentioned_blobs,
     needed_blobs,
     parse_manifest,
 )
+from registry_wsgi.errors import InvalidManifestError
 from support import blob, manifest, require
 
 HEX = "0123456789abcdef" * 4

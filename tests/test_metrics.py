@@ -10,7 +10,7 @@ import pytest
 from werkzeug.test import Client
 
 from registry_wsgi import DiskStore, LocalRegistry, ModelCache
-from registry_wsgi.collector import PruneReport
+from registry_wsgi.cache.collector import PruneReport
 from support import Tree, require
 
 NAME = "registry.ollama.ai/library/smol:latest"
@@ -114,7 +114,7 @@ def test_the_metrics_count_it(tree: Tree) -> None:
     require("prometheus_client")
     from prometheus_client import CollectorRegistry
 
-    from registry_wsgi.metrics import Metrics
+    from registry_wsgi.http.metrics import Metrics
 
     registry = CollectorRegistry()
     metrics = Metrics(registry)
@@ -148,7 +148,7 @@ def test_bytes_that_are_held_are_shown(tree: Tree) -> None:
     require("prometheus_client")
     from prometheus_client import CollectorRegistry
 
-    from registry_wsgi.metrics import Metrics
+    from registry_wsgi.http.metrics import Metrics
 
     registry = CollectorRegistry()
     metrics = Metrics(registry)
@@ -164,7 +164,7 @@ def test_what_a_client_makes_up_is_no_series_of_its_own() -> None:
     require("prometheus_client")
     from prometheus_client import CollectorRegistry, generate_latest
 
-    from registry_wsgi.metrics import Metrics
+    from registry_wsgi.http.metrics import Metrics
 
     registry = CollectorRegistry()
     metrics = Metrics(registry)

@@ -20,8 +20,8 @@ from werkzeug.exceptions import ServiceUnavailable, TooManyRequests, Unauthorize
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from registry_wsgi import DiskStore, LocalRegistry, MemoryStore, ModelCache
-from registry_wsgi.body import read_model
 from registry_wsgi.errors import InvalidNameError, StoreError
+from registry_wsgi.http.body import read_model
 from registry_wsgi.names import Name
 from support import HOST, Tree, contents, manifest, require
 

@@ -84,7 +84,7 @@ def test_the_commands_are_declared() -> None:
     points = {(point.group, point.name, point.value) for point in installation().entry_points}
     assert points == {
         ("console_scripts", "registry-wsgi", "registry_wsgi.__main__:main"),
-        ("flask.commands", "registry", "registry_wsgi.cli:cli"),
+        ("flask.commands", "registry", "registry_wsgi.cli.commands:cli"),
     }
 
 
@@ -105,8 +105,10 @@ def test_an_import_loads_werkzeug_and_nothing_else() -> None:
 def test_the_command_line_answers_without_werkzeug() -> None:
     """It would take twice as long to."""
     require("click")
-    new = loaded("import registry_wsgi.cli")
-    assert not {name for name in new if name.startswith(("werkzeug", "registry_wsgi.cache"))}
+    new = loaded("import registry_wsgi.cli.commands")
+    assert not {
+        name for name in new if name.startswith(("werkzeug", "registry_wsgi.cache.model_cache"))
+    }
 
 
 def loaded(statement: str) -> set[str]:

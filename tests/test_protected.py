@@ -12,11 +12,11 @@ from werkzeug.test import Client
 
 from faults import DAY, DiskScene, MemoryScene, Scene
 from registry_wsgi import DiskStore, LocalRegistry, MemoryStore, ModelCache
-from registry_wsgi.cache import Model
-from registry_wsgi.collector import Removed
+from registry_wsgi.cache.collector import Removed
+from registry_wsgi.cache.model_cache import Model
+from registry_wsgi.cache.patterns import matches, normalize
 from registry_wsgi.errors import InvalidNameError, ModelProtectedError, StoreError
 from registry_wsgi.names import Name
-from registry_wsgi.patterns import matches, normalize
 from stores.seam import CHANGING, Once, failing, watched
 from support import HOST, Tree, broken, contents, manifest
 

@@ -24,9 +24,9 @@ from registry_wsgi import (
     RegistryError,
     open_cache,
 )
-from registry_wsgi.body import read_body
+from registry_wsgi.cache.manifest import mentioned_blobs, parse_manifest
 from registry_wsgi.errors import ConfigurationError, InvalidNameError, StoreError
-from registry_wsgi.manifest import mentioned_blobs, parse_manifest
+from registry_wsgi.http.body import read_body
 from registry_wsgi.names import Name
 from support import Tree, blob, digest
 

@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 
 from registry_wsgi import DiskStore, MemoryStore, ModelCache
+from registry_wsgi.cache.verifier import Problem, VerifyReport
 from registry_wsgi.errors import InvalidNameError, ModelNotFoundError
-from registry_wsgi.verifier import Problem, VerifyReport
 from support import Tree, blob, contents, digest, manifest
 
 

@@ -1,5 +1,5 @@
 from registry_wsgi import LocalRegistry, open_cache
-from registry_wsgi.authorization import all_of, bearer_token, trusted_hosts
+from registry_wsgi.http.authorization import all_of, bearer_token, trusted_hosts
 
 
 def app(environ, start_response):

@@ -2,7 +2,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from registry_wsgi import LocalRegistry, open_cache
-from registry_wsgi.metrics import Metrics
+from registry_wsgi.http.metrics import Metrics
 
 metrics = Metrics()
 app = DispatcherMiddleware(NotFound(), {"/metrics": metrics.app})

@@ -24,8 +24,8 @@ from botocore.client import BaseClient
 import s3
 from benchmarks.trees import blob_name, blobs_of, key_of, manifest_of, name_of
 from registry_wsgi import ModelCache
-from registry_wsgi.stores import bucket
-from registry_wsgi.stores.objects import ObjectStore
+from registry_wsgi.stores.bucket import requests as bucket
+from registry_wsgi.stores.bucket.objects import ObjectStore
 
 _MONTH = 30 * 86_400
 _AT_ONCE = 64

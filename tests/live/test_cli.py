@@ -24,7 +24,7 @@ import pytest
 import registry_wsgi
 from live.servers import LIMIT, Answer, read_answer, request, wait_for
 from registry_wsgi import open_cache
-from registry_wsgi.sample import make_sample
+from registry_wsgi.cli.sample import make_sample
 from support import broken, contents, installation, require, require_command, unavailable
 
 pytestmark = pytest.mark.live

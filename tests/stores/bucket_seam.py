@@ -35,7 +35,7 @@ class Seam:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, hook: Callable[..., None]) -> None:
         import obstore
 
-        from registry_wsgi.stores import bucket
+        from registry_wsgi.stores.bucket import requests as bucket
 
         self.requests: list[tuple[str, Any]] = []
 
@@ -60,7 +60,7 @@ class Killed(BaseException):
 def let_nobody_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is killed is not at work, and nothing is waited for."""
     require("obstore")
-    from registry_wsgi.stores import tombstones
+    from registry_wsgi.stores.bucket import tombstones
 
     monkeypatch.setattr(tombstones, "_AT_WORK", -5)
     monkeypatch.setattr(tombstones, "_PAUSE", 0)

@@ -166,7 +166,7 @@ class BucketKind(Kind):
         return Bucket()
 
     def another(self) -> Any:
-        from registry_wsgi.stores.objects import ObjectStore
+        from registry_wsgi.stores.bucket.objects import ObjectStore
 
         return ObjectStore(self.client, name="bucket")
 

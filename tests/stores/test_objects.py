@@ -620,7 +620,7 @@ def test_a_restore_waits_for_a_delete_under_way(
                 other.recover(older)
             said.append(caught)
 
-    from registry_wsgi.stores import objects
+    from registry_wsgi.stores.bucket import objects
 
     monkeypatch.setattr(objects, "PATIENCE", 0.1)
     seam = Seam(monkeypatch, hook)
@@ -638,7 +638,7 @@ def test_what_a_write_did_counts_and_not_its_answer(
     """The answer to the write that decides gets lost: it is known for done, and done once."""
     import obstore
 
-    from registry_wsgi.stores import bucket as module
+    from registry_wsgi.stores.bucket import requests as module
 
     bucket.put_manifest(KEY, b"{}")
     bucket.put_blob("sha256-aa", b"x")
@@ -668,7 +668,7 @@ def test_a_store_that_ignores_conditions_is_refused(
     """Where any write goes through, nobody knows who has won: nothing is changed."""
     import obstore
 
-    from registry_wsgi.stores import bucket as module
+    from registry_wsgi.stores.bucket import requests as module
 
     bucket.put(KEY, b"weights")
     bucket.put_blob("sha256-aa", b"nobody's")
@@ -697,7 +697,7 @@ def test_a_bucket_with_versioning_works_or_is_refused(caplog: pytest.LogCaptureF
     require("boto3", "obstore")
     import boto3
 
-    from registry_wsgi.stores.objects import ObjectStore
+    from registry_wsgi.stores.bucket.objects import ObjectStore
 
     endpoint = s3.endpoint()
     name = f"registry-wsgi-{uuid.uuid4().hex[:12]}"
@@ -744,7 +744,7 @@ def test_a_version_means_that_old_ones_are_kept_but_for_gcs(
     import obstore
     from obstore.store import GCSStore
 
-    from registry_wsgi.stores import bucket as module
+    from registry_wsgi.stores.bucket import requests as module
 
     class Numbering:
         def __getattr__(self, name: str) -> Any:
@@ -775,7 +775,7 @@ def test_clocks_that_differ_stop_the_sweep(
     bucket: BucketKind, monkeypatch: pytest.MonkeyPatch, minutes: int
 ) -> None:
     """With more than five minutes between them nothing is removed, and the error has both times."""
-    from registry_wsgi.stores import objects
+    from registry_wsgi.stores.bucket import objects
 
     bucket.put(KEY, b"weights")
     bucket.put_blob("sha256-aa", b"nobody's")
@@ -843,7 +843,7 @@ def test_what_is_left_of_a_look_at_the_store_goes(
     bucket: BucketKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that was killed in it leaves an object, which a later run removes."""
-    from registry_wsgi.stores import objects
+    from registry_wsgi.stores.bucket import objects
 
     bucket.client.put("probe/2026-01-31T12-00-00.000000Z-1f0e7c5a", b"1")
     ModelCache(bucket.another()).prune(age=0)
@@ -888,7 +888,7 @@ def test_what_is_gone_hides_nothing_of_a_delete_of_many(kind: BucketKind) -> Non
 def test_a_bucket_that_is_gone_is_no_empty_bucket(where: str) -> None:
     """Objects cannot be read, written or removed there, and do not count as absent."""
     require("obstore")
-    from registry_wsgi.stores.bucket import Bucket, Meta
+    from registry_wsgi.stores.bucket.requests import Bucket, Meta
 
     place: Any = (
         replace(s3.endpoint(), bucket="no-such-bucket")
@@ -917,7 +917,7 @@ def test_the_permissions_that_are_documented_are_enough(tmp_path: Path, allowed:
     assert isinstance(kind, AzureKind)
     from obstore.store import AzureStore
 
-    from registry_wsgi.stores.objects import ObjectStore
+    from registry_wsgi.stores.bucket.objects import ObjectStore
 
     kind.put(KEY, b"weights")
     kind.put_blob("sha256-aa", b"nobody's")
@@ -965,7 +965,7 @@ def test_a_process_that_was_forked_is_told_so() -> None:
     script = (
         "import os\n"
         "from obstore.store import MemoryStore\n"
-        "from registry_wsgi.stores.objects import ObjectStore\n"
+        "from registry_wsgi.stores.bucket.objects import ObjectStore\n"
         "store = ObjectStore(MemoryStore(), name='bucket')\n"
         "if os.fork() == 0:\n"
         "    try: list(store.manifests())\n"
@@ -1039,7 +1039,7 @@ def test_an_unchanged_run_costs_pages_and_a_constant(
 
 def test_what_is_held_costs_no_reads(kind: BucketKind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once its markers are known, a run that leaves or removes many blobs reads none of them."""
-    from registry_wsgi.stores import blobs
+    from registry_wsgi.stores.bucket import blobs
 
     monkeypatch.setattr(blobs, "_FEW", 3)  # of fewer, each is asked for
     for number in range(9):
@@ -1060,7 +1060,7 @@ def test_a_marker_that_is_another_by_now_is_not_taken_for_what_it_was(
     kind: BucketKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A blob that another run has put back and marked anew is that run's."""
-    from registry_wsgi.stores import blobs
+    from registry_wsgi.stores.bucket import blobs
 
     monkeypatch.setattr(blobs, "_FEW", 3)
     names = [f"sha256-0{number}" for number in range(9)]

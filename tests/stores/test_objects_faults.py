@@ -62,7 +62,7 @@ def location(kind: BucketKind) -> tuple[str, dict[str, str]]:
 
 def through(proxy: Proxy, kind: BucketKind, read_timeout: float = 1) -> Any:
     """The store of *kind*, reached through *proxy*."""
-    from registry_wsgi.stores.objects import ObjectStore
+    from registry_wsgi.stores.bucket.objects import ObjectStore
 
     url, settings = location(kind)
     endpoint = proxy.url + urlsplit(settings["endpoint"]).path
@@ -188,7 +188,8 @@ def test_a_removal_that_fails_ends_the_run(
     kind: BucketKind, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """After some that cannot be removed no other is; the error says which; a retry goes on."""
-    from registry_wsgi.stores import bucket, tombstones
+    from registry_wsgi.stores.bucket import requests as bucket
+    from registry_wsgi.stores.bucket import tombstones
 
     monkeypatch.setattr(bucket, "_PAGE", 2)
 
@@ -261,7 +262,7 @@ WORKER = """
 import json, random, sys
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import ModelExistsError, ModelNotFoundError, ModelIncompleteError
-from registry_wsgi.stores.objects import ObjectStore
+from registry_wsgi.stores.bucket.objects import ObjectStore
 
 url, config, seed, steps, *names = sys.argv[1:]
 store = ObjectStore.from_url(url, **json.loads(config))
@@ -347,7 +348,7 @@ def test_processes_that_are_killed_lose_nothing(
     kind: BucketKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed at any moment, again and again, they leave each model listed or in the trash."""
-    from registry_wsgi.stores import tombstones
+    from registry_wsgi.stores.bucket import tombstones
 
     models, names = furnish(kind, 3)
     choice = random.Random(5)
@@ -375,7 +376,7 @@ PULLER = """
 import random, sys, time
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import RegistryError, StoreError
-from registry_wsgi.stores.objects import ObjectStore
+from registry_wsgi.stores.bucket.objects import ObjectStore
 from obstore.store import S3Store
 from support import blob, manifest
 

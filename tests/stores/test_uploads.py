@@ -174,7 +174,7 @@ def test_many_are_listed_by_the_page(kind: S3Kind) -> None:
 @pytest.mark.parametrize("plan", ["500", "drop"])
 def test_a_listing_of_them_that_fails_removes_nothing(kind: S3Kind, plan: str) -> None:
     """As any listing that fails."""
-    from registry_wsgi.stores.objects import ObjectStore
+    from registry_wsgi.stores.bucket.objects import ObjectStore
 
     kind.put_blob("sha256-aa", b"nobody's")
     with proxied(s3.endpoint().url) as proxy:
@@ -193,7 +193,7 @@ def test_where_they_are_not_told_of_all_else_goes_on(
     kind: S3Kind, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Credentials that may not list them, or no botocore, cost a warning."""
-    from registry_wsgi.stores.s3 import S3, NotToldError
+    from registry_wsgi.stores.bucket.s3 import S3, NotToldError
 
     kind.put_blob("sha256-aa", b"nobody's")
     Uploader(kind).begin(NAME, b"x")

@@ -119,7 +119,7 @@ def test_what_comes_before_the_delete_is_not_lost(
     kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A blob written between the mark and the delete that hides it is brought back."""
-    from registry_wsgi.stores.bucket import Bucket
+    from registry_wsgi.stores.bucket.requests import Bucket
 
     kind.put_blob(NAME, b"old")
     store = kind.another()
@@ -149,7 +149,7 @@ def test_what_comes_and_goes_before_the_removal_is_not_lost(
     kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another blob of the name, written and deleted just then, is shown rather than forgotten."""
-    from registry_wsgi.stores.tombstones import Tombstones
+    from registry_wsgi.stores.bucket.tombstones import Tombstones
 
     kind.put_blob(NAME, b"old")
     [aside] = condemn(kind, NAME)
@@ -170,7 +170,7 @@ def test_a_delete_that_fails_half_way_is_undone(
     kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some are hidden and some are not: the run ends with the error, and all are in their place."""
-    from registry_wsgi.stores.bucket import Bucket
+    from registry_wsgi.stores.bucket.requests import Bucket
 
     names = ["sha256-aa", "sha256-bb", "sha256-cc"]
     for name in names:
@@ -244,7 +244,7 @@ def test_a_mark_without_a_delete_is_taken_off_later(
     kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of a run that was killed between the two goes, but not while it may be at work."""
-    from registry_wsgi.stores import blobs, tombstones
+    from registry_wsgi.stores.bucket import blobs, tombstones
 
     kind.put_blob(NAME, b"nobody's")
     with monkeypatch.context() as patch:
@@ -268,7 +268,7 @@ def test_marking_that_takes_too_long_hides_nothing(
     kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What others may take for left is not acted upon."""
-    from registry_wsgi.stores import blobs
+    from registry_wsgi.stores.bucket import blobs
 
     kind.put_blob(NAME, b"nobody's")
     monkeypatch.setattr(blobs, "_SLOW", -1)
@@ -418,7 +418,7 @@ def test_what_is_marked_when_versioning_is_switched_on_is_marked_anew(
 
 def watch_all(monkeypatch: pytest.MonkeyPatch, hook: Callable[[], None]) -> None:
     """Call *hook* before each request of a store, be it through obstore or botocore."""
-    from registry_wsgi.stores.s3 import S3
+    from registry_wsgi.stores.bucket.s3 import S3
 
     reported = S3.reported
 

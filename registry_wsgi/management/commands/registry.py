@@ -1,4 +1,4 @@
-"""``python manage.py registry …``: the command line of `registry_wsgi.cli`, in a Django project."""
+"""``python manage.py registry …``: the command line, in a Django project."""
 
 from __future__ import annotations
 

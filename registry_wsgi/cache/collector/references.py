@@ -1,0 +1,82 @@
+"""Which blobs there are, and which of them something needs. No I/O."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+
+from ...stores.base import Condemned
+from ..manifest import blob_name, is_blob_name
+from .suspects import Run
+
+__all__ = ["References"]
+
+
+class References:
+    """
+    The blobs of a store, by name, each with whether it is needed.
+
+    A name is never taken out, and "needed" is never taken back.
+
+    Attributes:
+        pardons: What earlier runs have set aside, and is needed.
+        files: Names that are no blob's: unfinished downloads, say, which may grow.
+    """
+
+    def __init__(self) -> None:
+        self._needed: dict[str, bool] = {}
+        self._aside: dict[str, tuple[Run, ...]] = {}
+        self._spellings: defaultdict[str, set[str]] = defaultdict(set)  # upper-case digits
+        self.pardons: list[Condemned] = []
+        self.files: set[str] = set()
+
+    def add_aside(self, blobs: Iterable[Condemned]) -> None:
+        runs: dict[Run, tuple[Run]] = {}  # shared by all blobs of a run, of which there may be many
+        for blob in blobs:
+            run = blob.when, blob.id
+            self._aside[blob.name] = self._aside.get(blob.name, ()) + runs.setdefault(run, (run,))
+            self._note_spelling(blob.name)
+
+    def add_listed(self, names: Iterable[str]) -> None:
+        self._needed = dict.fromkeys(names, False)
+        for name in self._needed:
+            if name != name.lower():
+                self._note_spelling(name)
+
+    def need(self, blobs: Collection[str]) -> None:
+        for blob in blobs:
+            if blob in self._needed:
+                self._needed[blob] = True
+        if self._aside or self._spellings:
+            for blob in blobs:
+                if blob in self._aside:
+                    self.pardons += (Condemned(*run, blob) for run in self._aside.pop(blob))
+                if blob in self._spellings:
+                    self.need(self._spellings[blob])
+
+    def keep(self, name: str) -> None:
+        self._needed[name] = True
+
+    def is_needed(self, name: str) -> bool:
+        return self._needed.get(name, False)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._needed
+
+    def count_unneeded(self) -> int:
+        return len(self._needed) - sum(self._needed.values())
+
+    def unneeded(self) -> Iterator[str]:
+        for name, needed in self._needed.items():
+            if not needed:
+                if not is_blob_name(name):
+                    self.files.add(name)
+                yield name
+
+    def aside(self) -> Iterator[Condemned]:
+        return (Condemned(*run, name) for name, runs in self._aside.items() for run in runs)
+
+    def _note_spelling(self, name: str) -> None:
+        canonical = blob_name(name)
+        if canonical is not None and canonical != name:
+            self._spellings[canonical].add(name)

@@ -1,0 +1,42 @@
+"""A compact table of blobs that may have to go."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+
+from ...stores.base import Blob, Condemned
+
+__all__ = ["NOT_ASIDE", "Run", "Suspects"]
+
+#: A run of the collector that has set something aside: when, and its id.
+Run = tuple[float, str]
+NOT_ASIDE: Run = (0.0, "")
+
+
+class Suspects:
+    """Blobs that may have to go, each as it looked first. Of a million they take 32 megabytes."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.runs: list[Run] = []  # that have set them aside
+        self._sizes = array("q")
+        self._written = array("d")
+        self._linked: dict[int, Blob] = {}  # those whose content has other names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[tuple[Condemned, Blob]]:
+        for i, name in enumerate(self.names):
+            size, written = self._sizes[i], self._written[i]
+            blob = self._linked.get(i) or Blob(size, written, written, None)
+            yield Condemned(*self.runs[i], name), blob
+
+    def add(self, name: str, run: Run, blob: Blob) -> None:
+        self.names.append(name)
+        self.runs.append(run)
+        self._sizes.append(blob.size)
+        self._written.append(blob.written)
+        if blob.links != 1:
+            self._linked[len(self.names) - 1] = blob

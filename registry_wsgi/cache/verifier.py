@@ -1,0 +1,244 @@
+"""
+The check: is every model whole?
+
+A manifest says which blobs a model needs and how large each is, and a blob's name says what its
+content must hash to. The first two are looked up in no time; the third (*deep*) reads every byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ..errors import InvalidManifestError, InvalidNameError, StoreError
+from ..names import Name
+from ..stores.base import Blob, Store
+from .collector import Progress
+from .manifest import blob_name, parse_manifest
+
+__all__ = ["Problem", "Verifier", "VerifyReport"]
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """
+    One thing that is wrong.
+
+    Attributes:
+        kind: ``unreadable`` (a manifest), ``missing`` (a blob is not there), ``short`` (it has not
+            the size that the manifest says), ``corrupt`` (its content is another), ``foreign`` (a
+            file among the blobs that is neither one nor an unfinished download; it does no harm).
+        subject: The digest ``sha256:<hex>``, the name of the foreign file, or the key of the
+            unreadable manifest.
+        models: The full names of the models that need it.
+        detail: What exactly is wrong, for people.
+        repaired: Whether it has been put right.
+    """
+
+    kind: str
+    subject: str
+    models: tuple[str, ...] = ()
+    detail: str = ""
+    repaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """
+    What a check found.
+
+    Attributes:
+        models: How many models were checked.
+        blobs: How many blobs.
+        bytes: How many bytes were read, in a deep check; else how many the blobs have.
+        problems: What is wrong, and what was until it was repaired.
+    """
+
+    models: int
+    blobs: int
+    bytes: int
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every model checked is whole now."""
+        return all(problem.repaired or problem.kind == "foreign" for problem in self.problems)
+
+
+class Verifier:
+    """
+    One check of a store.
+
+    Args:
+        store: What to check.
+        wanted: Only models of these names; None: all, and foreign files too.
+        deep: Whether to read the blobs and compare their content.
+        repair: Whether to put back what the trash, or an unfinished prune, still has.
+        threads: How many blobs are read at once; None: as many as there are processors, up to 8.
+        progress: Called with what is being done, how many bytes (or models) are done, and how many
+            there are.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        wanted: set[Name] | None = None,
+        *,
+        deep: bool = False,
+        repair: bool = False,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._store = store
+        self._wanted = None if wanted is None else {name.key.lower() for name in wanted}
+        self._deep = deep
+        self._repair = repair
+        self._threads = threads or min(8, os.cpu_count() or 1)
+        self._progress = progress or _silent
+        self._lock = threading.Lock()
+        self._users: dict[str, list[str]] = {}  # the keys of the models that need a blob
+        self._problems: list[Problem] = []
+        self._stopped = False
+
+    def run(self) -> VerifyReport:
+        """Check."""
+        sizes: dict[str, int | None] = {}
+        models = 0
+        for key, blobs in self._models():
+            models += 1
+            for blob, size in blobs.items():
+                sizes[blob] = size
+                self._users.setdefault(blob, []).append(key)
+        whole = {}
+        looks = dict(self._store.look(sizes))
+        for name, size in sizes.items():
+            found = self._judge(name, size, looks.get(name))
+            if found is not None:
+                whole[name] = found.size
+        if self._deep:
+            self._read(whole)
+        if self._wanted is None:
+            self._look_for_foreign()
+        return VerifyReport(models, len(sizes), sum(whole.values()), tuple(self._problems))
+
+    def _models(self) -> Iterator[tuple[str, dict[str, int | None]]]:
+        for done, (key, found) in enumerate(self._store.read_all()):
+            self._progress("reading manifests", done, None)
+            try:
+                Name.from_key(key)
+            except InvalidNameError:
+                continue
+            if self._wanted is not None and key.lower() not in self._wanted:
+                continue
+            try:
+                if isinstance(found, StoreError):
+                    raise found
+                if found is not None:
+                    yield key, parse_manifest(found.data)
+            except InvalidManifestError as error:
+                name = str(Name.from_key(key))
+                self._problems.append(Problem("unreadable", key, (name,), str(error)))
+
+    def _judge(self, name: str, size: int | None, blob: Blob | None) -> Blob | None:
+        if _fits(blob, size):
+            return blob
+        if blob is None:
+            kind, detail = "missing", "it is not there"
+        else:
+            kind, detail = "short", f"it has {blob.size} bytes instead of {size}"
+        if self._repair and self._put_back(name, size):
+            self._report(kind, name, f"{detail}; put back", repaired=True)
+            return self._store.blob(name)
+        # A model that is being deleted takes its blobs with it.
+        if blob is not None or any(self._store.read(key) for key in self._users[name]):
+            self._report(kind, name, detail)
+        return None
+
+    def _put_back(self, name: str, size: int | None) -> bool:
+        store = self._store
+        for aside in store.condemned():
+            if blob_name(aside.name) == name and _fits(store.condemned_blob(aside), size):
+                store.pardon(aside)
+        for entry in store.deleted():
+            if _fits(store.blob(name), size):
+                return True
+            if _fits(store.held_blob(entry, name), size):
+                store.recover_blob(entry, name)
+        return _fits(store.blob(name), size)
+
+    def _read(self, sizes: dict[str, int]) -> None:
+        # Not above: who only deletes need not load it.
+        from concurrent.futures import ThreadPoolExecutor, wait  # noqa: PLC0415
+
+        total = sum(sizes.values())
+        done = 0
+
+        def count(read: int) -> None:
+            nonlocal done
+            with self._lock:
+                done += read
+                self._progress("reading blobs", done, total)
+
+        def check(name: str) -> str | None:
+            try:
+                return self._hash(name, count)
+            except (OSError, StoreError) as error:
+                return str(error)
+
+        # The large ones first, so that no thread is left with one at the end.
+        names = sorted(sizes, key=lambda name: sizes[name], reverse=True)
+        with ThreadPoolExecutor(self._threads) as pool:
+            try:
+                for name, future in [(name, pool.submit(check, name)) for name in names]:
+                    # Python hears a Ctrl-C that comes just before a wait only after it.
+                    while wait([future], timeout=1).not_done:
+                        pass
+                    found = future.result()
+                    if found is not None and found != name:
+                        detail = f"its content is {found.replace('-', ':', 1)}"
+                        self._report("corrupt", name, detail)
+            except BaseException:
+                # Ctrl-C, say: nobody waits for the terabytes that are left.
+                self._stopped = True
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _hash(self, name: str, count: Callable[[int], None]) -> str | None:
+        stream = self._store.open_blob(name)
+        if stream is None:
+            return None  # it went with its model meanwhile
+        digest = hashlib.sha256()
+        buffer = bytearray(_CHUNK)
+        view = memoryview(buffer)
+        with stream:
+            # Reading and hashing let other threads run.
+            while not self._stopped and (
+                size := stream.readinto(buffer)  # type: ignore[attr-defined]
+            ):
+                digest.update(view[:size])
+                count(size)
+        return f"sha256-{digest.hexdigest()}"
+
+    def _look_for_foreign(self) -> None:
+        for name in self._store.blobs():
+            if not name.startswith("sha256"):
+                self._problems.append(Problem("foreign", name, (), "it is no blob"))
+
+    def _report(self, kind: str, name: str, detail: str, *, repaired: bool = False) -> None:
+        models = tuple(str(Name.from_key(key)) for key in self._users[name])
+        digest = name.replace("-", ":", 1)
+        self._problems.append(Problem(kind, digest, models, detail, repaired))
+
+
+def _silent(what: str, done: int, total: int | None) -> None:
+    """Show nothing."""
+    del what, done, total
+
+
+def _fits(blob: Blob | None, size: int | None) -> bool:
+    return blob is not None and size in (None, blob.size)

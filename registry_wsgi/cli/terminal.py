@@ -1,0 +1,292 @@
+"""
+What the command line says: tables, reports, progress and the log, on a terminal and elsewhere.
+
+Text of others never drives the terminal: what does not print is escaped, and nothing is markup.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..durations import moment
+from ..errors import escape
+from ..names import Name
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..cache.collector import Progress, PruneReport
+    from ..cache.model_cache import DeletedModel, ModelCache, Usage
+    from ..cache.verifier import VerifyReport
+
+__all__ = [
+    "LISTED",
+    "counted",
+    "delete_outcome",
+    "echo_json",
+    "echo_names",
+    "echo_pruned",
+    "echo_table",
+    "echo_verified",
+    "format_size",
+    "format_time",
+    "one_line",
+    "restorable_until",
+    "show_log",
+    "show_progress",
+    "system_error",
+]
+
+_log = logging.getLogger("registry_wsgi")
+
+#: How many names are shown one by one where thousands may be meant.
+LISTED = 20
+
+
+def _console(color: bool, *, stderr: bool = False) -> Console:
+    """Make a console that takes nothing in a text for markup."""
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(
+        stderr=stderr,
+        no_color=None if color else True,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+    if not console.is_terminal:
+        console.width = 1_000  # one line for each row, whoever reads it
+    return console
+
+
+def echo_json(value: Any) -> None:
+    """Write JSON; times in ISO form."""
+    click.echo(json.dumps(value, default=_json, indent=2))
+
+
+def _json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else dataclasses.asdict(value)
+
+
+def echo_table(
+    color: bool,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    empty: str = "",
+    *,
+    stderr: bool = False,
+) -> None:
+    """Write a table whose first column alone may take more than one line."""
+    screen = _console(color, stderr=stderr)
+    if not rows:
+        if screen.is_terminal:
+            click.echo(f"There are {empty}.", err=True)
+        return
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False)
+    for place, heading in enumerate(headings):
+        right = heading in ("SIZE", "SHARED", "MODELS", "BLOBS")
+        table.add_column(
+            heading,
+            justify="right" if right else "left",
+            no_wrap=place > 0,
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*row)
+    screen.print(table)
+
+
+def echo_names(heading: str, names: Sequence[Name], *, err: bool = False) -> None:
+    """Write a heading, and names below it; a single one goes into its line."""
+    if len(names) == 1:
+        click.echo(f"{heading.rpartition(' 1 ')[0]} {names[0].short}", err=err)
+        return
+    click.echo(heading, err=err)
+    for name in names[:LISTED]:
+        click.echo(f"  {name.short}", err=err)
+    if len(names) > LISTED:
+        click.echo(f"  and {len(names) - LISTED:,} more", err=err)
+
+
+def delete_outcome(cache: ModelCache, usage: Usage) -> str:
+    """Say what a delete frees, when, and what it does not."""
+    freed = format_size(usage.size - usage.shared)
+    if cache.retention:
+        when = f"the first prune after {format_time(moment(time.time() + cache.retention))}"
+    else:
+        when = "the next prune, as the retention is 0"
+    stays = f"\n{format_size(usage.shared)} stay, as other models use them." if usage.shared else ""
+    return f"{freed} will be freed, by {when}.{stays}"
+
+
+_REASONS = {
+    "expired": "deleted",
+    "all": "older than the age",
+    "partial": "unfinished downloads and other files",
+    "unreferenced": "needed by nothing",
+}
+
+
+def echo_pruned(color: bool, report: PruneReport, *, stderr: bool = False) -> None:
+    """Say what a prune removed, or would have."""
+    verb = "Would remove" if report.dry_run else "Removed"
+    what = f"{counted(report.models, 'model')} and {counted(report.blobs, 'blob')}"
+    if report.models or report.blobs:
+        click.echo(f"{verb} {what}, {format_size(report.bytes)}:", err=stderr)
+        rows = [
+            (_REASONS[reason], f"{gone.models:,}", f"{gone.blobs:,}", format_size(gone.bytes))
+            for reason, gone in report.reasons.items()
+        ]
+        echo_table(color, ["WHY", "MODELS", "BLOBS", "SIZE"], rows, stderr=stderr)
+    else:
+        click.echo(f"{verb} nothing.", err=stderr)
+    if report.held_until is not None:
+        verb = "Would hold" if report.dry_run else "Holds"
+        what = f"{counted(report.held_blobs, 'blob')}, {format_size(report.held_bytes)}"
+        click.echo(
+            f"{verb} {what}, as a pull may need them. A prune takes them when no pull is under way,"
+            f" at the latest from {format_time(report.held_until)}.",
+            err=stderr,
+        )
+    if report.protected:
+        verb = "Would keep" if report.dry_run else "Kept"
+        models = counted(report.protected, "model")
+        click.echo(f"{verb} {models} that would go but for being protected.", err=stderr)
+
+
+def echo_verified(report: VerifyReport, *, deep: bool, repair: bool) -> None:
+    """Say what a check found."""
+    for problem in report.problems:
+        users = ", ".join(Name.parse(model).short for model in problem.models)
+        needed = f" (needed by {users})" if users else ""
+        repaired = "repaired " if problem.repaired else ""
+        subject, detail = escape(problem.subject), one_line(problem.detail)
+        click.echo(f"{repaired}{problem.kind} {subject}: {detail}{needed}")
+    checked = f"{counted(report.models, 'model')}, {counted(report.blobs, 'blob')}"
+    read = (
+        f"{format_size(report.bytes)} read" if deep else f"{format_size(report.bytes)}, sizes only"
+    )
+    bad = sum(not problem.repaired and problem.kind != "foreign" for problem in report.problems)
+    verdict = "all is well" if report.ok else counted(bad, "problem")
+    click.echo(f"{checked}, {read}: {verdict}")
+    if not report.ok:
+        click.echo(f"{'' if repair else 'Try --repair. '}Pulling a model again mends it.")
+
+
+@contextmanager
+def show_progress(color: bool) -> Iterator[Progress | None]:
+    """Show how far a long command is, on a terminal."""
+    screen = _console(color, stderr=True)
+    if not screen.is_terminal:
+        yield _log_steps()
+        return
+    from rich import progress as bars  # noqa: PLC0415
+
+    text = bars.TextColumn("{task.description}")
+    counts = (text, bars.BarColumn(), bars.MofNCompleteColumn())
+    sizes = (
+        *(text, bars.BarColumn(), bars.DownloadColumn()),
+        *(bars.TransferSpeedColumn(), bars.TimeRemainingColumn()),
+    )
+    with bars.Progress(*counts, console=screen, transient=True) as bar:
+        tasks: dict[str, bars.TaskID] = {}
+
+        def show(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                for task in tasks.values():
+                    bar.update(task, visible=False)
+                bar.columns = sizes if what == "reading blobs" else counts
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+def _log_steps() -> Progress:
+    """Say in the log what is begun, for --verbose without a terminal."""
+    begun: set[str] = set()
+
+    def note(what: str, done: int, total: int | None) -> None:
+        del done, total
+        if what not in begun:
+            begun.add(what)
+            _log.info("%s", what)
+
+    return note
+
+
+class _Handler(logging.Handler):
+    """Writes to stderr as it is at that moment: while there is a progress bar, above that."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
+class _Formatter(logging.Formatter):
+    """Keeps a message in its line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return one_line(super().formatMessage(record))
+
+
+def show_log(context: click.Context, level: int, prefix: str) -> None:
+    """Send the library's log to stderr for as long as the command runs."""
+    handler = _Handler()
+    handler.setFormatter(_Formatter(f"{prefix} %(message)s"))
+    before = _log.level
+    _log.addHandler(handler)
+    _log.setLevel(level)
+
+    @context.call_on_close
+    def stop() -> None:
+        _log.removeHandler(handler)
+        _log.setLevel(before)
+
+
+def one_line(text: str) -> str:
+    """Escape what does not print, so that nothing forges a line or drives the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def system_error(error: OSError) -> str:
+    """Say in one line what the system refused."""
+    named = f"{error.filename}: " if error.filename else ""
+    return f"{named}{error.strerror or error}"
+
+
+def format_size(size: int) -> str:
+    """Write a size in bytes with a unit."""
+    from rich.filesize import decimal  # noqa: PLC0415
+
+    return decimal(size)
+
+
+def format_time(when: datetime) -> str:
+    """Write a time by the clock of this machine."""
+    try:
+        return f"{when.astimezone():%Y-%m-%d %H:%M}"
+    except (OverflowError, ValueError):  # the last there is, which is never
+        return f"{when:%Y-%m-%d %H:%M}"
+
+
+def restorable_until(model: DeletedModel) -> str:
+    """Say until when *model* can be restored, or why it cannot."""
+    if not model.restorable:
+        return "not: blobs are gone" if model.missing else "not: damaged"
+    return format_time(model.expires)
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number and what there are so many of."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""The HTTP side: WSGI in, JSON out; it knows no files."""

@@ -1,0 +1,223 @@
+"""
+The maintenance API: what an operator does on the machine, over HTTP.
+
+It is there with ``LocalRegistry(…, maintenance=True)``, and with ``REGISTRY_WSGI_MAINTENANCE=1``
+under `registry_wsgi.create_app` and ``registry-wsgi serve``. Bodies are JSON objects; errors are as
+in `registry_wsgi.http.middleware`, and besides 409 ``conflict`` (a prune is under way, or a model
+of that name in place) and 410 ``gone`` (blobs of the model are gone).
+
+=============================== =========== ======================================================
+request                         action      what it does
+=============================== =========== ======================================================
+``POST /api/delete``            ``delete``  the same as ``DELETE``, for clients and proxies that
+                                            send no body with that
+``GET /api/deleted``            ``deleted`` lists the models in the trash, ``{"models": […]}``
+``POST /api/restore``           ``restore`` brings ``{"model": "<name>"}`` back; its full name,
+                                            ``{"model": "<name>"}``
+``POST /api/prune``             ``prune``   removes for good what is no longer needed; the report
+=============================== =========== ======================================================
+
+``authorize`` gets the action and the full name of the model; for ``deleted`` and ``prune``, which
+are about no single one, it gets ``*``.
+
+A prune takes ``age`` (``"7d"``; left out: the retention), ``all``, ``dry_run`` and ``stream``, the
+latter three false unless they are true. It goes on to its end if the client goes away. While one is
+under way, be it in another process that serves the same store, a second one is answered 409. With
+``stream`` the answer begins at once: one JSON object a line, with what is being done, how much is
+done and how much there is (or null), ``{"status": …, "completed": …, "total": …}``, as Ollama has
+it for a pull, and in the end the report with ``"status": "success"``, or an error.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import asdict
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from werkzeug.exceptions import BadRequest, Conflict, Forbidden
+from werkzeug.wrappers import Response
+
+from ..cache.model_cache import Cache, ModelCache, PruneReport
+from ..durations import to_seconds
+from ..errors import ConfigurationError, InvalidDurationError, quote
+from .answers import describe, failure, json_response, no_answer, refused, to_json
+from .request import Endpoint, Request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["Maintenance", "Stream"]
+
+_EVERYTHING = "*"  # in place of a name, where what is asked for is about no single model
+
+_PRUNE_OPTIONS = {"age": "string", "all": "boolean", "dry_run": "boolean", "stream": "boolean"}
+_KINDS: dict[str, type] = {"string": str, "boolean": bool}
+
+
+class Stream(Response):
+    """
+    An answer of JSON objects, one a line, that come from work which goes on by itself.
+
+    Attributes:
+        done: The outcome of the work.
+    """
+
+    def __init__(self, lines: Iterator[Any], done: Future[PruneReport]) -> None:
+        written = (f"{to_json(line)}\n".encode() for line in lines)
+        super().__init__(written, content_type="application/x-ndjson")
+        self.done = done
+
+
+class Maintenance:
+    """
+    The endpoints.
+
+    Args:
+        cache: Where the models are.
+
+    Raises:
+        ConfigurationError: *cache* is no `registry_wsgi.ModelCache`.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        if not isinstance(cache, ModelCache):
+            raise ConfigurationError(f"maintenance: {cache!r} is not a ModelCache")
+        self._cache = cache
+
+    def endpoints(self, *, delete: Endpoint) -> Mapping[str, Mapping[str, Endpoint]]:
+        """Tell what answers which path and method; *delete* is what answers a ``DELETE``."""
+        return {
+            "/api/delete": {"POST": _from_here(delete)},
+            "/api/deleted": {"GET": self._deleted, "HEAD": self._deleted},
+            "/api/restore": {"POST": _from_here(self._restore)},
+            "/api/prune": {"POST": _from_here(self._prune)},
+        }
+
+    def _deleted(self, request: Request) -> Response:
+        request.permit("deleted", _EVERYTHING)
+        with no_answer():
+            return json_response({"models": self._cache.deleted()})
+
+    def _restore(self, request: Request) -> Response:
+        model = request.model("restore")
+        with refused():
+            return json_response({"model": self._cache.restore(model)})
+
+    def _prune(self, request: Request) -> Response:
+        options = _read_options(request.body())
+        request.permit("prune", _EVERYTHING)
+        stream = options.pop("stream", False)
+        release = self._cache.store.claim()
+        if release is None:
+            raise Conflict("a prune is under way")
+        if stream:
+            return self._stream_prune(options, release)
+        try:
+            with no_answer():
+                return json_response(self._cache.prune(**options))
+        finally:
+            release()
+
+    def _stream_prune(self, options: Mapping[str, Any], release: Callable[[], None]) -> Stream:
+        """Prune in a thread of its own: whether anyone reads the lines makes no difference."""
+        lines: SimpleQueue[Any] = SimpleQueue()
+        done: Future[PruneReport] = Future()
+
+        def progress(what: str, completed: int, total: int | None) -> None:
+            lines.put({"status": what, "completed": completed, "total": total})
+
+        def work() -> None:
+            raised: BaseException | None = None
+            report = PruneReport()
+            try:
+                with no_answer():
+                    report = self._cache.prune(**options, progress=progress)
+            except BaseException as error:  # noqa: BLE001 - it ends this thread and nothing else
+                raised = error
+            # Who has read the last line can prune again, and finds the log written.
+            release()
+            if raised is None:
+                done.set_result(report)
+                lines.put({"status": "success", **asdict(report)})
+            else:
+                done.set_exception(raised)
+                lines.put(describe(failure()))
+            lines.put(None)
+
+        progress("pruning", 0, None)  # some servers send nothing before the first line
+        # No daemon: a worker that is to end, and still may, waits for it.
+        thread = threading.Thread(target=work, name="registry_wsgi prune")
+        try:
+            thread.start()
+        except BaseException:
+            release()
+            raise
+        return Stream(iter(lines.get, None), done)
+
+
+def _from_here(endpoint: Endpoint) -> Endpoint:
+    """
+    Let no page of another site ask *endpoint*.
+
+    A browser sends a POST wherever a page wants, without asking beforehand as for a DELETE. It
+    tells where from, though, and a page cannot change that.
+    """
+
+    def check(request: Request) -> Response:
+        if not _is_same_origin(request.environ):
+            raise Forbidden("not from a page of another site")
+        return endpoint(request)
+
+    return check
+
+
+def _is_same_origin(environ: WSGIEnvironment) -> bool:
+    site = environ.get("HTTP_SEC_FETCH_SITE")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = environ.get("HTTP_ORIGIN")
+    try:
+        return origin is None or urlsplit(origin).netloc == environ.get("HTTP_HOST", "")
+    except ValueError:
+        return False
+
+
+def _read_options(body: bytes) -> dict[str, Any]:
+    """
+    Read the options of a prune: more strictly than a name, as a slip could remove too much.
+
+    Raises:
+        BadRequest: *body* is no JSON object, or an option is unknown or has a wrong value.
+    """
+    if not body.strip():
+        return {}
+    try:
+        options = json.loads(body.decode(), object_pairs_hook=_object)
+    except (RecursionError, ValueError) as error:
+        raise BadRequest(f"invalid JSON: {error}") from error
+    if not isinstance(options, dict):
+        raise BadRequest("the request body must be a JSON object")
+    for key, value in options.items():
+        if key not in _PRUNE_OPTIONS:
+            raise BadRequest(f"unknown key {quote(key)}")
+        kind = _PRUNE_OPTIONS[key]
+        if not (value is None or isinstance(value, _KINDS[kind])):
+            raise BadRequest(f"{key} must be a {kind}")
+    given = {key: value for key, value in options.items() if value is not None}
+    try:
+        to_seconds(given.get("age", 0))
+    except InvalidDurationError as error:
+        raise BadRequest(str(error)) from error
+    return given
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found

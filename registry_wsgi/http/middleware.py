@@ -1,0 +1,213 @@
+"""
+The HTTP side: a WSGI callable that takes ``/api/delete`` and leaves all else to the app it wraps.
+
+It follows the handler ``Local`` of Ollama's ``server/internal/registry``: a ``DELETE`` whose body
+is ``{"model": "<name>"}`` removes that model from the cache and prunes. Success is 200 with an
+empty body; an error is ``{"code": …, "error": …}``:
+
+=== ===================== ===============================================================
+400 bad_request           the body or the name is wrong
+403 forbidden             ``authorize`` said no (or what it raised)
+403 protected             the model is :ref:`protected <protected>`
+404 not_found             no such model; without an app: no such path
+405 method_not_allowed    not a ``DELETE``; ``Allow`` names it
+413 content_too_large     the body is over ``max_content_length``
+500 internal_error        anything else; the cause is in the log and never in the answer
+=== ===================== ===============================================================
+
+Any other request reaches the app with the same ``environ`` and ``start_response``, and what the app
+returns goes back as it is: streaming, ``close()``, ``write()`` and ``wsgi.file_wrapper`` work as if
+the middleware were not there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.wrappers import Response
+from werkzeug.wsgi import get_content_length
+
+from ..cache.model_cache import Cache, ModelCache
+from ..cache.observer import Observer, tell
+from ..errors import escape
+from ..settings import authorization, maintenance_api, open_cache, prune_after_delete
+from .answers import empty, error_response, failure, no_answer, refused
+from .authorization import Authorize
+from .maintenance import Maintenance, Stream
+from .request import Endpoint, Request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["LocalRegistry", "create_app"]
+
+
+class LocalRegistry:
+    """
+    WSGI middleware that deletes models.
+
+    Args:
+        app: The WSGI app to wrap. None: other paths are answered 404.
+        cache: Where the models are: any object with the two methods of
+            `registry_wsgi.cache.model_cache.Cache`. None: `registry_wsgi.open_cache`.
+        prune: Whether to prune after a delete. With a `registry_wsgi.ModelCache` this only looks at
+            what has expired in the trash, so that it takes no longer in a larger store; another
+            cache's ``prune()`` is called. If it fails, the answer is 500 and the model is deleted.
+        authorize: Called as ``authorize(environ, action, name)``, with the action ``"delete"`` and
+            the full name (``host/namespace/model:tag``), before the cache is asked. Unless it
+            returns True the answer is 403; a `werkzeug.exceptions.HTTPException` that it raises is
+            the answer; any other exception is a 500. In none of these cases anything is deleted.
+            Names are equal without regard to case. See `registry_wsgi.http.authorization`.
+        maintenance: Whether to answer the requests of `registry_wsgi.http.maintenance` too, which
+            have more actions. They take a `registry_wsgi.ModelCache`.
+        logger: Takes one record for each request handled here, ERROR for a 5xx, WARNING for a 4xx,
+            else INFO, with the attributes ``error``, ``status``, ``method``, ``path``,
+            ``content_length``, ``remote``, ``proto`` and ``query``, but for those that the record
+            factory of the application sets. If it fails, that is noted on stderr as logging does,
+            and the answer stands. None: the logger ``registry_wsgi``.
+        observer: Told of each request that is handled here
+            (`registry_wsgi.cache.observer.Observer`).
+        max_content_length: How many bytes a request body may have.
+
+    It keeps no state of a request, so one object serves any number of threads.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication | None = None,
+        cache: Cache | None = None,
+        *,
+        prune: bool = True,
+        authorize: Authorize | None = None,
+        maintenance: bool = False,
+        logger: logging.Logger | None = None,
+        observer: Observer | None = None,
+        max_content_length: int = 64 << 10,
+    ) -> None:
+        self.app = app
+        self.cache = open_cache() if cache is None else cache
+        self.prune = prune
+        self.authorize = authorize
+        self.logger = logging.getLogger("registry_wsgi") if logger is None else logger
+        self.observer = observer
+        self.max_content_length = max_content_length
+        self._endpoints: dict[str, Mapping[str, Endpoint]] = {
+            "/api/delete": {"DELETE": self._delete}
+        }
+        if maintenance:
+            endpoints = Maintenance(self.cache).endpoints(delete=self._delete)
+            for path, methods in endpoints.items():
+                self._endpoints[path] = {**self._endpoints.get(path, {}), **methods}
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # Apart from what follows, whose closures would cost each request that passes.
+        if environ.get("PATH_INFO") not in self._endpoints and self.app is not None:
+            return self.app(environ, start_response)
+        return self._respond(environ, start_response)
+
+    def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        error: str | None = None
+        cause: BaseException | None = None
+        try:
+            response = self._answer(environ)
+        except HTTPException as problem:
+            error = problem.description
+            response = error_response(problem, environ)
+        except Exception as raised:  # noqa: BLE001 - whatever it is, the client gets an answer
+            error, cause = _text(raised), raised
+            response = error_response(failure(), environ)
+        answer = response(environ, start_response)
+        if isinstance(response, Stream):
+            response.done.add_done_callback(
+                lambda done: self._note(environ, 200, _text(done.exception()), done.exception())
+            )
+        else:
+            self._note(environ, response.status_code, error, cause)
+        return answer
+
+    def _answer(self, environ: WSGIEnvironment) -> Response:
+        methods = self._endpoints.get(environ.get("PATH_INFO", ""))
+        if methods is None:
+            raise NotFound("not found")
+        endpoint = methods.get(environ["REQUEST_METHOD"])
+        if endpoint is None:
+            raise MethodNotAllowed([*methods], "method not allowed")
+        return endpoint(Request(environ, self.authorize, self.max_content_length))
+
+    def _delete(self, request: Request) -> Response:
+        model = request.model("delete")
+        with refused():
+            deleted = self.cache.unlink(model)
+        if not deleted:
+            raise NotFound("model not found")
+        if self.prune:
+            with no_answer():
+                if isinstance(self.cache, ModelCache):
+                    self.cache.prune(deleted_only=True)
+                else:
+                    self.cache.prune()
+        return empty()
+
+    def _note(
+        self, environ: WSGIEnvironment, status: int, error: str | None, cause: BaseException | None
+    ) -> None:
+        self._log(environ, status, error, cause)
+        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+        tell(self.observer, lambda observer: observer.answered(method, path, status))
+
+    def _log(
+        self, environ: WSGIEnvironment, status: int, error: str | None, cause: BaseException | None
+    ) -> None:
+        level = logging.WARNING if status >= 400 else logging.INFO
+        if status >= 500 or cause is not None:  # a stream fails after its 200
+            level = logging.ERROR
+        fields = {
+            "error": error,
+            "status": status,
+            "method": environ["REQUEST_METHOD"],
+            "path": environ.get("PATH_INFO", ""),
+            "content_length": get_content_length(environ),
+            "remote": environ.get("REMOTE_ADDR"),
+            "proto": environ.get("SERVER_PROTOCOL"),
+            "query": environ.get("QUERY_STRING", ""),
+        }
+        for key, value in fields.items():
+            if isinstance(value, str):
+                fields[key] = escape(value)
+        message = "%(method)s %(path)s %(status)d" + (" %(error)s" if error else "")
+        record = (self.logger.name, level, __file__, 0, message, (fields,), None)
+        try:
+            factory = logging.getLogRecordFactory()
+            # What the application's own records have already cannot be set once more.
+            taken = () if factory is logging.LogRecord else vars(factory(*record))
+            extra = {key: value for key, value in fields.items() if key not in taken}
+            self.logger.log(level, message, fields, exc_info=cause, extra=extra)
+        except Exception:  # noqa: BLE001 - the model may be deleted, so the answer stands
+            with suppress(Exception):
+                logging.Handler().handleError(logging.LogRecord(*record))
+
+
+def create_app() -> LocalRegistry:
+    """
+    Make a WSGI app from the environment alone, for ``gunicorn "registry_wsgi:create_app()"``.
+
+    The variables are those of `registry_wsgi.settings`. There is no app behind it: paths other than
+    ``/api/delete`` are answered 404.
+
+    Raises:
+        ConfigurationError: A variable cannot be used; the message names it.
+    """
+    return LocalRegistry(
+        prune=prune_after_delete(), authorize=authorization(), maintenance=maintenance_api()
+    )
+
+
+def _text(error: BaseException | None) -> str | None:
+    try:
+        return None if error is None else str(error)
+    except Exception:  # noqa: BLE001 - it cannot even be printed
+        return type(error).__name__

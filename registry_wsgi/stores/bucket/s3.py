@@ -1,0 +1,130 @@
+"""What obstore has no requests for, asked of S3 through botocore: unfinished uploads, versions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from obstore.store import S3Store
+
+from ...errors import StoreError, escape
+from .requests import endpoint_of
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore as Storage
+
+__all__ = ["S3", "GoneError", "NotToldError"]
+
+# What a store answers where there is nothing to be had: to credentials that may not ask, and by
+# stores that have no such requests.
+_NOT_TOLD = ("AccessDenied", "MethodNotAllowed", "NotImplemented")
+
+_GONE = ("NoSuchKey", "NoSuchUpload", "NoSuchVersion")
+
+
+class GoneError(StoreError):
+    """What was asked about is not there."""
+
+
+class NotToldError(StoreError):
+    """The store does not say, and will not."""
+
+
+class S3:
+    """
+    A bucket behind S3, through botocore, with the settings that the client of obstore has.
+
+    Any number of threads may use it.
+
+    Args:
+        storage: The client of obstore.
+        name: What the store is called in messages.
+
+    Attributes:
+        bucket: Which bucket; None if *storage* is no client for S3.
+    """
+
+    def __init__(self, storage: Storage, name: str) -> None:
+        self.name = name
+        # What the client was given, and has not from the environment.
+        self._given: dict[str, Any] = {}
+        self._prefix: str | None = None
+        if isinstance(storage, S3Store):
+            self._given |= storage.config
+            self._prefix = storage.prefix
+        self.bucket: str | None = self._given.get("bucket")
+
+    def key(self, blob: str) -> str:
+        """Tell the key that the blob of that name has in the bucket."""
+        return f"{self._prefix}/blobs/{blob}" if self._prefix else f"blobs/{blob}"
+
+    @cached_property
+    def client(self) -> Any:
+        """
+        The client of botocore.
+
+        Raises:
+            NotToldError: botocore is not installed.
+        """
+        # Not above: it takes its time, and only a prune has a use for it.
+        try:
+            import botocore.session  # noqa: PLC0415
+            from botocore.config import Config  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise NotToldError(f"{self.name}: {error}") from None
+        given = self._given
+        endpoint = endpoint_of("s3", given) or None
+        virtual = str(given.get("virtual_hosted_style_request", "")).lower() == "true"
+        if endpoint and virtual:  # there it begins with the bucket
+            endpoint = endpoint.replace(f"//{given['bucket']}.", "//", 1)
+        return botocore.session.get_session().create_client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name=given.get("region")
+            or os.environ.get("AWS_REGION")
+            or os.environ.get("AWS_DEFAULT_REGION")
+            or "us-east-1",
+            # None: as botocore finds them, which is where obstore does.
+            aws_access_key_id=given.get("access_key_id"),
+            aws_secret_access_key=given.get("secret_access_key"),
+            aws_session_token=given.get("session_token") or given.get("token"),
+            config=Config(
+                connect_timeout=5,
+                read_timeout=60,
+                retries={"total_max_attempts": 5, "mode": "standard"},
+                s3={"addressing_style": "virtual" if virtual else "path"},
+                max_pool_connections=16,  # one for each of the threads that ask at once
+            ),
+        )
+
+    def pages(self, operation: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+        """Ask for a listing about *key*, page by page."""
+        listing = self.client.get_paginator(operation)
+        pages = iter(listing.paginate(Bucket=self.bucket, **parameters))
+        while True:
+            with self.reported(key):
+                page = next(pages, None)
+            if page is None:
+                return
+            yield page
+
+    @contextmanager
+    def reported(self, key: str) -> Iterator[None]:
+        """Raise what goes wrong with *key* as a store does."""
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+        try:
+            yield
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", "no reason"))
+            raise self.error(key, code) from None
+        except BotoCoreError as error:
+            raise StoreError(f"{self.name}/{escape(key)}: {type(error).__name__}") from None
+
+    def error(self, key: str, code: str) -> StoreError:
+        """Make the error for what the store answers about *key*."""
+        kind = NotToldError if code in _NOT_TOLD else GoneError if code in _GONE else StoreError
+        return kind(f"{self.name}/{escape(key)}: the store answers {escape(code)}")
