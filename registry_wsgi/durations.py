@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from .errors import InvalidDurationError, quote
 
@@ -56,6 +56,6 @@ def to_micros(when: float) -> int:
 def moment(when: float) -> datetime:
     """Turn seconds since the epoch into a time (UTC), the last there is if it is past that."""
     try:
-        return datetime.fromtimestamp(when, timezone.utc)
+        return datetime.fromtimestamp(when, UTC)
     except (OverflowError, ValueError, OSError):
-        return datetime.max.replace(tzinfo=timezone.utc)
+        return datetime.max.replace(tzinfo=UTC)

@@ -22,7 +22,7 @@ import time
 import urllib.request
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,7 @@ class Account:
 
     def sas(self, permissions: str) -> str:
         """A token that allows what *permissions* say in the container, for an hour."""
-        until = datetime.now(timezone.utc) + timedelta(hours=1)
+        until = datetime.now(UTC) + timedelta(hours=1)
         expiry = f"{until:%Y-%m-%dT%H:%M:%SZ}"
         place = f"/blob/{self.name}/{self.container}"
         nothing = [""] * 4  # no identifier, address or protocol; then no snapshot, and no headers

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from registry_wsgi import DiskStore, MemoryStore, ModelCache
 from registry_wsgi.cache.collector import PruneReport
@@ -357,7 +357,7 @@ class Seam:
         self._originals: dict[str, Any] = {}
         self._active = False
 
-    def __enter__(self) -> Seam:
+    def __enter__(self) -> Self:
         for name in (*READING, *CHANGING):
             self._originals[name] = original = getattr(os, name)
             setattr(os, name, self._wrapped(name, original))
@@ -450,7 +450,7 @@ class _Entries:
                 raise
         return cast("os.DirEntry[str]", next(self._entries))
 
-    def __enter__(self) -> _Entries:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import FrozenInstanceError, fields
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -388,7 +388,7 @@ def test_a_model_has_the_time_of_its_manifest(kind: Kind, cache: ModelCache, clo
     """It is an aware time in UTC."""
     kind.put(KEY, b"weights")
     [model] = cache.models()
-    assert model.modified.tzinfo is timezone.utc
+    assert model.modified.tzinfo is UTC
     assert abs(model.modified.timestamp() - clock()) < 3600
 
 
@@ -442,9 +442,9 @@ def test_the_deleted_are_listed_latest_first(kind: Kind, cache: ModelCache, cloc
     assert earlier.missing == ()
     assert str(earlier) == NAME
     for model, moment in ((earlier, start), (later, start + 86_400)):
-        deleted = datetime.fromtimestamp(moment, timezone.utc)
+        deleted = datetime.fromtimestamp(moment, UTC)
         assert abs(model.deleted - deleted) < timedelta(milliseconds=1)
-        assert model.deleted.tzinfo is timezone.utc
+        assert model.deleted.tzinfo is UTC
         assert model.expires - model.deleted == timedelta(days=7)
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +223,7 @@ def test_a_damaged_manifest_is_a_line_on_stderr(tree: Tree, run: Run) -> None:
 def test_rm_says_what_is_freed_and_what_stays(sample: Path, run: Run) -> None:
     """And when, and how to undo it."""
     before = contents(sample)
-    expires = datetime.now(timezone.utc) + timedelta(days=7)
+    expires = datetime.now(UTC) + timedelta(days=7)
     code, out, err = run("rm", "sample-chat")
     deleted, outcome, stays, undo = out.splitlines()
     assert (code, err) == (0, "")

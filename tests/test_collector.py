@@ -9,7 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -777,7 +777,7 @@ def test_a_growing_download_holds_back(scene: Scene) -> None:
     assert report == PruneReport(
         held_blobs=1,
         held_bytes=len(b"nobody's"),
-        held_until=datetime.fromtimestamp(scene.clock() + DAY, timezone.utc),
+        held_until=datetime.fromtimestamp(scene.clock() + DAY, UTC),
     )
     assert (scene.kept(), scene.aside()) == ({b"half"}, {blob(b"nobody's")})
     assert scene.prune().held_blobs == 1
@@ -857,7 +857,7 @@ def test_each_is_held_from_when_it_was_set_aside(scene: Scene) -> None:
     scene.partial(b"half", age=0)
     report = scene.prune()
     assert (report.held_blobs, report.held_bytes) == (2, len(b"first" + b"second"))
-    assert report.held_until == datetime.fromtimestamp(first + DAY, timezone.utc)
+    assert report.held_until == datetime.fromtimestamp(first + DAY, UTC)
     scene.clock.now += 12 * HOUR
     scene.partial(b"half", age=0)
     report = scene.prune()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def test_a_model_says_whether_it_is_protected(tree: Tree, cache: ModelCache) -> 
         (f"{HOST}/library/other:latest", False),
         (NAME, True),
     ]
-    assert not Model(NAME, 0, 0, datetime.now(timezone.utc)).protected
+    assert not Model(NAME, 0, 0, datetime.now(UTC)).protected
 
 
 def test_what_cannot_be_looked_at_protects_everything(tree: Tree, cache: ModelCache) -> None:

@@ -21,7 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from ipaddress import ip_address
@@ -300,7 +300,7 @@ def rm(context: click.Context, names: tuple[str, ...], *, yes: bool) -> None:
         click.echo(outcome, err=True)
         _confirm("Delete?")
     deleted: list[Name] = []
-    begun = datetime.now(timezone.utc)
+    begun = datetime.now(UTC)
     try:
         for name in found:
             if not cache.unlink(str(name)):

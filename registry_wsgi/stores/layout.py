@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from ..durations import to_micros
@@ -81,7 +81,7 @@ def entry_time(entry: str) -> float | None:
     if match is None:
         return None
     try:
-        return datetime(*map(int, match.groups()), tzinfo=timezone.utc).timestamp()  # type: ignore[arg-type, misc]
+        return datetime(*map(int, match.groups()), tzinfo=UTC).timestamp()  # type: ignore[arg-type, misc]
     except ValueError:
         return None
 
@@ -100,5 +100,5 @@ def stamp_after(when: float | None) -> str:
 
 def _stamp(when: float) -> str:
     seconds, micros = divmod(to_micros(when), 1_000_000)
-    stamp = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H-%M-%S")
+    stamp = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H-%M-%S")
     return f"{stamp}.{micros:06d}Z"

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import werkzeug  # noqa: F401 - so that the first row does not load it
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in options.rows:
             print(f"measuring: {name}", file=sys.stderr, flush=True)
             rows += ROWS[name](bench)
-        machine["time"] = f"{datetime.now(timezone.utc):%Y-%m-%d}, {_minutes(started)}"
+        machine["time"] = f"{datetime.now(UTC):%Y-%m-%d}, {_minutes(started)}"
     if options.scale != 1:
         print(f"All sizes are multiplied by {options.scale:g}: the goals do not apply.\n")
     print(*(f"{name}: {value}" for name, value in machine.items()), sep="\n")
