@@ -21,7 +21,7 @@ from registry_wsgi import DiskStore, MemoryStore, ModelCache
 from registry_wsgi.cache.collector import PruneReport
 from registry_wsgi.cache.manifest import parse_manifest
 from registry_wsgi.stores.base import Store
-from support import HOST, Tree, blob, broken, digest, manifest
+from support import HOST, Tree, blob, broken, digest, keys, manifest
 
 HOUR = 3_600
 DAY = 24 * HOUR
@@ -109,7 +109,7 @@ class Scene(ABC):
 
     def models(self) -> set[str]:
         """The keys of the models, shortened if they are in the library."""
-        return {short(key) for key in self.store.manifests()}
+        return {short(key) for key in keys(self.store)}
 
     def trash(self) -> set[str]:
         """The keys of the deleted models, shortened if they are in the library."""
@@ -118,7 +118,7 @@ class Scene(ABC):
     def broken(self) -> list[str]:
         """Each listed model that lacks a blob, or has one of other content."""
         found = []
-        for key in self.store.manifests():
+        for key in keys(self.store):
             document = self.store.read(key)
             for name in parse_manifest(document.data) if document else ():
                 file = self.store.open_blob(name)
@@ -132,7 +132,7 @@ class Scene(ABC):
         blobs = {name: store.blob(name) for name in store.blobs()}
         aside = {blob: store.condemned_blob(blob) for blob in store.condemned()}
         deleted = {entry: store.read_deleted(entry) for entry in store.deleted()}
-        return blobs, aside, deleted, {key: store.read(key) for key in store.manifests()}
+        return blobs, aside, deleted, {key: store.read(key) for key in keys(store)}
 
     def prune(self, **options: Any) -> PruneReport:
         """Prune, after a dry run that touches nothing and reports the same."""

@@ -499,7 +499,7 @@ def watch(worker: Worker) -> None:
     for _ in worker.turns(*list(Phase)[1:]):
         try:
             present = set(store.blobs())
-            for key in list(store.manifests()):
+            for key in support.keys(store):
                 manifest = store.read(key)
                 if manifest is None:
                     continue
@@ -839,7 +839,7 @@ class Soak:
         history = History(self._journals(), self.place.lag)
         found = Findings(errors=history.errors, moments=history.moments)
         cache = self._cache()
-        for key in list(cache.store.manifests()):
+        for key in support.keys(cache.store):
             if not _is_readable(cache.store, key):
                 # A writer was killed as it wrote: the documented way out is to delete the model.
                 if history.cut_off(key):
@@ -850,7 +850,7 @@ class Soak:
         cache.prune(age=self.settings.age)
 
         hold, in_flight = self.place.limits(self.settings.hold, self.settings.in_flight)
-        lacking = {lack for key in cache.store.manifests() if (lack := _lacks(cache.store, key))}
+        lacking = {lack for key in support.keys(cache.store) if (lack := _lacks(cache.store, key))}
         for key, identity, blobs in sorted(lacking | history.lost):
             pull = history.pulls.get(identity, {})
             late = pull.get("spent", 0) > hold
@@ -903,7 +903,7 @@ class Soak:
             cache.prune(age=0)
         cache.prune(age=0)
         needed: set[str] = set()
-        for key in cache.store.manifests():
+        for key in support.keys(cache.store):
             manifest = cache.store.read(key)
             needed |= set(parse_manifest(manifest.data) if manifest else ())
         left = set(cache.store.blobs())

@@ -9,11 +9,14 @@ import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Hashable
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+
+from registry_wsgi.stores.base import ManifestStore
 
 HOST = "registry.ollama.ai"
 
@@ -141,6 +144,16 @@ def fill(tree: Tree) -> None:
     """The models that the handler had when it was recorded."""
     tree.add("smol", b"weights", b"template")
     tree.add("example.com/ns/foo/latest", b"weights", b"other")
+
+
+def keys(store: ManifestStore) -> list[str]:
+    """The keys of all manifests in *store*, in no order."""
+    return [key for key, _ in store.versions()]
+
+
+def version(store: ManifestStore, key: str) -> Hashable | None:
+    """The version of the manifest at *key*; None if there is none, or if that cannot be told."""
+    return dict(store.versions()).get(key)
 
 
 def require(*modules: str) -> None:

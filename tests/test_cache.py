@@ -315,8 +315,8 @@ def test_blobs_of_a_manifest_that_cannot_be_read_are_held(kind: Kind, cache: Mod
     kind.put_manifest(KEY, data[:-1])
     cache.unlink("smol")
     [entry] = kind.store.deleted()
-    assert kind.store.held_blob(entry, blob(b"weights"))
-    assert kind.store.held_blob(entry, blob(b"template"))
+    assert kind.store.blob_in_trash(entry, blob(b"weights"))
+    assert kind.store.blob_in_trash(entry, blob(b"template"))
 
 
 def test_an_older_delete_comes_back_where_the_latest_cannot_be_read(

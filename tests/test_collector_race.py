@@ -25,7 +25,7 @@ WEEK = timedelta(days=7).total_seconds()
 LATER = time.time() + 2 * WEEK  # the clock of these tests is ahead
 STEPS = [
     *("find", "manifests", "read", "version", "blobs", "blob", "remove_blob", "condemned"),
-    *("condemned_blob", "pardon", "discard", "deleted", "read_deleted", "held_blob"),
+    *("condemned_blob", "pardon", "discard", "deleted", "read_deleted", "blob_in_trash"),
     *("recover_blob", "recover", "forget", "tidy"),
 ]
 TOUCHING = pytest.mark.parametrize("touching", [True, False], ids=["touching", "not touching"])

@@ -62,7 +62,7 @@ def test_the_page_quotes_what_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
         said(lambda: ModelCache(kind.another()).unlink("tinyllama"))
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: 1)
-        said(lambda: list(kind.store.manifests()))
+        said(lambda: list(kind.store.versions()))
     with monkeypatch.context() as patch:
         patch.delitem(sys.modules, "registry_wsgi.stores.bucket.objects")
         patch.delitem(sys.modules, "registry_wsgi.stores.bucket.requests")

@@ -23,7 +23,7 @@ from registry_wsgi import DiskStore, LocalRegistry, MemoryStore, ModelCache
 from registry_wsgi.errors import InvalidNameError, StoreError
 from registry_wsgi.http.body import read_model
 from registry_wsgi.names import Name
-from support import HOST, Tree, contents, manifest, require
+from support import HOST, Tree, contents, keys, manifest, require
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -648,7 +648,7 @@ EXAMPLES = int(os.environ.get("REGISTRY_WSGI_EXAMPLES", "400"))
 
 def state(store: MemoryStore) -> list[object]:
     """All that is in a store."""
-    manifests = {key: store.read(key) for key in store.manifests()}
+    manifests = {key: store.read(key) for key in keys(store)}
     blobs = {name: store.get_blob(name) for name in store.blobs()}
     return [manifests, blobs, [*store.deleted()]]
 
@@ -669,7 +669,7 @@ def test_no_body_changes_anything_but_what_it_deletes(kind: str) -> None:
         status, answer = bare(LocalRegistry(None, ModelCache(store)), body)
         if status == 200:
             assert answer == b""
-            assert [*store.manifests()] == [f"{HOST}/library/other/latest"]
+            assert keys(store) == [f"{HOST}/library/other/latest"]
             assert store.find(Name.parse(read_model(body))) is None
         else:
             assert status in (400, 404)

@@ -514,7 +514,7 @@ class ModelCache:
         for name, size in blobs.items():
             if _is_whole(looks.get(name), size):
                 continue
-            if _is_whole(self.store.held_blob(entry, name), size):
+            if _is_whole(self.store.blob_in_trash(entry, name), size):
                 held.append(name)
             else:
                 missing.append(name.replace("-", ":"))

@@ -167,7 +167,7 @@ class Verifier:
         for entry in store.deleted():
             if _fits(store.blob(name), size):
                 return True
-            if _fits(store.held_blob(entry, name), size):
+            if _fits(store.blob_in_trash(entry, name), size):
                 store.recover_blob(entry, name)
         return _fits(store.blob(name), size)
 

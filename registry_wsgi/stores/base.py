@@ -23,7 +23,19 @@ from typing import BinaryIO, NamedTuple, Protocol
 from ..errors import StoreError
 from ..names import Name
 
-__all__ = ["Blob", "Condemned", "Deleted", "Manifest", "Read", "Store"]
+__all__ = [
+    "AsideStore",
+    "Blob",
+    "BlobStore",
+    "Condemned",
+    "Deleted",
+    "Manifest",
+    "ManifestStore",
+    "ProtectionStore",
+    "Read",
+    "Store",
+    "TrashStore",
+]
 
 # What there may be a million of is a tuple, which is made in a quarter of the time that a frozen
 # dataclass takes.
@@ -36,8 +48,8 @@ class Manifest(NamedTuple):
     Attributes:
         data: The content.
         modified: When it was last changed, in seconds since the epoch.
-        version: Equal for as long as the stored manifest is not changed. None if that cannot be
-            told, as it was written just now.
+        version: Equal for as long as the stored manifest is not changed. None if it was written
+            so recently that a change could keep the same timestamps.
     """
 
     data: bytes
@@ -99,23 +111,14 @@ class Condemned(NamedTuple):
     name: str
 
 
-class Store(Protocol):
+class ManifestStore(Protocol):
     """
-    Where manifests, blobs and the trash are kept.
+    The manifests of the models that are in place.
 
-    What there may be many of is asked for all at once: then a store that answers slowly can ask for
-    several at a time. None of these methods does more for one of them than its twin for a single
-    one, and each may come to nothing for some while others are done.
+    The methods of all these protocols that take or give many items do for each of them what the
+    method for a single item does. They are there so that a store that answers slowly can ask for
+    several items at a time. Each may fail after it has done some of the items.
     """
-
-    @property
-    def sets_aside(self) -> bool:
-        """
-        Whether a blob that is set aside is out of the reach of other programs.
-
-        Where nothing can be renamed it stays in its place, and is only marked: then whoever looks
-        for it still finds it.
-        """
 
     def find(self, name: Name) -> str | None:
         """
@@ -124,9 +127,6 @@ class Store(Protocol):
         The exact key wins. Only if it is absent, each part is compared without regard to case, and
         of several matches the lexically first is taken. None if there is no such manifest.
         """
-
-    def manifests(self) -> Iterator[str]:
-        """List the keys of all files that stand where a manifest would, in no order."""
 
     def read(self, key: str) -> Manifest | None:
         """
@@ -137,18 +137,19 @@ class Store(Protocol):
         """
 
     def read_all(self) -> Iterator[tuple[str, Read]]:
-        """List the keys as `manifests` does, and read each as `read` does."""
-
-    def version(self, key: str) -> Hashable | None:
-        """
-        Tell the version that `read` would give for the manifest at *key* now, without reading it.
-
-        It may differ from that of an unchanged manifest (then that is read once more), but never
-        be equal to that of a changed one. None if that cannot be told, or if the manifest is gone.
-        """
+        """List the keys of all files that stand where a manifest would, and read each."""
 
     def versions(self) -> Iterator[tuple[str, Hashable | None]]:
-        """List the keys of all manifests with their versions, as `manifests` and `version` do."""
+        """
+        List the keys of all manifests, each with the version that `read` would give.
+
+        The version may differ from that of an unchanged manifest (then the manifest is read once
+        more), but is never equal to that of a changed one. None if it cannot be told.
+        """
+
+
+class BlobStore(Protocol):
+    """The blobs that are in place, where other programs find them too."""
 
     def blobs(self) -> Iterator[str]:
         """List the names of all blobs, of unfinished downloads and whatever lies among them."""
@@ -157,8 +158,8 @@ class Store(Protocol):
         """
         Tell when one of what `blobs` lists last came or went, in seconds since the epoch.
 
-        It may be later than that (by changes of other kinds), but never earlier. 0 if none ever
-        did, `math.inf` if that cannot be told.
+        The time may be later than that (by changes of other kinds), but never earlier. 0 if none
+        ever did, `math.inf` if that cannot be told.
         """
 
     def blob(self, name: str) -> Blob | None:
@@ -172,6 +173,19 @@ class Store(Protocol):
 
     def remove_blob(self, name: str) -> bool:
         """Remove the blob *name* at once; False if it was gone already."""
+
+
+class AsideStore(Protocol):
+    """The blobs that a prune has set aside, and may still put back."""
+
+    @property
+    def sets_aside(self) -> bool:
+        """
+        Whether a blob that is set aside is out of the reach of other programs.
+
+        Where nothing can be renamed a blob that is set aside stays in its place, and is only
+        marked: then whoever looks for it still finds it.
+        """
 
     def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
         """
@@ -206,7 +220,7 @@ class Store(Protocol):
 
         Returns:
             False, with nothing changed, if another blob has taken the place (where the store only
-            marks blobs, that one loses the mark), or if it is gone.
+            marks blobs, that one loses the mark), or if the blob is gone.
         """
 
     def purge(self, blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
@@ -220,6 +234,10 @@ class Store(Protocol):
         Returns:
             Each, in no order, and whether it was removed or left; those gone are left out.
         """
+
+
+class TrashStore(Protocol):
+    """The deleted models: their manifests, and what holds their blobs."""
 
     def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
         """
@@ -250,7 +268,7 @@ class Store(Protocol):
     def read_all_deleted(self, known: Container[Deleted] = ()) -> Iterator[tuple[Deleted, Read]]:
         """List the trash as `deleted` does, but for those *known*, and read each."""
 
-    def held_blob(self, entry: Deleted, name: str) -> Blob | None:
+    def blob_in_trash(self, entry: Deleted, name: str) -> Blob | None:
         """Look at the blob *name* that the trash holds for *entry*; None if it holds none."""
 
     def recover_blob(self, entry: Deleted, name: str) -> bool:
@@ -280,6 +298,10 @@ class Store(Protocol):
             False if it was gone already. The blobs themselves stay.
         """
 
+
+class ProtectionStore(Protocol):
+    """The patterns of the models that are not to be deleted."""
+
     def protected(self) -> Iterator[str]:
         """List the patterns that `protect` was given, in no order. If it cannot be told, raise."""
 
@@ -288,18 +310,22 @@ class Store(Protocol):
         Keep *pattern*, a short text of ASCII characters; if it is kept already, nothing changes.
 
         Raises:
-            StoreError: It is too long for the storage, say.
+            StoreError: The pattern is too long for the storage, say.
         """
 
     def unprotect(self, pattern: str) -> bool:
         """Drop *pattern*; False if it was not kept."""
 
+
+class Store(ManifestStore, BlobStore, AsideStore, TrashStore, ProtectionStore, Protocol):
+    """Where models are kept: all of the protocols above, and what serves the storage as a whole."""
+
     def claim(self) -> Callable[[], None] | None:
         """
         Be the only one to do a long piece of work, as far as the storage can tell.
 
-        No other method heeds it: it is there so that one of two can be told to wait. It ends with
-        the process.
+        No other method heeds the claim: it is there so that one of two processes can be told to
+        wait. It ends with the process.
 
         Returns:
             What gives it back, from any thread. None if another has it now. A storage that cannot

@@ -75,20 +75,12 @@ class MemoryStore:
             found = (key.split("/") for key in self._manifests if key.lower() == wanted)
             return "/".join(min(found, default=())) or None
 
-    def manifests(self) -> Iterator[str]:
-        with self._lock:
-            return iter(list(self._manifests))
-
     def read(self, key: str) -> Manifest | None:
         with self._lock:
             return self._manifests.get(key)
 
     def read_all(self) -> Iterator[tuple[str, Read]]:
-        return ((key, self.read(key)) for key in self.manifests())
-
-    def version(self, key: str) -> Hashable | None:
-        with self._lock:
-            return self._manifests[key].version if key in self._manifests else None
+        return ((key, self.read(key)) for key, _ in self.versions())
 
     def versions(self) -> Iterator[tuple[str, Hashable | None]]:
         with self._lock:
@@ -182,7 +174,7 @@ class MemoryStore:
         entries = (entry for entry in self.deleted() if entry not in known)
         return ((entry, self.read_deleted(entry)) for entry in entries)
 
-    def held_blob(self, entry: Deleted, name: str) -> Blob | None:
+    def blob_in_trash(self, entry: Deleted, name: str) -> Blob | None:
         with self._lock:
             return self._look(self._trash[entry][1].get(name)) if entry in self._trash else None
 

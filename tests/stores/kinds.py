@@ -21,7 +21,7 @@ import azurite
 import s3
 from registry_wsgi import DiskStore, MemoryStore
 from registry_wsgi.stores.base import Condemned, Store
-from support import Tree, blob, manifest, require
+from support import Tree, blob, keys, manifest, require
 
 _T = TypeVar("_T")
 
@@ -249,7 +249,7 @@ def content(store: Store, name: str) -> bytes | None:
 
 def state(store: Store) -> dict[str, Any]:
     """All that the store has, as it can be seen through the protocol."""
-    manifests = {key: store.read(key) for key in store.manifests()}
+    manifests = {key: store.read(key) for key in keys(store)}
     deleted = {entry: store.read_deleted(entry) for entry in store.deleted()}
     return {
         "manifests": {key: found.data for key, found in manifests.items() if found},

@@ -15,7 +15,7 @@ from registry_wsgi.errors import ModelExistsError
 from registry_wsgi.names import Name
 from registry_wsgi.stores.base import Condemned, Deleted, Store
 from stores.kinds import Kind, content, purge, race, state
-from support import blob
+from support import blob, keys, version
 
 KEY = "registry.ollama.ai/library/smol/latest"
 OTHER = "example.com/ns/other/v1"
@@ -116,15 +116,15 @@ def test_of_several_the_lexically_first_is_found(kind: Kind) -> None:
         assert kind.store.find(Name(*wanted)) == ("/".join(expected) or None)
 
 
-# manifests, read, version
+# read, versions
 
 
 def test_manifests_are_listed(kind: Kind) -> None:
     """The keys of all manifests are listed, once each."""
-    assert list(kind.store.manifests()) == []
+    assert keys(kind.store) == []
     for key in (KEY, OTHER):
         kind.put_manifest(key, b"{}")
-    assert sorted(kind.store.manifests()) == [OTHER, KEY]
+    assert sorted(keys(kind.store)) == [OTHER, KEY]
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"layers": []}\n', bytes(range(256)) * 300])
@@ -140,7 +140,7 @@ def test_a_manifest_is_read_as_it_was_written(kind: Kind, data: bytes) -> None:
 def test_a_manifest_that_is_gone_has_no_content_and_no_version(store: Store) -> None:
     """Where there is no manifest, nothing is read, and the version is None."""
     assert store.read(KEY) is None
-    assert store.version(KEY) is None
+    assert version(store, KEY) is None
 
 
 def test_a_version_is_a_value(kind: Kind) -> None:
@@ -150,8 +150,8 @@ def test_a_version_is_a_value(kind: Kind) -> None:
     found = kind.store.read(KEY)
     assert found is not None
     assert found.version is not None
-    assert found.version == kind.store.version(KEY)
-    assert hash(found.version) == hash(kind.store.version(KEY))
+    assert found.version == version(kind.store, KEY)
+    assert hash(found.version) == hash(version(kind.store, KEY))
 
 
 def test_another_content_is_another_version(kind: Kind) -> None:
@@ -161,7 +161,7 @@ def test_another_content_is_another_version(kind: Kind) -> None:
         kind.put_manifest(KEY, b"%02d" % number)
         found = kind.store.read(KEY)
         assert found is not None
-        seen += [(number, found.version), (number, kind.store.version(KEY))]
+        seen += [(number, found.version), (number, version(kind.store, KEY))]
     for (one, first), (other, second) in itertools.combinations(seen, 2):
         assert one == other or None in (first, second) or first != second
 
@@ -173,10 +173,10 @@ def test_versions_are_listed_as_they_are_read(kind: Kind) -> None:
         kind.put_manifest(key, b"{}")
     found = dict(kind.store.versions())
     assert {*found} == {KEY, OTHER}
-    if kind.store.version(KEY) == kind.store.version(KEY):  # else it is too young to have one
+    if version(kind.store, KEY) == version(kind.store, KEY):  # else it is too young to have one
         reads = {key: kind.store.read(key) for key in found}
         assert found == {key: manifest.version for key, manifest in reads.items() if manifest}
-        assert found == {key: kind.store.version(key) for key in found}
+        assert found == {key: version(kind.store, key) for key in found}
 
 
 def test_a_manifest_that_came_again_has_another_version(kind: Kind) -> None:
@@ -188,7 +188,7 @@ def test_a_manifest_that_came_again_has_another_version(kind: Kind) -> None:
     discard(kind.store)
     kind.put_manifest(KEY, b"[]")
     kind.settle()
-    assert kind.store.version(KEY) != found.version
+    assert version(kind.store, KEY) != found.version
 
 
 # Blobs
@@ -504,10 +504,10 @@ def test_a_discarded_manifest_is_in_the_trash_alone(kind: Kind) -> None:
     entry = discard(kind.store, KEY, *blobs)
     assert entry.key == KEY
     assert WHEN - 0.001 <= entry.when <= WHEN
-    assert list(kind.store.manifests()) == [OTHER]
+    assert keys(kind.store) == [OTHER]
     assert kind.store.find(Name.from_key(KEY)) is None
     assert kind.store.read(KEY) is None
-    assert kind.store.version(KEY) is None
+    assert version(kind.store, KEY) is None
     assert kind.store.deleted() == [entry]
     found = kind.store.read_deleted(entry)
     assert found is not None
@@ -530,7 +530,7 @@ def test_a_manifest_is_discarded_whatever_it_is(kind: Kind) -> None:
     found = kind.store.read_deleted(entry)
     assert found is not None
     assert found.data == b"\0 no manifest"
-    assert kind.store.held_blob(entry, "sha256-aa") is None
+    assert kind.store.blob_in_trash(entry, "sha256-aa") is None
 
 
 def test_the_trash_is_seen_by_others(kind: Kind) -> None:
@@ -605,15 +605,15 @@ def test_the_trash_holds_the_blobs(kind: Kind) -> None:
     entry = discard(kind.store, KEY, "sha256-aa")
     kind.sweep_blob("sha256-aa")
     assert kind.store.blob("sha256-aa") is None
-    held = kind.store.held_blob(entry, "sha256-aa")
+    held = kind.store.blob_in_trash(entry, "sha256-aa")
     assert before is not None
     assert held is not None
     assert held.size == 7
     assert held.content == before.content
-    assert kind.store.held_blob(entry, "sha256-bb") is None
+    assert kind.store.blob_in_trash(entry, "sha256-bb") is None
     assert kind.store.recover_blob(entry, "sha256-aa") is True
     assert content(kind.store, "sha256-aa") == b"weights"
-    assert kind.store.held_blob(entry, "sha256-aa") is not None
+    assert kind.store.blob_in_trash(entry, "sha256-aa") is not None
     assert kind.store.forget(entry) is True
     assert content(kind.store, "sha256-aa") == b"weights"
     look = kind.store.blob("sha256-aa")
@@ -628,7 +628,7 @@ def test_a_held_blob_is_one_space_with_two_names(kind: Kind) -> None:
     kind.put_blob("sha256-aa", b"weights")
     kind.put_manifest(KEY, b"{}")
     entry = discard(kind.store, KEY, "sha256-aa")
-    looks = [kind.store.blob("sha256-aa"), kind.store.held_blob(entry, "sha256-aa")]
+    looks = [kind.store.blob("sha256-aa"), kind.store.blob_in_trash(entry, "sha256-aa")]
     assert [look.links for look in looks if look] == [2, 2]
     assert len({look.content for look in looks if look}) == 1
 
@@ -644,7 +644,7 @@ def test_a_held_blob_takes_the_place_of_the_one_that_is_there(kind: Kind, data: 
     kind.put_blob("sha256-aa", data)
     kind.store.recover_blob(entry, "sha256-aa")
     assert content(kind.store, "sha256-aa") == b"weights"
-    held = kind.store.held_blob(entry, "sha256-aa")
+    held = kind.store.blob_in_trash(entry, "sha256-aa")
     assert held is not None
     assert held.size == 7
 
@@ -700,7 +700,7 @@ def test_a_recovered_manifest_is_back_once(kind: Kind) -> None:
     assert after == {"manifests": {KEY: data}, "blobs": blobs, "deleted": {}, "condemned": []}
     assert kind.store.find(Name.from_key(KEY)) == KEY
     assert kind.store.read_deleted(entry) is None
-    assert all(kind.store.held_blob(entry, name) is None for name in blobs)
+    assert all(kind.store.blob_in_trash(entry, name) is None for name in blobs)
     assert kind.store.recover(entry) is False
     assert kind.store.forget(entry) is False
     assert state(kind.store) == after
@@ -757,7 +757,7 @@ def test_an_entry_is_forgotten_once(kind: Kind) -> None:
     assert kind.store.forget(entry) is True
     assert kind.store.forget(entry) is False
     assert kind.store.read_deleted(entry) is None
-    assert all(kind.store.held_blob(entry, name) is None for name in blobs)
+    assert all(kind.store.blob_in_trash(entry, name) is None for name in blobs)
     assert state(kind.store) == {
         "manifests": {KEY: data},
         "blobs": blobs,
@@ -776,10 +776,10 @@ def test_tidying_takes_nothing_that_counts(kind: Kind, before: float) -> None:
     entry = discard(kind.store, KEY, *kind.store.blobs())
     condemn(kind.store, "sha256-aa")
     seen = state(kind.store)
-    held = kind.store.held_blob(entry, "sha256-bb-partial")
+    held = kind.store.blob_in_trash(entry, "sha256-bb-partial")
     kind.store.tidy(before)
     assert state(kind.store) == seen
-    assert kind.store.held_blob(entry, "sha256-bb-partial") == held
+    assert kind.store.blob_in_trash(entry, "sha256-bb-partial") == held
 
 
 def test_tidying_an_empty_store_does_nothing(store: Store) -> None:
@@ -965,7 +965,7 @@ def test_a_model_that_is_recovered_and_forgotten_is_where_the_recovery_says(kind
         steps: list[Callable[[Deleted], bool]] = [kind.another().recover, kind.another().forget]
         recovered, forgotten = race(*[lambda step=step: step(entry) for step in steps])  # noqa: B023
         assert recovered or forgotten
-        assert list(kind.store.manifests()) == ([KEY] if recovered else [])
+        assert keys(kind.store) == ([KEY] if recovered else [])
         assert kind.store.deleted() == []
 
 

@@ -35,7 +35,7 @@ from registry_wsgi.names import Name
 from registry_wsgi.stores.base import Condemned, Deleted
 from stores.kinds import purge
 from stores.seam import READING, FailAt, Once, failing, watched
-from support import HOST, Tree, blob, broken, contents, digest, manifest
+from support import HOST, Tree, blob, broken, contents, digest, keys, manifest, version
 
 KEY = f"{HOST}/library/smol/latest"
 WHEN = 1_700_000_000.25
@@ -131,10 +131,10 @@ def test_a_root_that_is_no_directory_is_refused(tmp_path: Path) -> None:
 def test_a_bare_root_is_an_empty_store(tmp_path: Path) -> None:
     """A directory with nothing in it has no models and no trash, and stays bare."""
     store = DiskStore(tmp_path)
-    assert list(store.manifests()) == []
+    assert keys(store) == []
     assert store.find(Name.from_key(KEY)) is None
     assert store.read(KEY) is None
-    assert store.version(KEY) is None
+    assert version(store, KEY) is None
     assert store.blob("sha256-aa") is None
     assert store.open_blob("sha256-aa") is None
     assert store.discard(KEY, ["sha256-aa"], WHEN) is None
@@ -166,7 +166,7 @@ def test_a_deleted_model_lies_in_the_trash_as_a_store_of_its_own(
     for name in BLOBS:
         assert (tree.trash / entry.id / "blobs" / name).samefile(tree.blobs / name)
     inner = DiskStore(tree.trash / entry.id)
-    assert list(inner.manifests()) == [KEY]
+    assert keys(inner) == [KEY]
     assert set(inner.blobs()) == set(BLOBS)
     [model] = ModelCache(inner).models()
     assert str(model) == f"{HOST}/library/smol:latest"
@@ -389,7 +389,7 @@ def test_a_trash_entry_that_vanishes_early_is_made_again(
         entry = discard(store)
     assert once.done
     assert store.deleted() == [entry]
-    assert all(store.held_blob(entry, name) for name in BLOBS)
+    assert all(store.blob_in_trash(entry, name) for name in BLOBS)
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
@@ -539,7 +539,7 @@ def test_without_links_a_model_is_deleted_and_restored(
         assert deleted.restorable
         [entry] = store.deleted()
         assert contents(tree.trash) == {f"{entry.id}/manifests/{KEY}": manifest(*LAYERS)}
-        assert all(store.held_blob(entry, name) is None for name in BLOBS)
+        assert all(store.blob_in_trash(entry, name) is None for name in BLOBS)
         assert cache.restore("smol") == deleted.name
     assert tree.files() == before
     assert list(tree.trash.iterdir()) == []
@@ -906,7 +906,7 @@ def test_whatever_fails_no_blob_is_lost(tmp_path: Path, step: str, number: int) 
 @pytest.mark.parametrize(
     "step",
     [
-        *("find", "find other", "manifests", "read", "version", "blobs", "blob", "open_blob"),
+        *("find", "find other", "read", "versions", "blobs", "blob", "open_blob"),
     ],
 )
 def test_what_cannot_be_looked_at_is_an_error(
@@ -916,16 +916,14 @@ def test_what_cannot_be_looked_at_is_an_error(
     steps: dict[str, Callable[[], object]] = {
         "find": lambda: store.find(Name.from_key(KEY)),
         "find other": lambda: store.find(Name.from_key(KEY.upper())),
-        "manifests": lambda: list(store.manifests()),
         "read": lambda: store.read(KEY),
-        "version": lambda: store.version(KEY),
         "versions": lambda: list(store.versions()),
         "blobs": lambda: list(store.blobs()),
         "blob": lambda: store.blob(blob(b"weights")),
         "open_blob": lambda: store.open_blob(blob(b"weights")),
     }
     refused = [name for name in READING if name not in ("stat", "fstat", "read")]
-    hook = failing(number, *refused, *(["stat"] if step == "version" else []))
+    hook = failing(number, *refused, *(["stat"] if step == "versions" else []))
     with watched(hook, READING), pytest.raises(StoreError, match=str(tree.root)) as caught:
         steps[step]()
     assert isinstance(caught.value.__cause__, OSError)
@@ -1002,14 +1000,13 @@ def everything(store: DiskStore) -> list[RegistryError]:
             return ()
 
     cache = ModelCache(store, clock=lambda: time.time() + 1)
-    keys = {*(attempt(store.manifests)), KEY, f"{HOST}/library/old/latest"}
+    keys = {*dict(attempt(store.versions)), KEY, f"{HOST}/library/old/latest"}
     keys.discard(f"{HOST}/library/keep/latest")
     for _ in range(2):
         attempt(cache.models)
         attempt(cache.deleted)
         for key in sorted(keys):
             attempt(store.read, key)
-            attempt(store.version, key)
             attempt(store.discard, key, [*BLOBS, blob(b"theirs"), blob(b"x")], WHEN)
             attempt(cache.unlink, str(Name.from_key(key)))
         for name in [*attempt(store.blobs), *BLOBS, blob(b"theirs"), blob(b"x"), blob(b"y")]:
@@ -1022,7 +1019,7 @@ def everything(store: DiskStore) -> list[RegistryError]:
         for entry in [*attempt(store.deleted), Deleted(WHEN, f"{ID}00000000", KEY)]:
             attempt(store.read_deleted, entry)
             for name in [*BLOBS, blob(b"x"), blob(b"theirs")]:
-                attempt(store.held_blob, entry, name)
+                attempt(store.blob_in_trash, entry, name)
                 attempt(store.recover_blob, entry, name)
             attempt(store.recover, entry)
         for key in sorted(keys):
@@ -1245,7 +1242,7 @@ def test_a_manifest_that_is_a_link_is_deleted_as_a_link(
     tree.path("smol").unlink()
     tree.path("smol").symlink_to(leads)
     assert store.find(Name.from_key(KEY)) == KEY
-    assert list(store.manifests()) == [KEY]
+    assert keys(store) == [KEY]
     entry = discard(store)
     assert not tree.path("smol").is_symlink()
     assert store.find(Name.from_key(KEY)) is None
@@ -1277,7 +1274,7 @@ def test_a_directory_that_is_a_link_to_itself_has_no_models(
     link(tree.manifests, "/".join(parts[:depth]), level)
     assert store.find(Name(*parts)) is None
     assert store.find(Name("HOST", *parts[1:])) is None
-    assert list(store.manifests()) == [KEY]
+    assert keys(store) == [KEY]
 
 
 def test_a_directory_is_no_manifest(tree: Tree, store: DiskStore) -> None:
@@ -1289,7 +1286,7 @@ def test_a_directory_is_no_manifest(tree: Tree, store: DiskStore) -> None:
         key = f"{HOST}/library/smol/{tag}"
         assert store.find(Name.from_key(key)) is None
         assert store.read(key) is None
-    assert list(store.manifests()) == []
+    assert keys(store) == []
     assert ModelCache(store).unlink("smol") is False
 
 
@@ -1410,14 +1407,13 @@ def test_no_name_leads_out(tmp_path: Path, tree: Tree, outside: Tree, part: str)
         lambda: store.open_blob(part),
         lambda: store.remove_blob(part),
         lambda: condemn(store, part),
-        lambda: store.held_blob(entry, part),
+        lambda: store.blob_in_trash(entry, part),
         lambda: store.recover_blob(entry, part),
         lambda: store.discard(f"{HOST}/library/keep/latest", [part], WHEN),
     ]
     for key in keys:
         steps += [
             partial(store.read, key),
-            partial(store.version, key),
             partial(store.discard, key, (), WHEN),
         ]
     deleted = [
@@ -1431,7 +1427,7 @@ def test_no_name_leads_out(tmp_path: Path, tree: Tree, outside: Tree, part: str)
             partial(store.forget, one),
         ]
     steps += [
-        lambda: store.held_blob(deleted[0], blob(b"weights")),
+        lambda: store.blob_in_trash(deleted[0], blob(b"weights")),
         lambda: store.recover_blob(deleted[0], blob(b"weights")),
     ]
     for condemned in (Condemned(WHEN, part, aside.name), Condemned(WHEN, aside.id, part)):
@@ -1553,7 +1549,7 @@ def test_names_too_long_for_the_file_system_are_not_found(tree: Tree, store: Dis
     assert store.find(name) is None
     assert store.find(Name(long.upper(), "n", "m", "t")) is None
     assert store.read(name.key) is None
-    assert store.version(name.key) is None
+    assert version(store, name.key) is None
     assert store.blob(long) is None
     assert store.open_blob(long) is None
     assert ModelCache(store).unlink(str(name)) is False
@@ -1572,9 +1568,9 @@ def test_nothing_is_found_below_a_file(tree: Tree, store: DiskStore, level: int)
     for name in (Name(*parts), Name("HOST", *parts[1:])):
         assert store.find(name) is None
         assert store.read(name.key) is None
-        assert store.version(name.key) is None
+        assert version(store, name.key) is None
         assert store.discard(name.key, (), WHEN) is None
-    assert list(store.manifests()) == ([] if level == 1 else [KEY])
+    assert keys(store) == ([] if level == 1 else [KEY])
     assert store.deleted() == []
 
 
@@ -1672,7 +1668,7 @@ def test_blobs_named_in_capitals_are_found(tree: Tree) -> None:
     before = tree.files()
     assert cache.unlink("smol")
     [entry] = store.deleted()
-    assert store.held_blob(entry, blob(b"weights"))
+    assert store.blob_in_trash(entry, blob(b"weights"))
     for path in list(tree.blobs.iterdir()):
         path.unlink()
     assert cache.deleted()[0].restorable
@@ -1690,7 +1686,7 @@ def test_an_old_manifest_keeps_its_version(tree: Tree, store: DiskStore) -> None
     os.utime(tree.path("smol"), (WHEN, WHEN))
     found = store.read(KEY)
     assert found is not None
-    assert found.version == store.version(KEY) == DiskStore(tree.root).version(KEY)
+    assert found.version == version(store, KEY) == version(DiskStore(tree.root), KEY)
 
 
 def test_a_manifest_written_just_now_has_no_version_that_lasts(
@@ -1699,7 +1695,7 @@ def test_a_manifest_written_just_now_has_no_version_that_lasts(
     """It may be written again within the tick of the file system's clock, so it is read again."""
     later = time.time() + 3600
     os.utime(tree.path("smol"), (later, later))
-    assert store.version(KEY) is None
+    assert version(store, KEY) is None
 
 
 @pytest.mark.parametrize("what", ["size", "time", "file"])
@@ -1707,14 +1703,14 @@ def test_a_changed_manifest_has_another_version(tree: Tree, store: DiskStore, wh
     """Another size, another time or another file is another version."""
     path = tree.path("smol")
     os.utime(path, (WHEN, WHEN))
-    before = store.version(KEY)
+    before = version(store, KEY)
     if what == "size":
         path.write_bytes(path.read_bytes() + b" ")
     elif what == "file":
         path.with_name("new").write_bytes(path.read_bytes())
         path.with_name("new").rename(path)
     os.utime(path, (WHEN, WHEN + (what == "time")))
-    assert store.version(KEY) != before
+    assert version(store, KEY) != before
 
 
 def test_an_old_time_does_not_make_a_copied_file_old(tree: Tree, store: DiskStore) -> None:

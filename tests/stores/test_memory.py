@@ -7,7 +7,7 @@ import pytest
 from registry_wsgi import MemoryStore, ModelCache
 from registry_wsgi.errors import InvalidNameError
 from stores.kinds import race
-from support import blob, manifest
+from support import blob, keys, manifest
 
 KEY = "registry.ollama.ai/library/smol/latest"
 
@@ -46,7 +46,7 @@ def test_only_names_are_keys(key: str) -> None:
     store = MemoryStore()
     with pytest.raises(InvalidNameError):
         store.put_manifest(key, b"{}")
-    assert list(store.manifests()) == []
+    assert keys(store) == []
 
 
 def test_a_blob_is_got_as_it_was_put() -> None:
@@ -65,7 +65,7 @@ def test_lists_are_of_one_moment() -> None:
         store.put_manifest(f"h/n/m{number}/t", b"{}")
         store.put_blob(f"sha256-0{number}", b"x")
     seen = []
-    for key in store.manifests():
+    for key in keys(store):
         seen.append(key)
         store.put_manifest(f"{key}x", b"{}")
     for name in store.blobs():

@@ -657,7 +657,7 @@ def test_what_a_write_did_counts_and_not_its_answer(
     assert bucket.store.discard(KEY, (), 1.0) is not None
     [aside] = bucket.store.condemn(["sha256-aa"], 1.0)
     assert purge(bucket.store, aside) is True
-    assert list(bucket.store.manifests()) == []
+    assert list(bucket.store.versions()) == []
     assert list(bucket.store.blobs()) == []
 
 
@@ -968,11 +968,11 @@ def test_a_process_that_was_forked_is_told_so() -> None:
         "from registry_wsgi.stores.bucket.objects import ObjectStore\n"
         "store = ObjectStore(MemoryStore(), name='bucket')\n"
         "if os.fork() == 0:\n"
-        "    try: list(store.manifests())\n"
+        "    try: dict(store.versions())\n"
         "    except Exception as error: print(error, flush=True)\n"
         "    os._exit(0)\n"
         "os.wait()\n"
-        "print(list(store.manifests()))\n"
+        "print(list(dict(store.versions())))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60

@@ -336,7 +336,7 @@ def test_processes_that_delete_and_restore_at_once_lose_nothing(kind: BucketKind
             for line in out.splitlines()
             if line.startswith(("deleted", "restored"))
         )
-    listed = {key.split("/")[2] for key in kind.store.manifests()}
+    listed = {key.split("/")[2] for key in dict(kind.store.versions())}
     for name in names:
         assert events[f"deleted {name}"] - events[f"restored {name}"] == (name not in listed)
     assert kind.store.deleted() == [e for e in kind.store.deleted() if e.key in models]
@@ -369,7 +369,7 @@ def test_processes_that_are_killed_lose_nothing(
     for key in models:
         if store.read(key) is None:
             ModelCache(store).restore(key.split("/")[2])
-    assert {*store.manifests()} == {*models}
+    assert {*dict(store.versions())} == {*models}
 
 
 PULLER = """

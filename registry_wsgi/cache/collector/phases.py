@@ -138,7 +138,7 @@ def look_at_expired(store: Store, entries: list[Deleted]) -> Expired:
             manifest = None
         names = mentioned_blobs(manifest.data) if manifest else set()
         found.blobs |= names
-        looks = {name: store.held_blob(entry, name) for name in names}
+        looks = {name: store.blob_in_trash(entry, name) for name in names}
         found.held[entry] = {name: blob for name, blob in looks.items() if blob is not None}
     return found
 

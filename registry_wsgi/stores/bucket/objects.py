@@ -130,20 +130,12 @@ class ObjectStore:
             return name.key
         return self._search("manifests", list(name))
 
-    def manifests(self) -> Iterator[str]:
-        for key, _ in self.versions():
-            yield key
-
     def read(self, key: str) -> Manifest | None:
         return self._read(f"manifests/{checked_key(key)}")
 
     def read_all(self) -> Iterator[tuple[str, Read]]:
         for meta, found in self._indices.read("manifests", self._manifests(), self._content):
             yield meta.key.removeprefix("manifests/"), _manifest(found)
-
-    def version(self, key: str) -> Hashable | None:
-        meta = self._tombstones.head(f"manifests/{checked_key(key)}")
-        return None if meta is None else meta.fingerprint
 
     def versions(self) -> Iterator[tuple[str, Hashable | None]]:
         for meta in self._manifests():
@@ -270,7 +262,7 @@ class ObjectStore:
             if (before is None or when <= before) and not self._tombstones.is_one(meta):
                 yield Deleted(when, run, key), meta
 
-    def held_blob(self, entry: Deleted, name: str) -> Blob | None:
+    def blob_in_trash(self, entry: Deleted, name: str) -> Blob | None:
         """None: the trash holds no blobs, the collector keeps them."""
         del entry, name
         return None

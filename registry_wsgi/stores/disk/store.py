@@ -103,26 +103,24 @@ class DiskStore:
                 return name.key
             return _search(self._manifests, list(name))
 
-    def manifests(self) -> Iterator[str]:
-        # Directories are followed wherever links put them: Ollama does, and what it lists must keep
-        # its blobs.
-        return _keys(self._manifests)
-
     def read(self, key: str) -> Manifest | None:
         return _read(self._manifest(key))
 
     def read_all(self) -> Iterator[tuple[str, Read]]:
         # What a directory lists leads nowhere else, so that the keys need no check.
-        return ((key, tried(_read, f"{self._manifests}/{key}")) for key in self.manifests())
-
-    def version(self, key: str) -> Hashable | None:
-        path = self._manifest(key)
-        with _Reported(path):
-            status = _stat(path)
-        return None if status is None else _version(status)
+        return ((key, tried(_read, f"{self._manifests}/{key}")) for key in self._keys())
 
     def versions(self) -> Iterator[tuple[str, Hashable | None]]:
-        return ((key, self.version(key)) for key in self.manifests())
+        for key in self._keys():
+            path = f"{self._manifests}/{key}"
+            with _Reported(path):
+                status = _stat(path)
+            yield key, None if status is None else _version(status)
+
+    def _keys(self) -> Iterator[str]:
+        # Directories are followed wherever links put them: Ollama does, and what it lists must keep
+        # its blobs.
+        return _keys(self._manifests)
 
     # Blobs
 
@@ -302,7 +300,7 @@ class DiskStore:
         entries = (entry for entry in self.deleted() if entry not in known)
         return ((entry, tried(self.read_deleted, entry)) for entry in entries)
 
-    def held_blob(self, entry: Deleted, name: str) -> Blob | None:
+    def blob_in_trash(self, entry: Deleted, name: str) -> Blob | None:
         path = self._held(entry, name)
         return _blob(path) or _blob(self._present(path))
 
