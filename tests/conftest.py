@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support import Tree
+from kit.trees import Tree
 
 
 @pytest.fixture(scope="session")

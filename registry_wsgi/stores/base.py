@@ -6,8 +6,8 @@ A store keeps manifests under keys (``host/namespace/model/tag``), blobs under n
 with the moment of its deletion), and a few short texts, the patterns of the models that are
 protected. It knows nothing of ages, references, pulls or what a pattern means:
 `registry_wsgi.ModelCache` does, and asks for one small step at a time. Implement these methods for
-a new kind of storage, and deletion, retention, restore and prune work on it; ``tests/stores`` holds
-the contract as tests that take any store.
+a new kind of storage, and deletion, retention, restore and prune work on it.
+``tests/core/stores/test_contract.py`` holds the contract as tests that take any store.
 
 Each method is one step that either happens whole or not at all, whenever the process is killed, and
 any number of threads and processes may call them at once on the same storage. Methods raise

@@ -21,8 +21,8 @@ import obstore
 import pytest
 from botocore.client import BaseClient
 
-import s3
 from benchmarks.trees import blob_name, blobs_of, key_of, manifest_of, name_of
+from kit import s3
 from registry_wsgi import ModelCache
 from registry_wsgi.stores.bucket import requests as bucket
 from registry_wsgi.stores.bucket.objects import ObjectStore

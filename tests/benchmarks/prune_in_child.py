@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from faults import Clock
+from kit.faults import Clock
 from registry_wsgi import DiskStore, ModelCache
 
 

@@ -24,10 +24,10 @@ from benchmarks import bare
 from benchmarks.apps import Empty, plain
 from benchmarks.measure import Row, Side, alternate, compared, ratio
 from benchmarks.trees import BLOBS, Trees, blob_name, key_of, name_of, put_blobs
-from faults import Clock
-from live.servers import Server
+from kit.faults import Clock
+from kit.servers import Server
+from kit.trees import Tree
 from registry_wsgi import DiskStore, LocalRegistry, ModelCache
-from support import Tree
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

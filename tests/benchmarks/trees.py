@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from support import HOST
+from kit.trees import HOST
 
 BLOBS = 6  # of a model: five layers and a config
 _DAY = 86_400

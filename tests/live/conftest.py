@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from live.servers import KINDS, Nginx, Registry, Serve, Server, plain
-from support import Tree, contents
+from kit.servers import KINDS, Nginx, Registry, Serve, Server, plain
+from kit.trees import Tree, contents
 
 SERVERS = pytest.StashKey[list[Server]]()
 

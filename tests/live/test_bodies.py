@@ -9,8 +9,8 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from live.servers import GUNICORN, THREADED, Answer, Registry, read_answer, request
-from support import fill
+from kit.recorded import fill
+from kit.servers import GUNICORN, THREADED, Answer, Registry, read_answer, request
 
 pytestmark = pytest.mark.live
 

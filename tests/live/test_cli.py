@@ -22,10 +22,11 @@ from pathlib import Path
 import pytest
 
 import registry_wsgi
-from live.servers import LIMIT, Answer, read_answer, request, wait_for
+from kit.requirements import installation, require, require_command, unavailable
+from kit.servers import LIMIT, Answer, read_answer, request, wait_for
+from kit.trees import broken, contents
 from registry_wsgi import open_cache
 from registry_wsgi.cli.sample import make_sample
-from support import broken, contents, installation, require, require_command, unavailable
 
 pytestmark = pytest.mark.live
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from live.servers import LIMIT, Registry
-from support import fill, npm_install, require, require_command, unavailable
+from kit.recorded import fill
+from kit.requirements import npm_install, require, require_command, unavailable
+from kit.servers import LIMIT, Registry
 
 pytestmark = pytest.mark.live
 

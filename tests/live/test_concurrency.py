@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from live.servers import THREADED, Registry, read_answer, request
+from kit.servers import THREADED, Registry, read_answer, request
 from registry_wsgi import DiskStore, ModelCache
 
 pytestmark = pytest.mark.live

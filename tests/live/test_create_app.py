@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from live.servers import LIMIT, Serve, start, stop
+from kit.servers import LIMIT, Serve, start, stop
+from kit.trees import Tree
 from registry_wsgi import DiskStore, ModelCache
-from support import Tree
 
 pytestmark = pytest.mark.live
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from live.servers import Registry
+from kit.servers import Registry
 from registry_wsgi import DiskStore, ModelCache
 
 pytestmark = pytest.mark.live

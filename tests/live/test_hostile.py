@@ -14,8 +14,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from live.servers import GUNICORN, KINDS, THREADED, Registry, read_answer, request
-from support import HOST, contents
+from kit.servers import GUNICORN, KINDS, THREADED, Registry, read_answer, request
+from kit.trees import HOST, contents
 
 pytestmark = pytest.mark.live
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from live.servers import EXAMPLES, THREADED, Answer, Serve, Server, request, wait_for
+from kit.requirements import require
+from kit.servers import EXAMPLES, THREADED, Answer, Serve, Server, request, wait_for
+from kit.trees import Tree, broken
 from registry_wsgi import DiskStore, ModelCache
-from support import Tree, broken, require
 
 pytestmark = pytest.mark.live
 

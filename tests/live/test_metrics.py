@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from live.servers import EXAMPLES, Serve, wait_for
-from support import Tree, require
+from kit.requirements import require
+from kit.servers import EXAMPLES, Serve, wait_for
+from kit.trees import Tree
 
 pytestmark = pytest.mark.live
 

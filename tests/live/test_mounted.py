@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from live.servers import Serve, Server
-from support import Tree
+from kit.servers import Serve, Server
+from kit.trees import Tree
 
 pytestmark = pytest.mark.live
 

@@ -14,8 +14,8 @@ from typing import ClassVar
 
 import pytest
 
-from live.servers import EXAMPLES, Registry, Serve, Server, request, staged
-from support import Tree
+from kit.servers import EXAMPLES, Registry, Serve, Server, request, staged
+from kit.trees import Tree
 
 pytestmark = [
     pytest.mark.live,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from live.servers import App, Serve, Server, request, staged, wait_for
-from support import require
+from kit.requirements import require
+from kit.servers import App, Serve, Server, request, staged, wait_for
 
 pytestmark = pytest.mark.live
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from live.servers import THREADED, Registry, request
-from support import CASES, body_of, expected, fill
+from kit.recorded import CASES, body_of, expected, fill
+from kit.servers import THREADED, Registry, request
 
 pytestmark = pytest.mark.live
 

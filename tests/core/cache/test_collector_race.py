@@ -1,0 +1,354 @@
+"""
+The race, made exact: a writer at every step of a collection.
+
+The writer is Ollama's pull: it looks whether a blob is in its place, uses it if so (newer versions
+touch it, older ones do not) or else writes it, and then writes the manifest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kit.trees import Tree, blob, broken, manifest
+from registry_wsgi import DiskStore, ModelCache, RegistryError
+from registry_wsgi.errors import ModelExistsError, ModelNotFoundError
+
+WEEK = timedelta(days=7).total_seconds()
+LATER = time.time() + 2 * WEEK  # the clock of these tests is ahead
+STEPS = [
+    *("find", "manifests", "read", "version", "blobs", "blob", "remove_blob", "condemned"),
+    *("condemned_blob", "pardon", "discard", "deleted", "read_deleted", "blob_in_trash"),
+    *("recover_blob", "recover", "forget", "tidy"),
+]
+TOUCHING = pytest.mark.parametrize("touching", [True, False], ids=["touching", "not touching"])
+
+
+class Stepped(DiskStore):
+    """A store that calls *hooks*, each once, before the step of that number."""
+
+    def __init__(self, root: Path, hooks: dict[int, Callable[[], object]]) -> None:
+        super().__init__(root)
+        self.hooks = hooks
+        self.steps = 0
+        self.condemning: int | None = None
+
+    def step(self) -> None:
+        """Count a step, and do what is to be done before it."""
+        hook = self.hooks.pop(self.steps, None)
+        self.steps += 1
+        if hook is not None:
+            hook()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in STEPS:
+            self.step()
+        return super().__getattribute__(name)
+
+    def condemn(self, *arguments: Any) -> Any:
+        """Set aside, with a step before each blob and after the last."""
+        self.condemning = self.steps
+        return self._stepped(super().condemn(*arguments))
+
+    # What takes many is many steps.
+
+    def read_all(self) -> Any:
+        return self._stepped(super().read_all())
+
+    def versions(self) -> Any:
+        return self._stepped(super().versions())
+
+    def look(self, *arguments: Any) -> Any:
+        return self._stepped(super().look(*arguments))
+
+    def look_aside(self, *arguments: Any) -> Any:
+        return self._stepped(super().look_aside(*arguments))
+
+    def purge(self, *arguments: Any) -> Any:
+        return self._stepped(super().purge(*arguments))
+
+    def read_all_deleted(self, *arguments: Any) -> Any:
+        return self._stepped(super().read_all_deleted(*arguments))
+
+    def _stepped(self, taken: Iterable[Any]) -> Any:
+        self.step()
+        for one in taken:
+            yield one
+            self.step()
+
+
+class Pull:
+    """A pull of a model that needs an old blob which nothing needed."""
+
+    def __init__(self, tree: Tree, name: str, *, touching: bool) -> None:
+        self.tree = tree
+        self.name = name
+        self.touching = touching
+
+    def look(self) -> None:
+        """Use the blobs that are there, and write the others."""
+        for data in (b"old", b"{}"):
+            path = self.tree.blobs / blob(data)
+            if not path.exists():
+                path.write_bytes(data)
+            elif self.touching:
+                os.utime(path, (LATER, LATER))
+
+    def commit(self) -> None:
+        """Write the manifest."""
+        self.tree.write(self.name, manifest(b"old"))
+
+    def whole(self) -> None:
+        """Both at once."""
+        self.look()
+        self.commit()
+
+    def begin(self) -> None:
+        """Look, and begin to download something else."""
+        self.look()
+        path = self.tree.blobs / "sha256-123-partial"
+        path.write_bytes(b"half")
+        os.utime(path, (LATER, LATER))
+
+
+def scene(root: Path) -> Tree:
+    """A store with something for each step: kept, expired, unreferenced, and left aside."""
+    tree = Tree(root)
+    tree.add("kept", b"kept", b"shared")
+    tree.add("gone", b"gone", b"shared")
+    tree.add_blob(b"old")
+    tree.add_blob(b"older")
+    os.utime(tree.add_blob(b"aside"), (time.time() - WEEK, time.time() - WEEK))
+    store = DiskStore(tree.root)
+    assert ModelCache(store, clock=lambda: time.time() - 60).unlink("gone")
+    list(store.condemn([blob(b"aside")], time.time()))
+    return tree
+
+
+def cache_of(store: DiskStore) -> ModelCache:
+    """A cache two weeks later."""
+    return ModelCache(store, clock=lambda: LATER)
+
+
+def run(tree: Tree, hooks: dict[int, Callable[[], object]], **options: Any) -> int:
+    """Collect with *hooks*, and tell how many steps it took."""
+    store = Stepped(tree.root, hooks)
+    cache_of(store).prune(**options)
+    return store.steps
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> int:
+    """How many steps a collection of the scene takes."""
+    return run(scene(tmp_path_factory.mktemp("count") / "m"), {})
+
+
+def test_undisturbed_it_removes_all_that_nothing_needs(tmp_path: Path) -> None:
+    """What the writers save below does go when there are none."""
+    tree = scene(tmp_path / "m")
+    report = cache_of(DiskStore(tree.root)).prune()
+    assert (report.models, report.blobs, report.held_blobs) == (1, 4, 0)
+    assert {path.name for path in tree.blobs.iterdir()} == {*map(blob, [b"kept", b"shared", b"{}"])}
+
+
+@TOUCHING
+def test_a_pull_at_any_step_loses_nothing(tmp_path: Path, steps: int, touching: bool) -> None:
+    """Whenever a pull uses the blob and commits, the model is whole after the run and the next."""
+    for step in range(steps + 1):
+        tree = scene(tmp_path / str(step))
+        pull = Pull(tree, "new", touching=touching)
+        run(tree, {step: pull.whole})
+        if step == steps:
+            pull.whole()
+        assert broken(tree.root) == [], step  # at once, not only after the next run
+        cache_of(DiskStore(tree.root)).prune()
+        assert broken(tree.root) == [], step
+        assert tree.path("new").exists()
+
+
+@TOUCHING
+def test_a_pull_over_several_steps_loses_nothing(
+    tmp_path: Path, steps: int, touching: bool
+) -> None:
+    """A pull that has looked, downloads and commits later: whole after the next run, if in time."""
+    for number, (look, commit) in enumerate(itertools.combinations(range(steps + 1), 2)):
+        if number % 7:  # a sample of the pairs, spread over all of them
+            continue
+        tree = scene(tmp_path / str(number))
+        pull = Pull(tree, "new", touching=touching)
+        run(tree, {look: pull.begin, commit: pull.commit})
+        if not tree.path("new").exists():
+            pull.commit()
+        cache_of(DiskStore(tree.root)).prune()
+        assert broken(tree.root) == [], (look, commit)
+
+
+def test_a_pull_that_touches_what_it_uses_may_take_its_time(tmp_path: Path, steps: int) -> None:
+    """What was touched stays, or was not there to be touched: nothing else tells of the pull."""
+    for step in range(steps):
+        tree = scene(tmp_path / str(step))
+        pull = Pull(tree, "new", touching=True)
+        run(tree, {step: pull.look})
+        pull.commit()
+        assert broken(tree.root) == [], step
+
+
+def test_a_pull_that_nothing_shows_is_waited_for_in_a_store_in_use(tmp_path: Path) -> None:
+    """It looks, waits for its first byte for the rest of the run, and commits: whole in the end."""
+    for step in itertools.count():
+        tree = scene(tmp_path / str(step))
+        pull = Pull(tree, "new", touching=False)
+
+        def look(tree: Tree = tree, pull: Pull = pull) -> None:
+            os.utime(tree.blobs, (LATER, LATER))  # something came, and went
+            pull.look()
+
+        store = Stepped(tree.root, {step: look})
+        report = cache_of(store).prune()
+        assert store.condemning is not None
+        if step >= store.condemning:  # from there on this run itself looks like use
+            break
+        assert report.held_blobs >= 2, step
+        pull.commit()
+        cache_of(DiskStore(tree.root)).prune()
+        assert broken(tree.root) == [], step
+    assert step > 10
+
+
+def test_a_manifest_that_changes_within_a_tick_is_read_again(tmp_path: Path, steps: int) -> None:
+    """One that is rewritten in place, with the same size and times, has another content."""
+    for step in range(steps):
+        tree = scene(tmp_path / str(step))
+        path = tree.write("tick", manifest(b"xyz"))
+        tree.add_blob(b"xyz")
+        status = path.stat()
+
+        def rewrite(tree: Tree = tree, path: Path = path, status: os.stat_result = status) -> None:
+            Pull(tree, "tick", touching=False).whole()
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+        run(tree, {step: rewrite})
+        assert broken(tree.root) == [], step
+
+
+def test_a_pull_that_outlasts_the_hold_is_not_promised(tmp_path: Path) -> None:
+    """What looked before a blob was set aside, and commits after the hold, may find it gone."""
+    tree = scene(tmp_path / "m")
+    pull = Pull(tree, "new", touching=False)
+    pull.begin()
+    now = time.time() + 2 * WEEK
+    cache = ModelCache(DiskStore(tree.root), clock=lambda: now)
+    assert cache.prune().held_blobs == 3
+    now += timedelta(hours=23).total_seconds()
+    os.utime(tree.blobs / "sha256-123-partial", (now, now))
+    assert cache.prune().held_blobs == 3
+    now += timedelta(hours=1).total_seconds()
+    os.utime(tree.blobs / "sha256-123-partial", (now, now))
+    assert cache.prune().blobs == 3
+    pull.commit()
+    cache.prune()
+    assert len(broken(tree.root)) == 1
+
+
+def test_a_restore_at_any_step_is_whole_or_refused(tmp_path: Path, steps: int) -> None:
+    """A model whose time is over comes back with all its blobs, or not at all."""
+    outcomes = set()
+    for step in range(steps):
+        tree = scene(tmp_path / str(step))
+
+        def restore(tree: Tree = tree) -> None:
+            try:
+                ModelCache(DiskStore(tree.root)).restore("gone")
+                outcomes.add("restored")
+            except (ModelNotFoundError, ModelExistsError):
+                outcomes.add("refused")
+
+        run(tree, {step: restore})
+        cache_of(DiskStore(tree.root)).prune()
+        assert broken(tree.root) == [], step
+    assert outcomes == {"restored", "refused"}
+
+
+def test_a_delete_at_any_step_can_be_undone(tmp_path: Path, steps: int) -> None:
+    """A model that is deleted while a collection runs comes back whole."""
+    for step in range(steps):
+        tree = scene(tmp_path / str(step))
+        later = cache_of(DiskStore(tree.root))
+        run(tree, {step: lambda later=later: later.unlink("kept")})  # type: ignore[misc]
+        later.restore("kept")
+        assert tree.path("kept").exists()
+        assert broken(tree.root) == [], step
+
+
+@pytest.mark.parametrize("options", [{}, {"all": True}, {"age": 3600.0}])
+def test_a_second_collection_at_any_step_does_no_harm(
+    tmp_path: Path, steps: int, options: dict[str, Any]
+) -> None:
+    """Two at once, and a pull between them: whole in the end, and nothing is left over."""
+    for step in range(steps):
+        tree = scene(tmp_path / str(step))
+
+        def other(tree: Tree = tree) -> None:
+            cache_of(DiskStore(tree.root)).prune(**options)
+            Pull(tree, "new", touching=False).whole()
+
+        run(tree, {step: other}, **options)
+        cache_of(DiskStore(tree.root)).prune()
+        assert broken(tree.root) == [], step
+        assert list(tree.trash.iterdir()) == []
+        assert [path for path in (tree.root / "condemned").iterdir() if any(path.iterdir())] == []
+
+
+def test_a_model_that_is_pulled_anew_is_not_old(tmp_path: Path, steps: int) -> None:
+    """With `all`, a manifest that changes after it was found to be old stays, or comes whole."""
+    for step in range(steps + 10):
+        tree = scene(tmp_path / str(step))
+        run(tree, {step: lambda tree=tree: tree.add("kept", b"new weights")}, all=True)  # type: ignore[misc]
+        cache_of(DiskStore(tree.root)).prune()
+        assert broken(tree.root) == [], step
+        if not tree.path("kept").exists():
+            # It came before it was judged, and with it was too old by this clock.
+            assert step < steps
+
+
+def test_a_model_that_is_pulled_anew_as_it_was_is_not_old(tmp_path: Path, steps: int) -> None:
+    """Nor is one that comes with the same content: it goes only if it came in that very moment."""
+    gone = []
+    for step in range(steps + 10):
+        tree = scene(tmp_path / str(step))
+
+        def again(tree: Tree = tree) -> None:
+            tree.add("kept", b"kept", b"shared")
+            os.utime(tree.path("kept"), (LATER, LATER))
+
+        run(tree, {step: again}, all=True)
+        cache_of(DiskStore(tree.root)).prune()
+        assert broken(tree.root) == [], step
+        if not tree.path("kept").exists():
+            gone.append(step)
+    assert len(gone) == 1
+
+
+def test_a_manifest_that_is_half_written_stops_the_sweep(tmp_path: Path, steps: int) -> None:
+    """One that cannot be read at the second look: what was set aside is back, and nothing gone."""
+    stopped = 0
+    for step in range(steps):
+        tree = scene(tmp_path / str(step))
+        before = {path.name for path in tree.blobs.iterdir()}
+        try:
+            run(tree, {step: lambda tree=tree: tree.write("half", b'{"layers": [')})  # type: ignore[misc]
+        except RegistryError:
+            stopped += 1
+            assert before <= {path.name for path in tree.blobs.iterdir()}
+        tree.write("half", manifest(b"old"))
+        tree.add_blob(b"old")
+        cache_of(DiskStore(tree.root)).prune()
+        assert broken(tree.root) == [], step
+    assert stopped > 3

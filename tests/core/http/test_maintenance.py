@@ -1,0 +1,468 @@
+"""The maintenance API: what it answers, who may use it, and that a prune ends whoever listens."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from wsgiref.validate import validator
+
+import pytest
+from werkzeug.exceptions import Unauthorized
+from werkzeug.test import Client, TestResponse
+
+from kit.seam import watched
+from kit.trees import HOST, Tree, blob, broken
+from registry_wsgi import DiskStore, LocalRegistry, ModelCache, create_app
+from registry_wsgi.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+LIMIT = 20.0
+NAME = f"{HOST}/library/smol:latest"
+PATHS = ["/api/deleted", "/api/restore", "/api/prune"]
+
+
+class Buffered(Client):
+    """A client that reads each answer to its end, and closes it."""
+
+    def open(self, *arguments: Any, **options: Any) -> TestResponse:
+        return super().open(*arguments, buffered=True, **options)
+
+
+@pytest.fixture
+def cache(tree: Tree) -> ModelCache:
+    """Two models that share a blob."""
+    tree.add("smol", b"weights", b"own")
+    tree.add("other", b"weights")
+    return ModelCache(DiskStore(tree.root))
+
+
+@pytest.fixture
+def client(cache: ModelCache) -> Client:
+    """A client of the API, with the validator of PEP 3333 between them."""
+    return Buffered(validator(LocalRegistry(None, cache, maintenance=True)))
+
+
+def post(client: Client, path: str, body: object = None, **headers: str) -> TestResponse:
+    """Post *body*, as JSON unless it is bytes."""
+    data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+    return client.post(path, data=data, headers=headers)
+
+
+def names(cache: ModelCache) -> list[str]:
+    """The short names of the models."""
+    return [model.name.rpartition("/")[2] for model in cache.models()]
+
+
+def error(response: TestResponse) -> tuple[int, str]:
+    """The status and the code of an error."""
+    assert response.json is not None
+    assert set(response.json) == {"code", "error"}
+    return response.status_code, response.json["code"]
+
+
+def lines(response: TestResponse) -> list[dict[str, Any]]:
+    """The objects of a stream."""
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+@contextmanager
+def halted(function: str = "rename") -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Let the system wait at *function*: the first event tells that it does, the other frees it."""
+    waits, go_on = threading.Event(), threading.Event()
+
+    def hook(name: str, arguments: tuple[Any, ...]) -> None:
+        waits.set()
+        assert go_on.wait(LIMIT)
+
+    with watched(hook, [function]):
+        try:
+            yield waits, go_on
+        finally:
+            go_on.set()
+
+
+# Off unless asked for
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_without_being_asked_for_it_is_not_there(cache: ModelCache, path: str) -> None:
+    """The app gets these requests; and without one they are answered 404, a POST to delete 405."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"the app's"]
+
+    for method in ("GET", "POST"):
+        assert Client(LocalRegistry(app, cache)).open(path, method=method).text == "the app's"
+        assert error(Client(LocalRegistry(None, cache)).open(path, method=method)) == (
+            404,
+            "not_found",
+        )
+    answer = post(Client(LocalRegistry(app, cache)), "/api/delete", {"model": "smol"})
+    assert error(answer) == (405, "method_not_allowed")
+    assert answer.headers["Allow"] == "DELETE"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        *[(method, "/api/delete", "DELETE, POST") for method in ("GET", "PUT", "OPTIONS")],
+        *[(method, "/api/deleted", "GET, HEAD") for method in ("POST", "DELETE")],
+        *[("GET", path, "POST") for path in ("/api/prune", "/api/restore")],
+        ("DELETE", "/api/prune", "POST"),
+    ],
+)
+def test_other_methods_are_told_which_are_allowed(
+    client: Client, method: str, path: str, allowed: str
+) -> None:
+    """And do nothing."""
+    answer = client.open(path, method=method, json={"model": "smol"})
+    assert (*error(answer), answer.headers["Allow"]) == (405, "method_not_allowed", allowed)
+
+
+def test_it_takes_a_cache_of_ours() -> None:
+    """Another has no trash to speak of."""
+    cache: Any = object()
+    with pytest.raises(ConfigurationError, match=r"maintenance: .* is not a ModelCache"):
+        LocalRegistry(None, cache, maintenance=True)
+
+
+@pytest.mark.parametrize("value", ["1", "0", ""])
+def test_the_environment_can_ask_for_it(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """For an app that is made from it."""
+    monkeypatch.setenv("OLLAMA_MODELS", str(tree.root))
+    monkeypatch.setenv("REGISTRY_WSGI_MAINTENANCE", value)
+    status = Client(create_app()).get("/api/deleted").status_code
+    assert status == (200 if value == "1" else 404)
+
+
+# Delete, list, restore
+
+
+def test_what_is_deleted_by_post_is_listed_and_restored(
+    tree: Tree, cache: ModelCache, client: Client
+) -> None:
+    """All that can be known of it is told."""
+    before = tree.files()
+    assert post(client, "/api/delete", {"model": "Smol"}).data == b""
+    assert names(cache) == ["other:latest"]
+    (known,) = cache.deleted()
+    answer = client.get("/api/deleted")
+    assert (answer.status_code, answer.content_type) == (200, "application/json")
+    assert answer.json is not None
+    (told,) = answer.json["models"]
+    assert {**told, "deleted": None, "expires": None} == {
+        "name": NAME,
+        "size": known.size,
+        "restorable": True,
+        "missing": [],
+        "deleted": None,
+        "expires": None,
+    }
+    assert datetime.fromisoformat(told["deleted"]) == known.deleted
+    assert datetime.fromisoformat(told["expires"]) == known.expires
+    assert client.head("/api/deleted").data == b""
+    answer = post(client, "/api/restore", {"model": "SMOL"})
+    assert (answer.status_code, answer.json) == (200, {"model": NAME})
+    assert tree.files() == before
+    assert client.get("/api/deleted").json == {"models": []}
+
+
+@pytest.mark.parametrize("path", ["/api/delete", "/api/restore"])
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        (b"", (400, "bad_request")),
+        (b"{", (400, "bad_request")),
+        (b'{"model":"../x"}', (400, "bad_request")),
+        (b'{"model":"absent"}', (404, "not_found")),
+        (b" " * 70_000, (413, "content_too_large")),
+    ],
+    ids=repr,
+)
+def test_a_body_is_read_as_that_of_a_delete(
+    client: Client, path: str, body: bytes, answer: tuple[int, str]
+) -> None:
+    """With the same errors."""
+    assert error(post(client, path, body)) == answer
+
+
+def test_what_cannot_be_restored_says_why(tree: Tree, cache: ModelCache, client: Client) -> None:
+    """A model in place is 409, one whose blobs are gone 410, a damaged manifest our own fault."""
+    cache.unlink("smol")
+    tree.add("smol", b"another")
+    answer = post(client, "/api/restore", {"model": "smol"})
+    assert error(answer) == (409, "conflict")
+    assert NAME in answer.text
+    tree.path("smol").unlink()
+    for path in tree.root.rglob(blob(b"own")):
+        path.unlink()
+    answer = post(client, "/api/restore", {"model": "smol"})
+    assert error(answer) == (410, "gone")
+    assert blob(b"own").replace("-", ":") in answer.text
+    tree.write("bad", b"{")
+    cache.unlink("bad")
+    answer = post(client, "/api/restore", {"model": "bad"})
+    assert answer.json == {"code": "internal_error", "error": "internal server error"}
+
+
+def test_a_protected_model_is_not_deleted_by_post(cache: ModelCache, client: Client) -> None:
+    """As by DELETE."""
+    cache.protect("smol")
+    assert error(post(client, "/api/delete", {"model": "smol"})) == (403, "protected")
+    assert "smol:latest" in names(cache)
+
+
+# Prune
+
+
+def test_a_prune_reports_what_it_removed(tree: Tree, cache: ModelCache, client: Client) -> None:
+    """After a dry run that says the same, and touches nothing."""
+    cache.unlink("smol")
+    assert post(client, "/api/prune").json == post(client, "/api/prune", {}).json
+    before = tree.files()
+    planned = post(client, "/api/prune", {"age": "0", "dry_run": True})
+    assert tree.files() == before
+    answer = post(client, "/api/prune", {"age": "0", "all": False, "dry_run": None})
+    assert planned.json is not None
+    assert answer.json == {**planned.json, "dry_run": False}
+    assert answer.json == {
+        "models": 1,
+        "blobs": 1,
+        "bytes": 3,
+        "dry_run": False,
+        "protected": 0,
+        "reasons": {"expired": {"models": 1, "blobs": 1, "bytes": 3}},
+        "held_blobs": 0,
+        "held_bytes": 0,
+        "held_until": None,
+    }
+    assert cache.deleted() == []
+    assert names(cache) == ["other:latest"]
+    answer = post(client, "/api/prune", {"age": "0", "all": True})
+    assert names(cache) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"{", b"[]", b"null", b"1", b'"7d"', b"{} {}", b"\xff", b'{"dry_run": NaN}', b"{]"),
+        *(b'{"dryrun": true}', b'{"Dry_Run": true}', b'{"dry_run": true, "dry_run": false}'),
+        *(b'{"dry_run": 1}', b'{"dry_run": "true"}', b'{"all": []}', b'{"stream": {}}'),
+        *(b'{"age": 7}', b'{"age": "7"}', b'{"age": ""}', b'{"age": "-1d"}', b'{"age": true}'),
+        *(b'{"age": "\\ud800"}', b"[" * 60_000, b'{"age": 1' + b"0" * 5_000 + b"}"),
+        *(b'{"model": "smol"}', b'{"all": true, "x": null}'),
+    ],
+    ids=lambda body: body[:30],
+)
+def test_a_slip_in_the_options_removes_nothing(
+    tree: Tree, cache: ModelCache, client: Client, body: bytes
+) -> None:
+    """An unknown or repeated key is a slip, too, as it might have been ``dry_run``."""
+    cache.unlink("smol")
+    (tree.blobs / "sha256-partial").write_bytes(b"x")
+    before = tree.files()
+    assert error(post(client, "/api/prune", body)) == (400, "bad_request")
+    assert tree.files() == before
+    assert len(cache.deleted()) == 1
+
+
+def test_a_stream_tells_how_far_it_is(cache: ModelCache, client: Client) -> None:
+    """Line by line, the last one with the report."""
+    cache.unlink("smol")
+    answer = post(client, "/api/prune", {"age": "0", "stream": True})
+    assert (answer.status_code, answer.content_type) == (200, "application/x-ndjson")
+    *steps, last = lines(answer)
+    assert steps[0] == {"status": "pruning", "completed": 0, "total": None}
+    assert steps[1] == {"status": "listing blobs", "completed": 0, "total": None}
+    assert all(set(step) == {"status", "completed", "total"} for step in steps)
+    assert (last["status"], last["models"], last["bytes"]) == ("success", 1, 3)
+    assert cache.deleted() == []
+
+
+def test_a_prune_that_fails_is_an_error_whose_cause_only_the_log_has(
+    tree: Tree, cache: ModelCache, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a stream it is the last line; another can begin at once."""
+    tree.write("bad", b"{")
+    failed = {"code": "internal_error", "error": "internal server error"}
+    answer = post(client, "/api/prune", {"age": "0"})
+    assert (answer.status_code, answer.json) == (500, failed)
+    for _ in range(2):
+        answer = post(client, "/api/prune", {"age": "0", "stream": True})
+        assert (answer.status_code, lines(answer)[-1]) == (200, failed)
+    records = [record for record in caplog.records if hasattr(record, "status")]
+    assert [(record.levelname, vars(record)["status"]) for record in records] == [
+        ("ERROR", 500),
+        *[("ERROR", 200)] * 2,
+    ]
+    assert all("bad/latest" in vars(record)["error"] for record in records)
+    assert all(record.exc_info for record in records)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_of_two_prunes_the_second_is_told_to_wait(
+    cache: ModelCache, client: Client, stream: bool
+) -> None:
+    """With 409; other requests are answered meanwhile, and it can prune when the first is done."""
+    cache.unlink("smol")
+    first: list[TestResponse] = []
+
+    def run() -> None:
+        first.append(post(client, "/api/prune", {"age": "0", "stream": stream}))
+        assert first[0].data
+
+    thread = threading.Thread(target=run)
+    with halted() as (waits, go_on):
+        thread.start()
+        assert waits.wait(LIMIT)
+        for options in ({}, {"stream": True}, {"dry_run": True}):
+            assert error(post(client, "/api/prune", options)) == (409, "conflict")
+        assert client.get("/api/deleted").status_code == 200
+        go_on.set()
+        thread.join(LIMIT)
+    assert first[0].status_code == 200
+    assert cache.deleted() == []
+    assert post(client, "/api/prune").status_code == 200
+
+
+def test_a_client_that_goes_away_does_not_stop_a_prune(
+    tree: Tree, cache: ModelCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It goes on to its end, is logged then, and the next one can begin."""
+    caplog.set_level(logging.INFO)
+    cache.unlink("smol")
+    client = Client(LocalRegistry(None, cache, maintenance=True))
+    with halted() as (waits, go_on):
+        answer = client.post("/api/prune", json={"age": "0", "stream": True}, buffered=False)
+        next(answer.iter_encoded())
+        answer.close()
+        assert waits.wait(LIMIT)
+        assert [record for record in caplog.records if hasattr(record, "status")] == []
+        go_on.set()
+        for thread in threading.enumerate():
+            if thread.name == "registry_wsgi prune":
+                thread.join(LIMIT)
+    assert cache.deleted() == []
+    assert not (tree.blobs / blob(b"own")).exists()
+    assert broken(tree.root) == []
+    assert [record.getMessage() for record in caplog.records] == ["POST /api/prune 200"]
+    assert post(client, "/api/prune").status_code == 200
+
+
+def test_without_a_thread_to_be_had_nothing_is_left_locked(
+    cache: ModelCache, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is a 500, and the next prune can begin."""
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert error(post(client, "/api/prune", {"stream": True})) == (500, "internal_error")
+    assert post(client, "/api/prune").status_code == 200
+
+
+# Who may
+
+
+def test_authorize_is_asked_for_each_action(cache: ModelCache) -> None:
+    """With the full name of the model, or a star where it is about no single one."""
+    asked: list[tuple[str, str]] = []
+    allowed: set[str] = set()
+
+    def authorize(environ: WSGIEnvironment, action: str, name: str) -> bool:
+        asked.append((action, name))
+        return action in allowed
+
+    client = Buffered(LocalRegistry(None, cache, maintenance=True, authorize=authorize))
+    requests: list[Callable[[], TestResponse]] = [
+        lambda: post(client, "/api/delete", {"model": "smol"}),
+        lambda: client.get("/api/deleted"),
+        lambda: post(client, "/api/restore", {"model": "smol"}),
+        lambda: post(client, "/api/prune", {"stream": True}),
+        lambda: post(client, "/api/prune", {"dry_run": True}),
+    ]
+    for request in requests:
+        assert error(request()) == (403, "forbidden")
+    assert names(cache) == ["other:latest", "smol:latest"]
+    actions = [("delete", NAME), ("deleted", "*"), ("restore", NAME), *[("prune", "*")] * 2]
+    assert asked == actions
+    allowed.update(action for action, _ in actions)
+    assert [request().status_code for request in requests] == [200] * 5
+
+
+def test_what_authorize_raises_is_the_answer(cache: ModelCache) -> None:
+    """And who is not let in does not learn whether a prune is under way."""
+
+    def authorize(*_: object) -> bool:
+        raise Unauthorized("log in")
+
+    client = Client(LocalRegistry(None, cache, maintenance=True, authorize=authorize))
+    with halted("scandir") as (waits, go_on):
+        thread = threading.Thread(target=lambda: cache.prune(age=0))
+        thread.start()
+        assert waits.wait(LIMIT)
+        assert error(post(client, "/api/prune")) == (401, "unauthorized")
+        go_on.set()
+        thread.join(LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://elsewhere"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": "http://localhost"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"}, 403),
+        ({"Sec-Fetch-Site": ""}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://localhost.evil.example"}, 403),
+        ({"Origin": "http://localhost:81"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": ""}, 403),
+        ({"Origin": "http://[localhost"}, 403),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("path", ["/api/delete", "/api/restore", "/api/prune"])
+def test_a_page_of_another_site_changes_nothing(
+    cache: ModelCache, client: Client, path: str, headers: dict[str, str], status: int
+) -> None:
+    """A browser sends a POST from any page, and says from which."""
+    if path == "/api/restore":
+        cache.unlink("smol")
+    before = names(cache)
+    body = {} if path == "/api/prune" else {"model": "smol"}
+    answer = post(client, path, body, **headers)
+    assert answer.status_code == status
+    assert status == 200 or (error(answer)[1], names(cache)) == ("forbidden", before)
+
+
+def test_each_request_has_one_record(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """With the fields of any."""
+    caplog.set_level(logging.INFO)
+    post(client, "/api/delete", {"model": "smol"})
+    client.get("/api/deleted?x=y")
+    post(client, "/api/restore", {"model": "absent"})
+    assert post(client, "/api/prune", {"stream": True}).data
+    records = [vars(record) for record in caplog.records]
+    assert [(record["path"], record["status"], record["levelname"]) for record in records] == [
+        ("/api/delete", 200, "INFO"),
+        ("/api/deleted", 200, "INFO"),
+        ("/api/restore", 404, "WARNING"),
+        ("/api/prune", 200, "INFO"),
+    ]
+    assert records[1]["query"] == "x=y"

@@ -1,0 +1,15 @@
+"""Fixtures of the tests of stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kit.kinds import KINDS, Clock, Kind
+
+
+@pytest.fixture(params=[*KINDS])
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
+    """An empty store of each kind."""
+    return KINDS[request.param](tmp_path, Clock())

@@ -1,0 +1,76 @@
+"""What the page about buckets quotes is said, word for word."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kit import s3
+from kit.kinds import BucketKind, Clock
+from registry_wsgi import ModelCache, open_cache
+from registry_wsgi.errors import RegistryError
+
+PAGE = Path(__file__).parents[2] / "docs" / "buckets.rst"
+
+
+def test_the_page_quotes_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every message on the page is provoked, and no other."""
+    endpoint = s3.endpoint()
+    messages: list[str] = []
+
+    def said(call: Any) -> None:
+        with pytest.raises(RegistryError) as caught:
+            call()
+        messages.append(str(caught.value))
+
+    def opened(location: str, **environment: str) -> None:
+        with monkeypatch.context() as patch:
+            for name, value in (endpoint.environment | environment).items():
+                patch.setenv(name, value)
+            patch.setenv("OLLAMA_MODELS", location)
+            said(open_cache)
+
+    opened("s3://no-such-bucket-here/team-a")
+    messages[-1] = messages[-1].replace("no-such-bucket-here", "models")
+    opened("s3://models/team-a", AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    opened("s3://key:secret@models/team-a")
+
+    from registry_wsgi.stores.bucket import objects
+    from registry_wsgi.stores.bucket import requests as bucket
+
+    kind = BucketKind(tmp_path, Clock())
+    kind.put("registry.ollama.ai/library/tinyllama/latest", b"weights")
+    with monkeypatch.context() as patch:
+        shift = SimpleNamespace(time=lambda: time.time() - 360)
+        patch.setattr(objects, "time", shift)
+        said(lambda: ModelCache(kind.another()).unlink("tinyllama"))
+    times = iter(("2026-01-31 12:00:00", "2026-01-31 12:06:00"))
+    messages[-1] = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", lambda _: next(times), messages[-1])
+    store = kind.another()
+    store.discard("h/n/m/t", (), 1.0)  # looks at what the store can do
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket.Bucket, "replace", lambda *_: None)
+        said(lambda: ModelCache(store).unlink("tinyllama"))
+        patch.setattr(bucket.Bucket, "replace", lambda *_: "token")
+        said(lambda: ModelCache(kind.another()).unlink("tinyllama"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 1)
+        said(lambda: list(kind.store.versions()))
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "registry_wsgi.stores.bucket.objects")
+        patch.delitem(sys.modules, "registry_wsgi.stores.bucket.requests")
+        patch.setitem(sys.modules, "obstore", None)
+        opened("s3://models/team-a")
+
+    blocks = re.findall(
+        r"^\.\. code-block:: text\n\n((?:    .*\n)+)", PAGE.read_text(), re.MULTILINE
+    )
+    quoted = [line.strip() for block in blocks for line in block.splitlines()]
+    assert sorted(quoted) == sorted(messages)

@@ -1,0 +1,68 @@
+"""The seam between the store of a bucket and obstore: requests, watched or made to fail."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kit.kinds import BucketKind
+from kit.requirements import require
+from registry_wsgi import ModelCache
+
+#: Of a test that takes long to try every moment, the third that this Python tries, from 0 to 2. The
+#: Pythons that the tests run on try all of them between them.
+THIRD = sys.version_info.minor % 3
+
+
+def caching(kind: BucketKind) -> ModelCache:
+    """A cache over another client, by the kind's clock."""
+    return ModelCache(kind.another(), clock=kind.clock)
+
+
+class Seam:
+    """
+    Stands between a store and obstore.
+
+    Args:
+        hook: Called before each request with its name, the key, and how (the mode of a ``put``).
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, hook: Callable[..., None]) -> None:
+        import obstore
+
+        from registry_wsgi.stores.bucket import requests as bucket
+
+        self.requests: list[tuple[str, Any]] = []
+
+        def wrap(name: str) -> Callable[..., Any]:
+            def call(store: Any, key: Any = None, *rest: Any, **options: Any) -> Any:
+                if self.active:
+                    self.requests.append((name, key))
+                    hook(name, key, options.get("mode"))
+                return getattr(obstore, name)(store, key, *rest, **options)
+
+            return call
+
+        names = ("copy", "delete", "get", "head", "list", "list_with_delimiter", "put")
+        self.active = True
+        monkeypatch.setattr(bucket, "obstore", SimpleNamespace(**{n: wrap(n) for n in names}))
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def let_nobody_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is killed is not at work, and nothing is waited for."""
+    require("obstore")
+    from registry_wsgi.stores.bucket import tombstones
+
+    monkeypatch.setattr(tombstones, "_AT_WORK", -5)
+    monkeypatch.setattr(tombstones, "_PAUSE", 0)
+    patient = SimpleNamespace(**vars(time) | {"sleep": lambda _: None})
+    monkeypatch.setattr(tombstones, "time", patient)

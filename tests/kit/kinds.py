@@ -1,0 +1,272 @@
+"""
+The kinds of store that the tests run over, with what the tests need beyond the protocol.
+
+A new kind of storage is one more subclass of `Kind` and one more entry in `KINDS`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kit import azurite, s3
+from kit.requirements import require
+from kit.trees import Tree, blob, manifest
+from kit.views import keys
+from registry_wsgi import DiskStore, MemoryStore
+from registry_wsgi.stores.base import Condemned, Store
+
+_T = TypeVar("_T")
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = time.time()  # as the times of files are those of the system
+
+    def __call__(self) -> float:
+        return self.now
+
+    def move(self, **delta: float) -> None:
+        """Move it by ``timedelta(**delta)``."""
+        self.now += timedelta(**delta).total_seconds()
+
+
+class Kind(ABC):
+    """
+    An empty store of one kind, and the ways of the other programs that use the same storage.
+
+    Attributes:
+        store: The store.
+        clock: Gives the time of what is stored, where the storage lets us.
+        holds: Whether the trash keeps the content of blobs that another program removes.
+        threads: Whether several threads may use the storage at once.
+        remote: Whether each step takes requests that are waited for.
+    """
+
+    store: Store
+    holds: bool
+    threads = True
+    remote = False
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    @abstractmethod
+    def another(self) -> Store:
+        """Open the same storage once more, as another process would."""
+
+    @abstractmethod
+    def put_manifest(self, key: str, data: bytes) -> None:
+        """Write *data* as the manifest at *key*, as a pull does."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Let what was written not be of just now, where that makes a difference."""
+
+    @abstractmethod
+    def put_blob(self, name: str, data: bytes) -> None:
+        """Write *data* as the blob *name*, as a pull does."""
+
+    @abstractmethod
+    def sweep_blob(self, name: str) -> None:
+        """Remove the blob *name*, as another program's clean-up does."""
+
+    def put(self, key: str, *layers: bytes, config: bytes = b"{}") -> bytes:
+        """Put a model with its blobs at *key*; its manifest."""
+        for data in (*layers, config):
+            self.put_blob(blob(data), data)
+        data = manifest(*layers, config=config)
+        self.put_manifest(key, data)
+        return data
+
+
+class DiskKind(Kind):
+    """A directory, written to as Ollama does."""
+
+    holds = True
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        super().__init__(clock)
+        self.tree = Tree(path / "models")
+        self.store = DiskStore(self.tree.root)
+
+    def another(self) -> Store:
+        return DiskStore(self.tree.root)
+
+    def put_manifest(self, key: str, data: bytes) -> None:
+        self.tree.write(key, data)
+
+    def settle(self) -> None:
+        when = time.time() - 10
+        for path in self.tree.manifests.glob("*/*/*/*"):
+            os.utime(path, (when, when))
+
+    def put_blob(self, name: str, data: bytes) -> None:
+        # A new file with each pull: what the trash holds stays as it is.
+        path = self.tree.blobs / name
+        path.unlink(missing_ok=True)
+        path.write_bytes(data)
+
+    def sweep_blob(self, name: str) -> None:
+        (self.tree.blobs / name).unlink()
+
+
+class MemoryKind(Kind):
+    """A store in memory, which its application fills."""
+
+    holds = True
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        super().__init__(clock)
+        self.store: MemoryStore = MemoryStore(clock=clock)
+
+    def another(self) -> Store:
+        return self.store  # there is no other way to it
+
+    def put_manifest(self, key: str, data: bytes) -> None:
+        self.store.put_manifest(key, data)
+
+    def put_blob(self, name: str, data: bytes) -> None:
+        self.store.put_blob(name, data)
+
+    def settle(self) -> None:
+        """It makes none: each manifest has a number."""
+
+    def sweep_blob(self, name: str) -> None:
+        assert self.store.remove_blob(name)
+
+
+class BucketKind(Kind):
+    """A bucket in memory, as obstore has one for tests."""
+
+    holds = False
+    # One that lists holds the lock of Python and wants that of the store, one that replaces an
+    # object the other way round: both wait for ever.
+    threads = False
+    remote = True
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        super().__init__(clock)
+        require("obstore")
+        self.client = self._client()
+        self.store = self.another()
+
+    def _client(self) -> Any:
+        from obstore.store import MemoryStore as Bucket
+
+        return Bucket()
+
+    def another(self) -> Any:
+        from registry_wsgi.stores.bucket.objects import ObjectStore
+
+        return ObjectStore(self.client, name="bucket")
+
+    def put_manifest(self, key: str, data: bytes) -> None:
+        self.client.put(f"manifests/{key}", data)
+
+    def put_blob(self, name: str, data: bytes) -> None:
+        self.client.put(f"blobs/{name}", data)
+
+    def settle(self) -> None:
+        """It makes none: an object has an ETag."""
+
+    def sweep_blob(self, name: str) -> None:
+        self.client.delete(f"blobs/{name}")
+
+
+class S3Kind(BucketKind):
+    """A bucket behind S3: Ceph's, or whatever the tests are given."""
+
+    threads = True
+    endpoint: s3.Endpoint
+
+    def _client(self) -> Any:
+        self.endpoint = self._endpoint()
+        return self.endpoint.client(s3.fresh_prefix())
+
+    def _endpoint(self) -> s3.Endpoint:
+        return s3.endpoint()
+
+
+class VersionedKind(S3Kind):
+    """A bucket behind S3 that keeps old versions."""
+
+    def _endpoint(self) -> s3.Endpoint:
+        return s3.versioned()
+
+    def another(self) -> Any:
+        store = super().another()
+        ask_through(store, self.endpoint.botocore())
+        return store
+
+
+class AzureKind(BucketKind):
+    """A container of Azure, as its emulator has it."""
+
+    threads = True
+
+    def _client(self) -> Any:
+        return azurite.account().client(azurite.fresh_prefix())
+
+
+KINDS: dict[str, Callable[[Path, Clock], Kind]] = {
+    "disk": DiskKind,
+    "memory": MemoryKind,
+    "bucket": BucketKind,
+    "s3": S3Kind,
+    "versioned": VersionedKind,
+    "azure": AzureKind,
+}
+
+
+def ask_through(store: Any, client: Any) -> None:
+    """Have the store of a bucket ask what obstore cannot through *client*, and make none."""
+    vars(store._blobs.versions._s3)["client"] = client
+
+
+def purge(store: Store, aside: Condemned) -> bool:
+    """Remove *aside*, whenever it was written; whether there was something to remove."""
+    return [gone for _, gone in store.purge([(aside, math.inf)])] == [True]
+
+
+def content(store: Store, name: str) -> bytes | None:
+    """The content of the blob *name*; None if there is none."""
+    file = store.open_blob(name)
+    if file is None:
+        return None
+    with file:
+        return file.read()
+
+
+def state(store: Store) -> dict[str, Any]:
+    """All that the store has, as it can be seen through the protocol."""
+    manifests = {key: store.read(key) for key in keys(store)}
+    deleted = {entry: store.read_deleted(entry) for entry in store.deleted()}
+    return {
+        "manifests": {key: found.data for key, found in manifests.items() if found},
+        "blobs": {name: content(store, name) for name in store.blobs()},
+        "deleted": {entry: found.data for entry, found in deleted.items() if found},
+        "condemned": list(store.condemned()),
+    }
+
+
+def race(*steps: Callable[[], _T]) -> list[_T]:
+    """Take all *steps* at once, each in a thread of its own; what each gave."""
+    start = threading.Barrier(len(steps))
+
+    def take(step: Callable[[], _T]) -> _T:
+        start.wait()
+        return step()
+
+    with ThreadPoolExecutor(len(steps)) as pool:
+        return list(pool.map(take, steps))

@@ -1,0 +1,104 @@
+"""Model stores on disk, built and looked at from outside, as Ollama leaves them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+HOST = "registry.ollama.ai"
+
+
+def digest(data: bytes) -> str:
+    """The digest of *data* as a manifest has it, ``sha256:<hex>``."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def blob(data: bytes) -> str:
+    """The file name of the blob *data*, ``sha256-<hex>``."""
+    return digest(data).replace(":", "-")
+
+
+def manifest(*layers: bytes, config: bytes = b"{}") -> bytes:
+    """A manifest as Ollama writes it."""
+
+    def layer(kind: str, data: bytes) -> dict[str, Any]:
+        return {"mediaType": kind, "digest": digest(data), "size": len(data)}
+
+    return json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "config": layer("application/vnd.docker.container.image.v1+json", config),
+            "layers": [layer("application/vnd.ollama.image.model", data) for data in layers],
+        }
+    ).encode()
+
+
+class Tree:
+    """A models directory on disk, as Ollama leaves one."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.blobs = root / "blobs"
+        self.manifests = root / "manifests"
+        self.trash = root / "trash"
+        self.blobs.mkdir(parents=True)
+        self.manifests.mkdir()
+
+    def add_blob(self, data: bytes) -> Path:
+        path = self.blobs / blob(data)
+        path.write_bytes(data)
+        return path
+
+    def add(self, key: str, *layers: bytes, config: bytes = b"{}") -> Path:
+        """Put a model with its blobs at *key*; a key of one or two parts is in the library."""
+        for data in (*layers, config):
+            self.add_blob(data)
+        return self.write(key, manifest(*layers, config=config))
+
+    def write(self, key: str, data: bytes) -> Path:
+        """Put *data* where the manifest of *key* would be."""
+        path = self.path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    def path(self, key: str) -> Path:
+        parts = key.split("/")
+        if len(parts) < 2:
+            parts.append("latest")
+        if len(parts) == 2:
+            parts = [HOST, "library", *parts]
+        return self.manifests.joinpath(*parts)
+
+    def files(self) -> dict[str, bytes]:
+        """Every file outside of the trash, by its path below the root."""
+        return {
+            path: data for path, data in contents(self.root).items() if not path.startswith("trash")
+        }
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every file below *root* with its content; of a symbolic link, where it leads."""
+    found = {}
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            data = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+            found[path.relative_to(root).as_posix()] = data
+    return found
+
+
+def broken(root: Path) -> list[str]:
+    """Each listed model of the store at *root* that lacks a blob, or has one of other content."""
+    found = []
+    for path in sorted(root.glob("manifests/*/*/*/*")):
+        document = json.loads(path.read_bytes())
+        for layer in [*document["layers"], document["config"]]:
+            blob_path = root / "blobs" / layer["digest"].replace(":", "-")
+            if not blob_path.is_file() or digest(blob_path.read_bytes()) != layer["digest"]:
+                found.append(f"{path.relative_to(root)}: {layer['digest']}")
+    return found

@@ -1,0 +1,334 @@
+"""
+Where the soak has its models, and what other programs do there that know no library.
+
+A new kind of storage is one more class like `Disk` and `Bucket`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kit import s3
+from kit.trees import blob
+from registry_wsgi.errors import StoreError
+from registry_wsgi.stores.base import Store
+from registry_wsgi.stores.disk.store import DiskStore
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+    from registry_wsgi.stores.bucket.objects import ObjectStore
+
+Pause = Callable[[], None]
+
+
+class Place(Protocol):
+    """
+    Where the models are: a store for the library, and what writers do that know none.
+
+    Attributes:
+        usual: Settings of the soak that suit it better than the usual ones.
+        touches: Whether writers can mark a blob as just used.
+        keeps: Whether writers can ask for the blobs that they need to be kept.
+        at_work: For how long what a killed process has left passes for that of one at work, in
+            seconds.
+        lag: How long after a process was killed what it has asked for may still happen, in seconds.
+    """
+
+    usual: Mapping[str, int | float]
+    touches: bool
+    keeps: bool
+    at_work: float
+    lag: float
+
+    def open(self) -> Store:
+        """Open the store. Called in each process, after it was forked."""
+
+    def limits(self, hold: float, in_flight: float) -> tuple[float, float]:
+        """Tell how long a pull may take, and go without a trace, for the promise to cover it."""
+
+    def blobs(self) -> set[str]:
+        """The names of what lies among the blobs."""
+
+    def look(self, name: str) -> bool:
+        """Tell whether the blob *name* is in its place."""
+
+    def touch(self, name: str) -> bool:
+        """Mark the blob *name* as just used; False if it is gone."""
+
+    def stir(self) -> None:
+        """Let something come and go among the blobs, as when somebody gives a download up."""
+
+    def verify(self, name: str) -> bool:
+        """Tell whether the blob *name* is in its place and whole."""
+
+    def download(self, name: str, data: bytes, pause: Pause, *, part: float = 1) -> bool:
+        """Fetch a *part* of a blob bit by bit; False if it is not in its place in the end."""
+
+    def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause) -> None:
+        """Write a manifest in place, with a pause between its *pieces* if that can be."""
+
+    def keep(self, blobs: Mapping[str, bytes], failed: Callable[[StoreError], None]) -> int:
+        """
+        Ask for *blobs* to be kept, and upload those that are gone, until all is well.
+
+        Args:
+            blobs: Their contents, by name.
+            failed: Called with each error.
+
+        Returns:
+            How many were gone.
+        """
+
+    def remove(self) -> None:
+        """Remove all that is there, if it is there only for the soak."""
+
+
+class Disk:
+    """
+    A `Place` in a directory, with writers that do there what Ollama does.
+
+    Args:
+        root: The models directory.
+    """
+
+    usual: Mapping[str, int | float] = {}
+    touches = True
+    keeps = False
+    at_work = 0.0
+    lag = 0.0
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._blobs = root / "blobs"
+        self._blobs.mkdir(parents=True, exist_ok=True)
+        (root / "manifests").mkdir(exist_ok=True)
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def open(self) -> Store:
+        return DiskStore(self.root)
+
+    def limits(self, hold: float, in_flight: float) -> tuple[float, float]:
+        return hold, in_flight
+
+    def blobs(self) -> set[str]:
+        return set(os.listdir(self._blobs))
+
+    def look(self, name: str) -> bool:
+        return os.path.exists(os.path.join(self._blobs, name))
+
+    def touch(self, name: str) -> bool:
+        try:
+            os.utime(os.path.join(self._blobs, name))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def stir(self) -> None:
+        path = self._blobs / "sha256-somebody-partial"
+        path.touch()
+        path.unlink()
+
+    def verify(self, name: str) -> bool:
+        try:
+            return blob((self._blobs / name).read_bytes()) == name
+        except FileNotFoundError:
+            return False
+
+    def download(self, name: str, data: bytes, pause: Pause, *, part: float = 1) -> bool:
+        path = os.path.join(self._blobs, name)
+        file = os.open(f"{path}-partial", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            # All of its size at once, as Ollama does; several at a time write the same bytes.
+            os.ftruncate(file, len(data))
+            end, step = int(len(data) * part), len(data) // 4 + 1
+            for start in range(0, end, step):
+                os.pwrite(file, data[start : min(start + step, end)], start)
+                pause()
+        finally:
+            os.close(file)
+        if part == 1:
+            # It is gone if another writer was first, or if it has been set aside.
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{path}-partial", path)
+        return part == 1 and os.path.exists(path)
+
+    def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause) -> None:
+        path = self.root / "manifests" / key
+        while True:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+                break
+            except FileNotFoundError:
+                continue  # a delete has just removed the empty directory: as if pulled once more
+        try:
+            os.write(file, pieces[0])
+            for piece in pieces[1:]:
+                pause()
+                os.write(file, piece)
+        finally:
+            os.close(file)
+
+    def keep(self, blobs: Mapping[str, bytes], failed: Callable[[StoreError], None]) -> int:
+        raise NotImplementedError
+
+    def remove(self) -> None:
+        """If it is temporary, it is removed with the directory that it is in."""
+
+
+class Bucket:
+    """
+    A `Place` in a bucket behind S3, with writers that put into it what they have elsewhere.
+
+    Args:
+        endpoint: The bucket.
+        prefix: What all keys begin with.
+        temporary: Whether to remove it all in the end.
+        at_work: For how long what a killed process has left passes for that of one at work, in
+            seconds. Whoever meets it waits for up to five.
+    """
+
+    # The times of objects are whole seconds, and each step is a request.
+    usual: Mapping[str, int | float] = {
+        "writers": 12,
+        "deleters": 2,
+        "pruners": 3,
+        "models": 28,
+        "contents": 260,
+        "age": 1.5,
+        "retention": 3.0,
+        "in_flight": 1.5,
+        "hold": 3.0,
+        "round": 30.0,
+        "kills": 1.0,
+        "calm": 0.8,
+        "rest": 0.1,
+        "still": 3.0,
+        "watch": 0.5,
+    }
+    touches = False
+    keeps = True
+    lag = 1.0
+
+    def __init__(
+        self, endpoint: s3.Endpoint, prefix: str, *, temporary: bool = False, at_work: float = 4
+    ) -> None:
+        # Loaded before the fork, but not used.
+        import botocore.session  # noqa: F401 - takes its time, and each prune has a use for it
+
+        from registry_wsgi.stores.bucket import objects, tombstones
+
+        tombstones._AT_WORK = int(at_work)
+        self.at_work = at_work
+        self._module = objects
+        self._endpoint = endpoint
+        self._prefix = prefix
+        self._temporary = temporary
+        self._client: S3Store | None = None
+        self._store: ObjectStore | None = None
+
+    def __str__(self) -> str:
+        return f"s3://{self._endpoint.bucket}/{self._prefix}"
+
+    @property
+    def client(self) -> S3Store:
+        """This process's client, without the library."""
+        if self._client is None:
+            self._client = self._endpoint.client(self._prefix)
+        return self._client
+
+    def open(self) -> Store:
+        if self._store is None:
+            config: dict[str, Any] = {**self._endpoint.config}
+            self._store = self._module.ObjectStore.from_url(str(self), **config)
+        return self._store
+
+    def limits(self, hold: float, in_flight: float) -> tuple[float, float]:
+        return float("inf"), float("inf")
+
+    def blobs(self) -> set[str]:
+        with _told():
+            pages = self.client.list("blobs")
+            return {meta["path"].removeprefix("blobs/") for page in pages for meta in page}
+
+    def look(self, name: str) -> bool:
+        with _told():
+            try:
+                self.client.head(f"blobs/{name}")
+            except FileNotFoundError:
+                return False
+        return True
+
+    def touch(self, name: str) -> bool:
+        return self.look(name)
+
+    def stir(self) -> None:
+        """It makes no difference."""
+
+    def verify(self, name: str) -> bool:
+        with _told():
+            try:
+                return blob(bytes(self.client.get(f"blobs/{name}").bytes())) == name
+            except FileNotFoundError:
+                return False
+
+    def download(self, name: str, data: bytes, pause: Pause, *, part: float = 1) -> bool:
+        key = f"blobs/{name}"
+        # Some programs upload files that are still growing, as they lie on the disk.
+        growing = part < 1 or len(data) % 8 == 0
+        with _told():
+            if growing:
+                self.client.put(f"{key}-partial", data[: int(len(data) * part)])
+            pause()
+            if part == 1:
+                self.client.put(key, data)
+        if part == 1 and growing:
+            # Ceph fails one of two deletes of an object at once, and a prune takes what is left.
+            with contextlib.suppress(StoreError), _told():
+                self.client.delete(f"{key}-partial")
+        return part == 1
+
+    def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause) -> None:
+        with _told():
+            self.client.put(f"manifests/{key}", b"".join(pieces))
+
+    def keep(self, blobs: Mapping[str, bytes], failed: Callable[[StoreError], None]) -> int:
+        again = 0
+        while True:
+            try:
+                store = self.open()
+                assert isinstance(store, self._module.ObjectStore)
+                for name in store.keep(blobs):
+                    with _told():
+                        self.client.put(f"blobs/{name}", blobs[name])
+                    again += 1
+            except StoreError as error:
+                failed(error)
+                time.sleep(0.1)
+            else:
+                return again
+
+    def remove(self) -> None:
+        if not self._temporary:
+            return
+        for page in self.client.list(chunk_size=1000):
+            self.client.delete([meta["path"] for meta in page])
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Let what fails fail as it does in the library."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        raise StoreError(f"writer: {str(error).splitlines()[0]}") from None
