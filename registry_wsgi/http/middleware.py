@@ -24,21 +24,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
-from werkzeug.wsgi import get_content_length
 
 from ..cache.model_cache import Cache, ModelCache
 from ..cache.observer import Observer, tell
-from ..errors import escape
 from ..settings import authorization, maintenance_api, open_cache, prune_after_delete
 from .answers import empty, error_response, failure, no_answer, refused
 from .authorization import Authorize
+from .log import log_request, text_of
 from .maintenance import Maintenance, Stream
 from .request import Endpoint, Request
+from .status import StatusRecorder, WatchedBody
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -65,10 +64,11 @@ class LocalRegistry:
         maintenance: Whether to answer the requests of `registry_wsgi.http.maintenance` too, which
             have more actions. They take a `registry_wsgi.ModelCache`.
         logger: Takes one record for each request handled here, ERROR for a 5xx, WARNING for a 4xx,
-            else INFO, with the attributes ``error``, ``status``, ``method``, ``path``,
-            ``content_length``, ``remote``, ``proto`` and ``query``, but for those that the record
-            factory of the application sets. If it fails, that is noted on stderr as logging does,
-            and the answer stands. None: the logger ``registry_wsgi``.
+            else INFO, by the status that the server was given. The record has the attributes
+            ``error``, ``status``, ``method``, ``path``, ``content_length``, ``remote``, ``proto``
+            and ``query``, but for those that the record factory of the application sets. If the
+            logger fails, that is noted on stderr as logging does, and the answer stands. None: the
+            logger ``registry_wsgi``.
         observer: Told of each request that is handled here
             (`registry_wsgi.cache.observer.Observer`).
         max_content_length: How many bytes a request body may have.
@@ -110,23 +110,36 @@ class LocalRegistry:
         return self._respond(environ, start_response)
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        recorder = StatusRecorder(start_response)
         error: str | None = None
         cause: BaseException | None = None
+        foreign = False
         try:
             response = self._answer(environ)
         except HTTPException as problem:
-            error = problem.description
+            error, foreign = problem.description, problem.response is not None
             response = error_response(problem, environ)
         except Exception as raised:  # noqa: BLE001 - whatever it is, the client gets an answer
-            error, cause = _text(raised), raised
+            error, cause = text_of(raised), raised
             response = error_response(failure(), environ)
-        answer = response(environ, start_response)
+
+        def ended(failed: BaseException | None = None) -> None:
+            # The server answers 500 to an exception, unless it has begun to send another status.
+            status = recorder.status if recorder.started or failed is None else 500
+            self._note(environ, status, text_of(failed) or error, failed or cause)
+
+        try:
+            answer = response(environ, recorder)
+        except Exception as raised:
+            ended(raised)
+            raise
         if isinstance(response, Stream):
-            response.done.add_done_callback(
-                lambda done: self._note(environ, 200, _text(done.exception()), done.exception())
-            )
+            response.done.add_done_callback(lambda done: ended(done.exception()))
+        elif foreign:
+            # The response that an exception brought along may still change its status.
+            return WatchedBody(answer, ended)
         else:
-            self._note(environ, response.status_code, error, cause)
+            ended()
         return answer
 
     def _answer(self, environ: WSGIEnvironment) -> Response:
@@ -155,40 +168,9 @@ class LocalRegistry:
     def _note(
         self, environ: WSGIEnvironment, status: int, error: str | None, cause: BaseException | None
     ) -> None:
-        self._log(environ, status, error, cause)
+        log_request(self.logger, environ, status, error, cause)
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
         tell(self.observer, lambda observer: observer.answered(method, path, status))
-
-    def _log(
-        self, environ: WSGIEnvironment, status: int, error: str | None, cause: BaseException | None
-    ) -> None:
-        level = logging.WARNING if status >= 400 else logging.INFO
-        if status >= 500 or cause is not None:  # a stream fails after its 200
-            level = logging.ERROR
-        fields = {
-            "error": error,
-            "status": status,
-            "method": environ["REQUEST_METHOD"],
-            "path": environ.get("PATH_INFO", ""),
-            "content_length": get_content_length(environ),
-            "remote": environ.get("REMOTE_ADDR"),
-            "proto": environ.get("SERVER_PROTOCOL"),
-            "query": environ.get("QUERY_STRING", ""),
-        }
-        for key, value in fields.items():
-            if isinstance(value, str):
-                fields[key] = escape(value)
-        message = "%(method)s %(path)s %(status)d" + (" %(error)s" if error else "")
-        record = (self.logger.name, level, __file__, 0, message, (fields,), None)
-        try:
-            factory = logging.getLogRecordFactory()
-            # What the application's own records have already cannot be set once more.
-            taken = () if factory is logging.LogRecord else vars(factory(*record))
-            extra = {key: value for key, value in fields.items() if key not in taken}
-            self.logger.log(level, message, fields, exc_info=cause, extra=extra)
-        except Exception:  # noqa: BLE001 - the model may be deleted, so the answer stands
-            with suppress(Exception):
-                logging.Handler().handleError(logging.LogRecord(*record))
 
 
 def create_app() -> LocalRegistry:
@@ -204,10 +186,3 @@ def create_app() -> LocalRegistry:
     return LocalRegistry(
         prune=prune_after_delete(), authorize=authorization(), maintenance=maintenance_api()
     )
-
-
-def _text(error: BaseException | None) -> str | None:
-    try:
-        return None if error is None else str(error)
-    except Exception:  # noqa: BLE001 - it cannot even be printed
-        return type(error).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -14,11 +13,11 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
-from webtest import TestApp, TestResponse
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import ServiceUnavailable, TooManyRequests, Unauthorized
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
+from kit.asking import SMOL, Shelf, ask, bare, hello
 from kit.requirements import require
 from kit.trees import HOST, Tree, contents, manifest
 from kit.views import keys
@@ -28,32 +27,12 @@ from registry_wsgi.http.body import read_model
 from registry_wsgi.names import Name
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 FULL_NAME = "registry.ollama.ai/library/smol:latest"
-SMOL = b'{"model":"smol"}'
 JSON = "application/json"
 NOT_FOUND = b'{"code": "not_found", "error": "model not found"}'
 FIELDS = ("error", "status", "method", "path", "content_length", "remote", "proto", "query")
-
-
-class Shelf:
-    """A cache as a stranger would write it: two methods and a set of names."""
-
-    def __init__(self, *names: str) -> None:
-        self.names = {*names}
-        self.calls: list[str] = []
-
-    def unlink(self, name: str) -> bool:
-        self.calls.append(f"unlink {name}")
-        try:
-            self.names.remove(name)
-        except KeyError:
-            return False
-        return True
-
-    def prune(self) -> None:
-        self.calls.append("prune")
 
 
 class Broken(Shelf):
@@ -73,40 +52,8 @@ class Broken(Shelf):
         raise self.error
 
 
-def ask(app: WSGIApplication, body: bytes = SMOL, **environ: str) -> TestResponse:
-    """What *app* answers to a delete, with the validator of PEP 3333 in front of it."""
-    return TestApp(validator(app), lint=False).request(
-        "/api/delete",
-        environ={"REQUEST_METHOD": "DELETE"} | environ,
-        body=body,
-        expect_errors=True,
-    )
-
-
-def bare(app: WSGIApplication, body: bytes = SMOL, **environ: Any) -> tuple[int, bytes]:
-    """What *app* answers to an environ that no validator lets pass."""
-    everything: dict[str, Any] = {"REQUEST_METHOD": "DELETE", "PATH_INFO": "/api/delete"}
-    everything |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-    setup_testing_defaults(everything)
-    everything |= environ
-    statuses: list[str] = []
-
-    def start_response(status: str, headers: list[tuple[str, str]], *args: Any) -> Any:
-        statuses.append(status)
-
-    answer = b"".join(app(everything, start_response))
-    (status,) = statuses
-    return int(status[:3]), answer
-
-
 def ignore(status: str, headers: list[tuple[str, str]], *args: Any) -> Any:
     """A start_response."""
-
-
-def hello(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    """An app."""
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [b"hello"]
 
 
 @pytest.fixture(autouse=True)
