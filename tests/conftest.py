@@ -11,6 +11,26 @@ import pytest
 
 from kit.trees import Tree
 
+#: The mark of every test below a folder of `tests`.
+MARKS = {
+    "benchmarks": pytest.mark.bench,
+    "emulators": pytest.mark.emulator,
+    "live": pytest.mark.live,
+    "soak": pytest.mark.soak,
+    "worlds": pytest.mark.world,
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before the tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by the folder that it is in."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            folder = item.path.relative_to(here).parts[0]
+            if mark := MARKS.get(folder):
+                item.add_marker(mark)
+
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -50,7 +50,6 @@ ROWS = (
 )
 
 
-@pytest.mark.live
 def test_every_row_is_measured_and_printed(tmp_path: Path) -> None:
     """Each with its goal, or with the reason why it could not be measured; no store stays."""
     done = bench(tmp_path)

@@ -17,6 +17,8 @@ from kit.kinds import BucketKind, Clock
 from registry_wsgi import ModelCache, open_cache
 from registry_wsgi.errors import RegistryError
 
+pytestmark = pytest.mark.emulator
+
 PAGE = Path(__file__).parents[2] / "docs" / "buckets.rst"
 
 

@@ -15,8 +15,6 @@ from kit.weather import Gateway
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import StoreError
 
-pytestmark = pytest.mark.live
-
 KEYS = [f"registry.ollama.ai/library/{name}/latest" for name in ("smol", "tiny")]
 
 

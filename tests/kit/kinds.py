@@ -17,6 +17,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from kit import azurite, s3
 from kit.requirements import require
 from kit.trees import Tree, blob, manifest
@@ -227,6 +229,18 @@ KINDS: dict[str, Callable[[Path, Clock], Kind]] = {
     "versioned": VersionedKind,
     "azure": AzureKind,
 }
+
+
+#: The kinds that need an emulator: moto, Ceph or Azurite.
+EMULATED = ("s3", "versioned", "azure")
+
+
+def kinds(*names: str) -> list[Any]:
+    """The kinds *names*, or all, as parameters; those that need an emulator are marked so."""
+    return [
+        pytest.param(name, marks=[pytest.mark.emulator] if name in EMULATED else [])
+        for name in names or KINDS
+    ]
 
 
 def ask_through(store: Any, client: Any) -> None:

@@ -12,8 +12,6 @@ import pytest
 from kit.recorded import fill
 from kit.servers import GUNICORN, THREADED, Answer, Registry, read_answer, request
 
-pytestmark = pytest.mark.live
-
 BODY = b'{"model": "smol"}'
 LARGEST = 65_536
 

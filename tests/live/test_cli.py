@@ -28,8 +28,6 @@ from kit.trees import broken, contents
 from registry_wsgi import open_cache
 from registry_wsgi.cli.sample import make_sample
 
-pytestmark = pytest.mark.live
-
 require("click", "rich")
 
 COMMAND = (sys.executable, "-m", "registry_wsgi")

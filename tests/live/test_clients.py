@@ -12,8 +12,6 @@ from kit.recorded import fill
 from kit.requirements import npm_install, require, require_command, unavailable
 from kit.servers import LIMIT, Registry
 
-pytestmark = pytest.mark.live
-
 # No proxy; and nothing is left open, as not all versions of the client can be closed.
 OPTIONS: dict[str, Any] = {"trust_env": False, "headers": {"Connection": "close"}}
 

@@ -11,8 +11,6 @@ import pytest
 from kit.servers import THREADED, Registry, read_answer, request
 from registry_wsgi import DiskStore, ModelCache
 
-pytestmark = pytest.mark.live
-
 
 def message(name: str) -> bytes:
     """A request that deletes *name*."""

@@ -10,8 +10,6 @@ from kit.servers import LIMIT, Serve, start, stop
 from kit.trees import Tree
 from registry_wsgi import DiskStore, ModelCache
 
-pytestmark = pytest.mark.live
-
 APP = "registry_wsgi:create_app()"
 
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from kit.servers import Registry
 from registry_wsgi import DiskStore, ModelCache
-
-pytestmark = pytest.mark.live
 
 
 def test_a_store_that_cannot_be_changed_is_a_500_that_keeps_the_model(registry: Registry) -> None:

@@ -17,8 +17,6 @@ import pytest
 from kit.servers import GUNICORN, KINDS, THREADED, Registry, read_answer, request
 from kit.trees import HOST, contents
 
-pytestmark = pytest.mark.live
-
 
 def at(*kinds: str) -> pytest.MarkDecorator:
     """Run the test at servers of these kinds."""

@@ -19,8 +19,6 @@ from kit.servers import EXAMPLES, THREADED, Answer, Serve, Server, request, wait
 from kit.trees import Tree, broken
 from registry_wsgi import DiskStore, ModelCache
 
-pytestmark = pytest.mark.live
-
 DESCRIPTION = EXAMPLES.parent / "openapi.yaml"
 APP = "registry_wsgi:create_app()"
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-
 from kit.requirements import require
 from kit.servers import EXAMPLES, Serve, wait_for
 from kit.trees import Tree
-
-pytestmark = pytest.mark.live
 
 
 def test_the_workers_count_together(serve: Serve, tree: Tree, tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ import pytest
 from kit.servers import Serve, Server
 from kit.trees import Tree
 
-pytestmark = pytest.mark.live
-
 PREFIX = "/models"
 
 

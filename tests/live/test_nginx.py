@@ -18,7 +18,6 @@ from kit.servers import EXAMPLES, Registry, Serve, Server, request, staged
 from kit.trees import Tree
 
 pytestmark = [
-    pytest.mark.live,
     pytest.mark.parametrize("kind", ["nginx"], indirect=True, scope="session"),
     pytest.mark.usefixtures("kind"),
 ]

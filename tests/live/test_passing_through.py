@@ -12,8 +12,6 @@ import pytest
 from kit.requirements import require
 from kit.servers import App, Serve, Server, request, staged, wait_for
 
-pytestmark = pytest.mark.live
-
 APPS = {"plain": (), "flask_app": ("flask",), "django_app": ("django",)}
 
 

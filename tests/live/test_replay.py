@@ -10,8 +10,6 @@ import pytest
 from kit.recorded import CASES, body_of, expected, fill
 from kit.servers import THREADED, Registry, request
 
-pytestmark = pytest.mark.live
-
 SMOL = "manifests/registry.ollama.ai/library/smol/latest"
 DELETED = {
     "status": 200,

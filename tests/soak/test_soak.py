@@ -54,6 +54,7 @@ def test_no_model_is_broken_by_pulls_deletes_restores_prunes_and_kills(tmp_path:
     assert soak(tmp_path, SECONDS)["collections"] > 0
 
 
+@pytest.mark.emulator
 @pytest.mark.timeout(SECONDS * 4 + 180)
 def test_no_model_in_a_bucket_is_broken_by_processes_with_clients_of_their_own(
     tmp_path: Path,
@@ -64,13 +65,14 @@ def test_no_model_in_a_bucket_is_broken_by_processes_with_clients_of_their_own(
     assert figures["excused"] == 0
 
 
+@pytest.mark.emulator
 @pytest.mark.timeout(SECONDS * 4 + 300)
 def test_no_model_in_a_bucket_is_broken_by_a_way_there_that_fails(tmp_path: Path) -> None:
     """Answers that are late, cut, lost or refused, for all at once and in the middle of all."""
     assert soak(tmp_path, SECONDS + 6, a_bucket(), "--outages=60")["outages"] > 0
 
 
-@pytest.mark.live
+@pytest.mark.emulator
 @pytest.mark.timeout(SECONDS * 4 + 300)
 def test_no_model_in_a_bucket_is_broken_as_the_gateway_is_stopped_and_started(
     tmp_path: Path,

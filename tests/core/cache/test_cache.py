@@ -17,7 +17,7 @@ import pytest
 from werkzeug.test import Client
 
 from kit.hammer import hammer
-from kit.kinds import KINDS, Clock, Kind, content, race, state
+from kit.kinds import KINDS, Clock, Kind, content, kinds, race, state
 from kit.seam import CHANGING, Once, counted, failing, watched
 from kit.trees import Tree, blob, broken, digest, manifest
 from registry_wsgi import DiskStore, LocalRegistry, MemoryStore, ModelCache
@@ -46,7 +46,7 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=[*KINDS])
+@pytest.fixture(params=kinds())
 def kind(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Kind:
     """An empty store of each kind."""
     return KINDS[request.param](tmp_path, clock)
@@ -723,12 +723,12 @@ def test_processes_that_delete_and_restore_lose_nothing(tree: Tree) -> None:
 SIZES = (10, 1_000)
 
 
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> list[DiskStore]:
+@pytest.fixture
+def stores(tmp_path: Path) -> list[DiskStore]:
     """A store for each of the sizes, with as many models and as many blobs besides."""
     made = []
     for size in SIZES:
-        tree = Tree(tmp_path_factory.mktemp("store") / "models")
+        tree = Tree(tmp_path / str(size) / "models")
         data = tree.add("m0", b"weights", b"template").read_bytes()
         for number in range(1, size):
             tree.write(f"m{number}", data)

@@ -181,7 +181,7 @@ def test_the_table_holds(
         ({"age": "30d", "all": True}, {"fresh", "week"}, {"late", "lost"}),
         ({"age": 0, "all": True}, set(), set()),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_the_models_of_the_table_stay_whole(
     scene: Scene, options: dict[str, Any], models: set[str], trash: set[str]

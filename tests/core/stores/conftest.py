@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kit.kinds import KINDS, Clock, Kind
+from kit.kinds import KINDS, Clock, Kind, kinds
 
 
-@pytest.fixture(params=[*KINDS])
+@pytest.fixture(params=kinds())
 def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
     """An empty store of each kind."""
     return KINDS[request.param](tmp_path, Clock())
