@@ -222,7 +222,7 @@ def _open_bucket(url: SplitResult) -> Store:
     for option in {*options} & {"connect_timeout", "read_timeout"}:
         options[option] = to_seconds(options[option])
     try:
-        from .stores.bucket.objects import ObjectStore  # noqa: PLC0415 - it needs an optional package
+        from .stores.bucket import ObjectStore  # noqa: PLC0415 - it needs an optional package
     except ModuleNotFoundError as error:
         raise StoreError(str(error)) from error
     return ObjectStore.from_url(place, **options)

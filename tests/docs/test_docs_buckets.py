@@ -7,7 +7,6 @@ import re
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,15 +43,13 @@ def test_the_page_quotes_what_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     opened("s3://models/team-a", AWS_ENDPOINT_URL="http://127.0.0.1:9")
     opened("s3://key:secret@models/team-a")
 
-    from registry_wsgi.stores.bucket import objects
     from registry_wsgi.stores.bucket import requests as bucket
 
     kind = BucketKind(tmp_path, Clock())
     kind.put("registry.ollama.ai/library/tinyllama/latest", b"weights")
-    with monkeypatch.context() as patch:
-        shift = SimpleNamespace(time=lambda: time.time() - 360)
-        patch.setattr(objects, "time", shift)
-        said(lambda: ModelCache(kind.another()).unlink("tinyllama"))
+    kind.store_clock = lambda: time.time() - 360
+    said(lambda: ModelCache(kind.another()).unlink("tinyllama"))
+    kind.store_clock = time.time
     times = iter(("2026-01-31 12:00:00", "2026-01-31 12:06:00"))
     messages[-1] = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", lambda _: next(times), messages[-1])
     store = kind.another()
@@ -66,8 +63,10 @@ def test_the_page_quotes_what_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
         patch.setattr(os, "getpid", lambda: 1)
         said(lambda: list(kind.store.versions()))
     with monkeypatch.context() as patch:
-        patch.delitem(sys.modules, "registry_wsgi.stores.bucket.objects")
-        patch.delitem(sys.modules, "registry_wsgi.stores.bucket.requests")
+        for module in [
+            name for name in sys.modules if name.startswith("registry_wsgi.stores.bucket")
+        ]:
+            patch.delitem(sys.modules, module)
         patch.setitem(sys.modules, "obstore", None)
         opened("s3://models/team-a")
 

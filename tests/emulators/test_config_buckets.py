@@ -135,7 +135,7 @@ def test_without_the_extra_the_message_says_how_to_get_it() -> None:
         "open_cache('memory:')\n"
         "try: open_cache('s3://bucket/x')\n"
         "except Exception as error: print(error)\n"
-        "try: import registry_wsgi.stores.bucket.objects\n"
+        "try: import registry_wsgi.stores.bucket\n"
         "except ImportError as error: print(error)\n"
     )
     done = subprocess.run(

@@ -17,18 +17,18 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from kit import azurite, s3
-from kit.bucket_seam import THIRD, Killed, Seam, caching, let_nobody_wait
+from kit.bucket_seam import THIRD, Killed, Seam, caching
 from kit.kinds import KINDS, AzureKind, BucketKind, Clock, content, purge, state
 from kit.requirements import require
 from kit.trees import blob, manifest
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import InvalidManifestError, ModelExistsError, StoreError
+from registry_wsgi.names import Name
 from registry_wsgi.stores.base import Deleted
 
 KEY = "registry.ollama.ai/library/smol/latest"
@@ -476,11 +476,11 @@ def test_whatever_step_is_the_last_nothing_is_lost(
     deleted: bool,
 ) -> None:
     """Killed before any request, or failing there: no half things, and the next run heals it."""
-    let_nobody_wait(monkeypatch)
     done = False
     at = 0
     while not done:
         kind = BucketKind(tmp_path, Clock())
+        kind.let_nobody_wait()
         data = kind.put(KEY, b"weights")
         kind.put_blob("sha256-aa", b"nobody's")
         if deleted:
@@ -610,6 +610,7 @@ def test_a_restore_waits_for_a_delete_under_way(
     older = bucket.store.discard(KEY, (), 1.0)
     assert older is not None
     bucket.put_manifest(KEY, b"newer")
+    bucket.tune(patience=0.1)
     other = bucket.another()
     said: list[object] = []
 
@@ -620,9 +621,6 @@ def test_a_restore_waits_for_a_delete_under_way(
                 other.recover(older)
             said.append(caught)
 
-    from registry_wsgi.stores.bucket import objects
-
-    monkeypatch.setattr(objects, "PATIENCE", 0.1)
     seam = Seam(monkeypatch, hook)
     assert bucket.store.discard(KEY, (), 2.0) is not None
     assert said
@@ -697,7 +695,7 @@ def test_a_bucket_with_versioning_works_or_is_refused(caplog: pytest.LogCaptureF
     require("boto3", "obstore")
     import boto3
 
-    from registry_wsgi.stores.bucket.objects import ObjectStore
+    from registry_wsgi.stores.bucket import ObjectStore
 
     endpoint = s3.endpoint()
     name = f"registry-wsgi-{uuid.uuid4().hex[:12]}"
@@ -771,18 +769,13 @@ def test_a_version_means_that_old_ones_are_kept_but_for_gcs(
 
 
 @pytest.mark.parametrize("minutes", [-6, 6])
-def test_clocks_that_differ_stop_the_sweep(
-    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch, minutes: int
-) -> None:
+def test_clocks_that_differ_stop_the_sweep(bucket: BucketKind, minutes: int) -> None:
     """With more than five minutes between them nothing is removed, and the error has both times."""
-    from registry_wsgi.stores.bucket import objects
-
     bucket.put(KEY, b"weights")
     bucket.put_blob("sha256-aa", b"nobody's")
     before = keys(bucket)
-    real = time.time
     shift = timedelta(minutes=minutes).total_seconds()
-    monkeypatch.setattr(objects, "time", SimpleNamespace(time=lambda: real() + shift))
+    bucket.store_clock = lambda: time.time() + shift
     with pytest.raises(StoreError, match=r"the clock here says .* UTC, and that of the store .*"):
         ModelCache(bucket.another(), retention=0).prune()
     with pytest.raises(StoreError, match="the clock here says"):
@@ -839,16 +832,12 @@ def test_other_objects_are_left_alone(bucket: BucketKind) -> None:
     assert state(bucket.store)["manifests"] == {}
 
 
-def test_what_is_left_of_a_look_at_the_store_goes(
-    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_left_of_a_look_at_the_store_goes(bucket: BucketKind) -> None:
     """A process that was killed in it leaves an object, which a later run removes."""
-    from registry_wsgi.stores.bucket import objects
-
     bucket.client.put("probe/2026-01-31T12-00-00.000000Z-1f0e7c5a", b"1")
     ModelCache(bucket.another()).prune(age=0)
     assert len(keys(bucket)) == 1
-    monkeypatch.setattr(objects, "_PROBE_AGE", -1)
+    bucket.tune(probe_age=-1)
     ModelCache(bucket.another()).prune(age=0)
     assert keys(bucket) == []
 
@@ -917,7 +906,7 @@ def test_the_permissions_that_are_documented_are_enough(tmp_path: Path, allowed:
     assert isinstance(kind, AzureKind)
     from obstore.store import AzureStore
 
-    from registry_wsgi.stores.bucket.objects import ObjectStore
+    from registry_wsgi.stores.bucket import ObjectStore
 
     kind.put(KEY, b"weights")
     kind.put_blob("sha256-aa", b"nobody's")
@@ -965,7 +954,7 @@ def test_a_process_that_was_forked_is_told_so() -> None:
     script = (
         "import os\n"
         "from obstore.store import MemoryStore\n"
-        "from registry_wsgi.stores.bucket.objects import ObjectStore\n"
+        "from registry_wsgi.stores.bucket import ObjectStore\n"
         "store = ObjectStore(MemoryStore(), name='bucket')\n"
         "if os.fork() == 0:\n"
         "    try: dict(store.versions())\n"
@@ -1039,9 +1028,7 @@ def test_an_unchanged_run_costs_pages_and_a_constant(
 
 def test_what_is_held_costs_no_reads(kind: BucketKind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once its markers are known, a run that leaves or removes many blobs reads none of them."""
-    from registry_wsgi.stores.bucket import blobs
-
-    monkeypatch.setattr(blobs, "_FEW", 3)  # of fewer, each is asked for
+    kind.tune(few=3)  # of fewer, each is asked for
     for number in range(9):
         kind.put_blob(f"sha256-0{number}", b"nobody's")
     kind.clock.move(days=8)
@@ -1056,13 +1043,9 @@ def test_what_is_held_costs_no_reads(kind: BucketKind, monkeypatch: pytest.Monke
     assert not [*kind.store.condemned()]
 
 
-def test_a_marker_that_is_another_by_now_is_not_taken_for_what_it_was(
-    kind: BucketKind, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_marker_that_is_another_by_now_is_not_taken_for_what_it_was(kind: BucketKind) -> None:
     """A blob that another run has put back and marked anew is that run's."""
-    from registry_wsgi.stores.bucket import blobs
-
-    monkeypatch.setattr(blobs, "_FEW", 3)
+    kind.tune(few=3)
     names = [f"sha256-0{number}" for number in range(9)]
     for name in names:
         kind.put_blob(name, b"nobody's")
@@ -1181,6 +1164,14 @@ def test_an_index_that_cannot_be_read_or_written_is_done_without(
     assert [model.name for model in caching(bucket).models()] == [
         "registry.ollama.ai/library/smol:latest"
     ]
+
+
+def test_a_name_is_looked_up_by_the_case_of_ascii_letters_only(bucket: BucketKind) -> None:
+    """A Kelvin sign is no k, though its lower case is: that manifest is no model of that name."""
+    bucket.put_manifest("registry.ollama.ai/library/\u212a/latest", manifest())
+    assert bucket.store.find(Name.parse("k")) is None
+    bucket.put_manifest("registry.ollama.ai/library/K/latest", manifest())
+    assert bucket.store.find(Name.parse("k")) == "registry.ollama.ai/library/K/latest"
 
 
 # What it costs

@@ -61,12 +61,12 @@ def location(kind: BucketKind) -> tuple[str, dict[str, str]]:
 
 def through(proxy: Proxy, kind: BucketKind, read_timeout: float = 1) -> Any:
     """The store of *kind*, reached through *proxy*."""
-    from registry_wsgi.stores.bucket.objects import ObjectStore
+    from registry_wsgi.stores.bucket import ObjectStore
 
     url, settings = location(kind)
     endpoint = proxy.url + urlsplit(settings["endpoint"]).path
     config: dict[str, Any] = settings | {"endpoint": endpoint}
-    return ObjectStore.from_url(url, read_timeout=read_timeout, **config)
+    return ObjectStore.from_url(url, read_timeout=read_timeout, tuning=kind.tuning, **config)
 
 
 def lists(path: str) -> bool:
@@ -183,15 +183,9 @@ def test_a_second_page_that_fails_removes_nothing(
 
 
 @pytest.mark.parametrize("fault", ["500", "drop", "deny"])
-def test_a_removal_that_fails_ends_the_run(
-    kind: BucketKind, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
+def test_a_removal_that_fails_ends_the_run(kind: BucketKind, proxy: Proxy, fault: str) -> None:
     """After some that cannot be removed no other is; the error says which; a retry goes on."""
-    from registry_wsgi.stores.bucket import requests as bucket
-    from registry_wsgi.stores.bucket import tombstones
-
-    monkeypatch.setattr(bucket, "_PAGE", 2)
-
+    kind.tune(page=2)
     kind.put(KEY, b"weights")
     for number in range(5):
         kind.put_blob(f"sha256-0{number}", b"x")
@@ -211,7 +205,7 @@ def test_a_removal_that_fails_ends_the_run(
     proxy.plan = lambda how, path: None
     cache.prune(age=0)
     assert len({*keys(kind, "blobs")}) == 2 + 2  # nobody knows whether that delete is still to come
-    monkeypatch.setattr(tombstones, "_AT_WORK", -5)
+    kind.tune(at_work=-5)
     for _ in range(2):
         ModelCache(kind.another()).prune(age=0)
     assert {*kind.store.blobs()} == {blob(b"weights"), blob(b"{}")}
@@ -241,6 +235,31 @@ def test_a_store_that_keeps_failing_is_an_error_and_loses_nothing(
     assert kind.store.read(KEY) is not None
 
 
+@either
+@pytest.mark.parametrize("fault", ["503", "lose"])
+def test_a_delete_is_sent_once_by_whatever_client(
+    kind: BucketKind, proxy: Proxy, fault: str
+) -> None:
+    """A second one may take what has come after the first, also where the client was given."""
+    from registry_wsgi.stores.bucket import ObjectStore
+
+    kind.put_blob("sha256-aa", b"x")
+    given = through(proxy, kind)._bucket._storage
+    bucket = ObjectStore(given, name="bucket", tuning=kind.tuning)._bucket
+    deletes: list[str] = []
+
+    def plan(method: str, path: str) -> str | None:
+        if method not in ("POST", "DELETE"):
+            return None
+        deletes.append(path)
+        return fault
+
+    proxy.plan = plan
+    with pytest.raises(StoreError, match=r"^bucket/blobs/sha256-aa: "):
+        bucket.delete("blobs/sha256-aa")
+    assert len(deletes) == 1
+
+
 def test_a_blob_that_breaks_off_is_read_on(kind: BucketKind, proxy: Proxy) -> None:
     """An answer cut in the middle of a large blob is not taken for its end."""
     data = random.Random(1).randbytes(3 << 20)
@@ -261,7 +280,7 @@ WORKER = """
 import json, random, sys
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import ModelExistsError, ModelNotFoundError, ModelIncompleteError
-from registry_wsgi.stores.bucket.objects import ObjectStore
+from registry_wsgi.stores.bucket import ObjectStore
 
 url, config, seed, steps, *names = sys.argv[1:]
 store = ObjectStore.from_url(url, **json.loads(config))
@@ -343,12 +362,8 @@ def test_processes_that_delete_and_restore_at_once_lose_nothing(kind: BucketKind
     check(kind, models)
 
 
-def test_processes_that_are_killed_lose_nothing(
-    kind: BucketKind, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_that_are_killed_lose_nothing(kind: BucketKind) -> None:
     """Killed at any moment, again and again, they leave each model listed or in the trash."""
-    from registry_wsgi.stores.bucket import tombstones
-
     models, names = furnish(kind, 3)
     choice = random.Random(5)
     for number in range(12):
@@ -360,10 +375,10 @@ def test_processes_that_are_killed_lose_nothing(
         worker.send_signal(signal.SIGKILL)
         worker.communicate()
         check(kind, models)
+    kind.tune(at_work=-5)
     store = kind.another()
     ModelCache(store).models()
     store.deleted()
-    monkeypatch.setattr(tombstones, "_AT_WORK", -5)
     store.tidy(float("inf"))
     for key in models:
         if store.read(key) is None:
@@ -375,7 +390,7 @@ PULLER = """
 import random, sys, time
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import RegistryError, StoreError
-from registry_wsgi.stores.bucket.objects import ObjectStore
+from registry_wsgi.stores.bucket import ObjectStore
 from obstore.store import S3Store
 from kit.trees import blob, manifest
 

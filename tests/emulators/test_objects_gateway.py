@@ -43,7 +43,7 @@ def test_a_gateway_that_is_stopped_is_an_error_and_loses_nothing(
     kind: S3Kind, gateway: Gateway, kill: bool
 ) -> None:
     """All that is asked meanwhile fails and says why; the same client goes on afterwards."""
-    from registry_wsgi.stores.bucket.objects import ObjectStore
+    from registry_wsgi.stores.bucket import ObjectStore
 
     endpoint = s3.endpoint()
     config: dict[str, Any] = endpoint.config | {"endpoint": gateway.url}

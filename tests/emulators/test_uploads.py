@@ -174,7 +174,7 @@ def test_many_are_listed_by_the_page(kind: S3Kind) -> None:
 @pytest.mark.parametrize("plan", ["500", "drop"])
 def test_a_listing_of_them_that_fails_removes_nothing(kind: S3Kind, plan: str) -> None:
     """As any listing that fails."""
-    from registry_wsgi.stores.bucket.objects import ObjectStore
+    from registry_wsgi.stores.bucket import ObjectStore
 
     kind.put_blob("sha256-aa", b"nobody's")
     with proxied(s3.endpoint().url) as proxy:

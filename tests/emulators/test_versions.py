@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kit.bucket_seam import THIRD, Killed, Seam, caching, let_nobody_wait
+from kit.bucket_seam import THIRD, Killed, Seam, caching
 from kit.kinds import Clock, VersionedKind, ask_through, content, purge
 from kit.trees import blob, manifest
 from registry_wsgi import ModelCache
@@ -244,7 +244,7 @@ def test_a_mark_without_a_delete_is_taken_off_later(
     kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of a run that was killed between the two goes, but not while it may be at work."""
-    from registry_wsgi.stores.bucket import blobs, tombstones
+    from registry_wsgi.stores.bucket import blobs
 
     kind.put_blob(NAME, b"nobody's")
     with monkeypatch.context() as patch:
@@ -258,20 +258,16 @@ def test_a_mark_without_a_delete_is_taken_off_later(
     assert not kind.another().pardon(next(iter(kind.store.condemned())))
     assert not kind.another().remove_blob(NAME)
     assert len([*kind.store.condemned()]) == 1
-    monkeypatch.setattr(tombstones, "_AT_WORK", -5)
+    kind.tune(at_work=-5)
     caching(kind).prune(age=0)
     assert caching(kind).prune(age=0).blobs == 1
     assert Versions(kind)() == (0, 0)
 
 
-def test_marking_that_takes_too_long_hides_nothing(
-    kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_marking_that_takes_too_long_hides_nothing(kind: VersionedKind) -> None:
     """What others may take for left is not acted upon."""
-    from registry_wsgi.stores.bucket import blobs
-
     kind.put_blob(NAME, b"nobody's")
-    monkeypatch.setattr(blobs, "_SLOW", -1)
+    kind.tune(marking=-1)
     with pytest.raises(StoreError, match="took more than"):
         caching(kind).prune(age=0)
     assert content(kind.store, NAME) == b"nobody's"
@@ -440,11 +436,11 @@ def test_a_run_that_ends_anywhere_loses_nothing(
     What the run has hidden and a manifest needs by now is shown, and what nothing needs is gone
     after, with all of its versions. Each Python tries a third of the requests.
     """
-    let_nobody_wait(monkeypatch)
     done = False
     at = THIRD
     while not done:
         kind = VersionedKind(tmp_path, Clock())
+        kind.let_nobody_wait()
         needed = (b"weights", b"needed again", b"{}")
         for layer in needed:
             kind.put_blob(blob(layer), layer)

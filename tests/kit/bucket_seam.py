@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from kit.kinds import BucketKind
-from kit.requirements import require
 from registry_wsgi import ModelCache
 
 #: Of a test that takes long to try every moment, the third that this Python tries, from 0 to 2. The
@@ -55,14 +53,3 @@ class Seam:
 
 class Killed(BaseException):
     """The process ends here."""
-
-
-def let_nobody_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is killed is not at work, and nothing is waited for."""
-    require("obstore")
-    from registry_wsgi.stores.bucket import tombstones
-
-    monkeypatch.setattr(tombstones, "_AT_WORK", -5)
-    monkeypatch.setattr(tombstones, "_PAUSE", 0)
-    patient = SimpleNamespace(**vars(time) | {"sleep": lambda _: None})
-    monkeypatch.setattr(tombstones, "time", patient)

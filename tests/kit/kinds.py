@@ -13,9 +13,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -25,6 +26,9 @@ from kit.trees import Tree, blob, manifest
 from kit.views import keys
 from registry_wsgi import DiskStore, MemoryStore
 from registry_wsgi.stores.base import Condemned, Store
+
+if TYPE_CHECKING:
+    from registry_wsgi.stores.bucket import Tuning
 
 _T = TypeVar("_T")
 
@@ -149,7 +153,14 @@ class MemoryKind(Kind):
 
 
 class BucketKind(Kind):
-    """A bucket in memory, as obstore has one for tests."""
+    """
+    A bucket in memory, as obstore has one for tests.
+
+    Attributes:
+        client: The client of the other programs.
+        tuning: How the stores that are opened from now on are tuned; None: as usual.
+        store_clock: What these take for the time.
+    """
 
     holds = False
     # One that lists holds the lock of Python and wants that of the store, one that replaces an
@@ -160,8 +171,21 @@ class BucketKind(Kind):
     def __init__(self, path: Path, clock: Clock) -> None:
         super().__init__(clock)
         require("obstore")
+        self.tuning: Tuning | None = None
+        self.store_clock: Callable[[], float] = time.time
         self.client = self._client()
         self.store = self.another()
+
+    def tune(self, **tuning: Any) -> None:
+        """Open the store anew, and from now on all others, with this tuning."""
+        from registry_wsgi.stores.bucket import Tuning
+
+        self.tuning = replace(self.tuning or Tuning(), **tuning)
+        self.store = self.another()
+
+    def let_nobody_wait(self) -> None:
+        """Who is killed is not at work, and nothing is waited for."""
+        self.tune(at_work=-5, poll=0, bury_pauses=(0, 0, 0))
 
     def _client(self) -> Any:
         from obstore.store import MemoryStore as Bucket
@@ -169,9 +193,9 @@ class BucketKind(Kind):
         return Bucket()
 
     def another(self) -> Any:
-        from registry_wsgi.stores.bucket.objects import ObjectStore
+        from registry_wsgi.stores.bucket import ObjectStore
 
-        return ObjectStore(self.client, name="bucket")
+        return ObjectStore(self.client, name="bucket", tuning=self.tuning, clock=self.store_clock)
 
     def put_manifest(self, key: str, data: bytes) -> None:
         self.client.put(f"manifests/{key}", data)

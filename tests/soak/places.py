@@ -22,7 +22,7 @@ from registry_wsgi.stores.disk.store import DiskStore
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-    from registry_wsgi.stores.bucket.objects import ObjectStore
+    from registry_wsgi.stores.bucket import ObjectStore
 
 Pause = Callable[[], None]
 
@@ -224,11 +224,10 @@ class Bucket:
         # Loaded before the fork, but not used.
         import botocore.session  # noqa: F401 - takes its time, and each prune has a use for it
 
-        from registry_wsgi.stores.bucket import objects, tombstones
+        from registry_wsgi.stores import bucket
 
-        tombstones._AT_WORK = int(at_work)
         self.at_work = at_work
-        self._module = objects
+        self._module = bucket
         self._endpoint = endpoint
         self._prefix = prefix
         self._temporary = temporary
@@ -248,7 +247,8 @@ class Bucket:
     def open(self) -> Store:
         if self._store is None:
             config: dict[str, Any] = {**self._endpoint.config}
-            self._store = self._module.ObjectStore.from_url(str(self), **config)
+            tuning = self._module.Tuning(at_work=self.at_work)
+            self._store = self._module.ObjectStore.from_url(str(self), tuning=tuning, **config)
         return self._store
 
     def limits(self, hold: float, in_flight: float) -> tuple[float, float]:

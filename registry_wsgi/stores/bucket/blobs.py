@@ -13,31 +13,23 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 from ...errors import StoreError, quote
 from ..base import Blob, Condemned
 from ..layout import checked, entry_id, entry_time
 from .index import Indices
-from .requests import Bucket, Content, Meta, at_once, batches
+from .requests import Bucket, Content, Meta
+from .retry import ChangedError, retry
 from .s3 import S3
-from .tombstones import Tombstones, is_fresh, is_tombstone
+from .tombstones import Tombstones, is_tombstone
 from .uploads import Uploads, is_upload
 from .versions import History, Versions
 
 __all__ = ["Blobs"]
 
 _log = logging.getLogger("registry_wsgi")
-
-# Up to how many objects are looked at one by one; of more, the listing is read.
-_FEW = 50
-
-# How long it may take from the markers to the delete that hides what they mean, in seconds: later
-# they may be taken for what a killed process has left.
-_SLOW = 150
-
-# A mark can change just before it is taken off: it is read again, but not for ever.
-_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +57,7 @@ class _Aside:
 
 class Blobs:
     """
-    The part of `~registry_wsgi.stores.bucket.objects.ObjectStore` that is about blobs.
+    The part of `~registry_wsgi.stores.bucket.ObjectStore` that is about blobs.
 
     What its methods do is said in `~registry_wsgi.stores.base.Store`.
 
@@ -81,6 +73,7 @@ class Blobs:
 
     def __init__(self, bucket: Bucket, tombstones: Tombstones, indices: Indices, s3: S3) -> None:
         self._bucket = bucket
+        self._tuning = bucket.tuning
         self._tombstones = tombstones
         self._indices = indices
         self._uploads = Uploads(s3)
@@ -99,7 +92,7 @@ class Blobs:
         yield from (name for name in self._uploads.names() if name not in aside)
 
     def look(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
-        for some in batches(names):
+        for some in self._bucket.batches(names):
             for name, meta in self._presents(some).items():
                 yield name, _look(meta)
 
@@ -119,7 +112,7 @@ class Blobs:
     def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
         run = entry_id(when)
         moment_of_run = entry_time(run) or when
-        for some in batches(names):
+        for some in self._bucket.batches(names):
             self.versions.ask()  # where they are not kept any more, a delete would be for good
             hides = self.versions.on
             begun = time.monotonic()
@@ -134,7 +127,7 @@ class Blobs:
                 return self._bucket.create(f"condemned/{name}", json.dumps(marker).encode())
 
             there = [name for name in some if name in metas]
-            tokens = [*at_once(mark, there)]
+            tokens = [*self._bucket.at_once(mark, there)]
             marked = [name for name, token in zip(there, tokens, strict=True) if token is not None]
             failed = None
             if hides and marked:
@@ -148,10 +141,11 @@ class Blobs:
                 raise failed
 
     def _hide(self, names: list[str], begun: float) -> None:
-        if time.monotonic() > begun + _SLOW:
+        limit = self._tuning.marking
+        if time.monotonic() > begun + limit:
             raise StoreError(
-                f"{self._bucket.name}/condemned/: to mark {len(names)} blobs took more than {_SLOW}"
-                " seconds: they stay in their place"
+                f"{self._bucket.name}/condemned/: to mark {len(names)} blobs took more than"
+                f" {limit} seconds: they stay in their place"
             )
         self._bucket.delete(*(f"blobs/{name}" for name in names if not is_upload(name)))
 
@@ -172,7 +166,7 @@ class Blobs:
         return iter(sorted(marker.blob for marker in known.values()))
 
     def look_aside(self, blobs: Iterable[Condemned]) -> Iterator[tuple[Condemned, Blob]]:
-        for some in batches(blobs):
+        for some in self._bucket.batches(blobs):
             for aside in self._found(self._markers_of(some)):
                 yield aside.marker.blob, _look(aside.meta)
 
@@ -191,7 +185,7 @@ class Blobs:
         return blob.name in self._heads([blob.name])
 
     def purge(self, blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
-        for some in batches(blobs):
+        for some in self._bucket.batches(blobs):
             until = dict(some)
 
             def fits(aside: _Aside, until: dict[Condemned, float] = until) -> bool:
@@ -206,7 +200,7 @@ class Blobs:
                 yield from ((blob, False) for blob in late)
                 markers = [aside.marker for aside in found if aside.marker.blob not in late]
             # As long as its tombstone is there nobody marks a blob anew: one process removes it.
-            won = at_once(lambda marker: self._tombstones.take(marker.meta), markers)
+            won = self._bucket.at_once(lambda marker: self._tombstones.take(marker.meta), markers)
             taken = [marker for marker, ours in zip(markers, won, strict=True) if ours]
             found = [*self._found(taken)]
             gone = [aside for aside in found if fits(aside)]
@@ -238,32 +232,45 @@ class Blobs:
     def keep(self, names: Iterable[str], wait: float) -> list[str]:
         gone = []
         end = time.monotonic() + wait
+        pauses = (0,) * (self._tuning.attempts - 1)
         for name in names:
             key = f"condemned/{checked(name)}"
-            for _ in range(_TRIES):
-                mark = self._tombstones.settled(key, end - time.monotonic())
-                if mark is None:
-                    break
-                found = self._bucket.get(key)
-                if found is None or found.meta.fingerprint != mark.fingerprint:
-                    continue  # another run has just begun to remove it, say
-                history = self._history(name)
-                if history.hidden is None:
-                    if is_tombstone(found.data):
-                        break  # of a process that was killed
-                    marker = _parse_marker(found)
-                    if marker is not None and marker.hides:
-                        # It may be just about to be hidden: by its mark a prune brings it back.
-                        break
-                if self._tombstones.take(mark):
-                    self._show({name: history})
-                    self._tombstones.bury(key)
-                    break
-            else:
-                raise StoreError(f"{self._bucket.name}/{key}: is changed again and again")
+            retry(partial(self._unmark, key, end), on=ChangedError, pauses=pauses)
             if self._present(name) is None:
                 gone.append(name)
         return gone
+
+    def _unmark(self, key: str, end: float) -> None:
+        """
+        Take the mark at *key* off the blob that it is on, and show the blob if it is hidden.
+
+        Args:
+            key: Where the mark is.
+            end: Until when to wait for a run that is just removing the blob (monotonic seconds).
+
+        Raises:
+            ChangedError: Another has changed the mark just now.
+        """
+        mark = self._tombstones.settled(key, end - time.monotonic())
+        if mark is None:
+            return
+        changed = ChangedError(f"{self._bucket.name}/{key}: is changed again and again")
+        found = self._bucket.get(key)
+        if found is None or found.meta.fingerprint != mark.fingerprint:
+            raise changed  # another run has just begun to remove the blob, say
+        name = _name(mark)
+        history = self._history(name)
+        if history.hidden is None:
+            if is_tombstone(found.data):
+                return  # of a process that was killed
+            marker = _parse_marker(found)
+            if marker is not None and marker.hides:
+                # It may be just about to be hidden: by its mark a prune brings it back.
+                return
+        if not self._tombstones.take(mark):
+            raise changed
+        self._show({name: history})
+        self._tombstones.bury(key)
 
     def finish(self, name: str, found: Content) -> None:
         """Take away the marker or the tombstone *found*, if a killed process has left it."""
@@ -289,9 +296,9 @@ class Blobs:
 
     def _heads(self, names: Sequence[str]) -> dict[str, Meta]:
         """Look at the blobs *names*: one by one if they are few, else by the page."""
-        found = self._listed("blobs", names) if len(names) > _FEW else {}
+        found = self._listed("blobs", names) if len(names) > self._tuning.few else {}
         rest = [name for name in names if name not in found]
-        metas = at_once(self._blob, rest)
+        metas = self._bucket.at_once(self._blob, rest)
         return found | {name: meta for name, meta in zip(rest, metas, strict=True) if meta}
 
     def _listed(self, folder: str, names: Sequence[str]) -> dict[str, Meta]:
@@ -323,9 +330,9 @@ class Blobs:
         if not self.versions.kept:
             metas = self._heads(names)
             return {name: History(metas.get(name)) for name in names}
-        found = self.versions.find_all({*names}) if len(names) > _FEW else {}
+        found = self.versions.find_all({*names}) if len(names) > self._tuning.few else {}
         rest = [name for name in names if name not in found]
-        return found | dict(zip(rest, at_once(self._history, rest), strict=True))
+        return found | dict(zip(rest, self._bucket.at_once(self._history, rest), strict=True))
 
     def _presents(self, names: Sequence[str]) -> dict[str, Meta]:
         """Look at the blobs *names*, or at those with upper-case digits if only these are there."""
@@ -351,7 +358,7 @@ class Blobs:
         """Read the markers of *blobs*, but for those that are as they were read before."""
         markers = []
         # Where writes have numbers, none takes the place of what was only listed.
-        if len(blobs) > _FEW and not self._bucket.numbers:
+        if len(blobs) > self._tuning.few and not self._bucket.numbers:
             now = self._listed("condemned", [blob.name for blob in blobs])
             markers = [
                 marker
@@ -362,7 +369,7 @@ class Blobs:
             ]
         names = {marker.blob.name for marker in markers}
         rest = [blob.name for blob in blobs if blob.name not in names]
-        markers += [marker for marker in at_once(self._marker, rest) if marker]
+        markers += [marker for marker in self._bucket.at_once(self._marker, rest) if marker]
         wanted = {*blobs}
         return [marker for marker in markers if marker.blob in wanted]
 
@@ -389,9 +396,9 @@ class Blobs:
     def _is_left(self, name: str, found: Content) -> bool:
         """Tell whether the marker or tombstone *found* of the blob *name* has no use any more."""
         if is_tombstone(found.data):
-            return not is_fresh(found.meta)
+            return not self._tombstones.is_fresh(found.meta)
         marker = _parse_marker(found)
-        if marker is None or (marker.hides and is_fresh(marker.meta)):
+        if marker is None or (marker.hides and self._tombstones.is_fresh(marker.meta)):
             return False  # the delete may be about to follow
         return self._meant(marker, self._history(name)) is None
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from ...errors import StoreError
 from ..layout import tried
-from .requests import Bucket, Content, Meta, at_once, batches
+from .requests import Bucket, Content, Meta
 
 __all__ = ["Indices"]
 
@@ -60,10 +60,10 @@ class Indices:
             Each, with its content; None if it is gone by now, and the error if that failed.
         """
         index = _Index(self._bucket, folder)
-        for some in batches(metas):
+        for some in self._bucket.batches(metas):
             known = {meta: data for meta in some if (data := index.find(meta)) is not None}
             rest = [meta for meta in some if meta not in known]
-            contents = at_once(lambda meta: tried(read, meta.key), rest)
+            contents = self._bucket.at_once(lambda meta: tried(read, meta.key), rest)
             found = dict(zip(rest, contents, strict=True))
             for meta in some:
                 content = found.get(meta)

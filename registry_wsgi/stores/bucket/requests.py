@@ -15,7 +15,6 @@ Here are the ways of object stores, kept out of the store itself:
 from __future__ import annotations
 
 import io
-import itertools
 import os
 import re
 import tempfile
@@ -27,10 +26,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from ...errors import StoreError, escape
 from ..layout import MANIFEST_SIZE
+from .parallel import at_once, batches
+from .retry import REPEATS, obstore_retries
+from .tuning import Tuning
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import ObjectStore as Storage
+    from obstore.store import RetryConfig
 
 try:
     import obstore
@@ -46,18 +49,15 @@ __all__ = [
     "Content",
     "Meta",
     "TooLargeError",
-    "at_once",
-    "batches",
     "connect",
     "endpoint_of",
+    "without_repeats",
 ]
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
 
-_PAGE = 1_000  # what object stores list, or delete, in one request
 _CHUNK = 1 << 20
-_THREADS = 16  # how many requests are under way at once, where there are many
 
 # The attribute of an object that has the token of its write. (Azure takes only letters and digits.)
 _TOKEN = "registrywsgitoken"  # noqa: S105 - no secret
@@ -139,7 +139,7 @@ def connect(
     *,
     connect_timeout: float = 5,
     read_timeout: float = 60,
-    retries: int = 4,
+    retries: int = REPEATS,
     **config: Any,
 ) -> Storage:
     """
@@ -178,19 +178,26 @@ def connect(
                 # Who writes http:// means it.
                 "allow_http": endpoint.startswith("http://"),
             },
-            retry_config={
-                "max_retries": retries,
-                "backoff": {
-                    "init_backoff": timedelta(milliseconds=100),
-                    "max_backoff": timedelta(seconds=3),
-                    "base": 2,
-                },
-                "retry_timeout": timedelta(seconds=2 * read_timeout),
-            },
+            retry_config=obstore_retries(retries, read_timeout),
             **config,
         )
     except (BaseError, TypeError, ValueError) as error:
         raise StoreError(f"{escape(url)}: {_reason(error)}") from None
+
+
+def without_repeats(storage: Storage) -> Storage:
+    """Make a client of obstore like *storage* that sends each request once."""
+    if not isinstance(storage, _stores.S3Store | _stores.AzureStore | _stores.GCSStore):
+        return storage
+    options: dict[str, Any] = {
+        "prefix": storage.prefix,
+        "config": storage.config,
+        "client_options": storage.client_options,
+        "credential_provider": storage.credential_provider,
+    }
+    once: RetryConfig = {**(storage.retry_config or {}), "max_retries": 0}
+    given = {name: value for name, value in options.items() if value is not None}
+    return type(storage)(retry_config=once, **given)
 
 
 def endpoint_of(scheme: str, config: Mapping[str, Any]) -> str:
@@ -208,14 +215,24 @@ class Bucket:
     Args:
         storage: The client of obstore.
         name: What it is called in messages.
+        tuning: How requests are paced.
+        deleting: The client for deletes, one that does not repeat them. None: *storage*.
 
     Attributes:
-        deleting: The client for deletes.
         numbers: Whether each write has a version, be old ones kept or not.
     """
 
-    def __init__(self, storage: Storage, name: str) -> None:
-        self._storage = self.deleting = storage
+    def __init__(
+        self,
+        storage: Storage,
+        name: str,
+        tuning: Tuning | None = None,
+        *,
+        deleting: Storage | None = None,
+    ) -> None:
+        self.tuning = tuning or Tuning()
+        self._storage = storage
+        self._deleting = deleting or storage
         self.numbers = isinstance(storage, _stores.GCSStore)
         # Of many keys, obstore tells only of the first that is gone there: what follows may have
         # failed, may be under way, or was never asked for.
@@ -263,7 +280,7 @@ class Bucket:
 
     def objects(self, folder: str, after: str | None = None) -> Iterator[Meta]:
         """List all objects below *folder* (with keys *after* that), page by page, in no order."""
-        pages = iter(obstore.list(self._storage, folder, offset=after, chunk_size=_PAGE))
+        pages = iter(obstore.list(self._storage, folder, offset=after, chunk_size=self.tuning.page))
         while True:
             with self._reported(f"{folder}/"):
                 page = next(pages, None)
@@ -332,16 +349,24 @@ class Bucket:
         them, others may be gone.
         """
         if self._one_by_one and len(keys) > 1:
-            for _ in at_once(self.delete, keys):
+            for _ in self.at_once(self.delete, keys):
                 pass
             return
-        for some in batches(keys):
+        for some in self.batches(keys):
             more = len(some) - 1
             with self._reported(some[0], f" (or another of {more} with it)" if more else ""):
                 try:
-                    obstore.delete(self.deleting, some if more else some[0])
+                    obstore.delete(self._deleting, some if more else some[0])
                 except FileNotFoundError as error:
                     _check_absent(error)
+
+    def batches(self, items: Iterable[_T]) -> Iterator[list[_T]]:
+        """Split *items* into lists of as many as go into one request."""
+        return batches(items, self.tuning.page)
+
+    def at_once(self, function: Callable[[_T], _U], items: Iterable[_T]) -> Iterator[_U]:
+        """Call *function* with each of *items*, several at a time; what it gave, in order."""
+        return at_once(function, items, self.tuning)
 
     def _write(self, key: str, data: bytes, mode: Any) -> str | None:
         _check_process()
@@ -413,27 +438,6 @@ class _Stream(io.RawIOBase):
         buffer[:size] = self._rest[:size]
         self._rest = self._rest[size:]
         return size
-
-
-def batches(items: Iterable[_T]) -> Iterator[list[_T]]:
-    """Split *items* into lists of as many as go into one request."""
-    rest = iter(items)
-    while some := [*itertools.islice(rest, _PAGE)]:
-        yield some
-
-
-def at_once(function: Callable[[_T], _U], items: Iterable[_T]) -> Iterator[_U]:
-    """Call *function* with each of *items*, several at a time; what it gave, in order."""
-    # Not above: who only deletes a model need not load it.
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-    for some in batches(items):
-        if len(some) == 1:
-            yield function(some[0])
-            continue
-        with ThreadPoolExecutor(_THREADS) as pool:
-            results = [*pool.map(function, some)]
-        yield from results
 
 
 def _meta(key: str, meta: ObjectMeta) -> Meta:

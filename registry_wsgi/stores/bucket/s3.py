@@ -12,6 +12,7 @@ from obstore.store import S3Store
 
 from ...errors import StoreError, escape
 from .requests import endpoint_of
+from .retry import botocore_retries
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Storage
@@ -94,7 +95,7 @@ class S3:
             config=Config(
                 connect_timeout=5,
                 read_timeout=60,
-                retries={"total_max_attempts": 5, "mode": "standard"},
+                retries=botocore_retries(),
                 s3={"addressing_style": "virtual" if virtual else "path"},
                 max_pool_connections=16,  # one for each of the threads that ask at once
             ),

@@ -8,15 +8,17 @@ a killed process has left counts as nothing, and a later prune removes it.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 
 from ...errors import StoreError
-from .requests import Bucket, Content, Meta, at_once
+from .requests import Bucket, Content, Meta
+from .retry import BusyError, polling, retry
 
-__all__ = ["PATIENCE", "Tombstones", "is_fresh", "is_tombstone"]
+__all__ = ["Tombstones", "is_tombstone"]
 
 _log = logging.getLogger("registry_wsgi")
 
@@ -24,15 +26,6 @@ _log = logging.getLogger("registry_wsgi")
 # others are told from it without being read.
 _TOMBSTONE = b"registry-wsgi removes this object; it can be deleted. "
 _TOMBSTONE_SIZE = len(_TOMBSTONE) + 32
-
-# From when on a tombstone is not that of a process at work, in seconds: longer than the few
-# requests that follow it may take, and the difference of the clocks. Before that nobody may remove
-# it or take its place, as that process removes what is there.
-_AT_WORK = 600
-
-#: How long to wait for such a process, in seconds, and how often to look.
-PATIENCE = 5.0
-_PAUSE = 0.05
 
 
 class Tombstones:
@@ -43,13 +36,15 @@ class Tombstones:
 
     Args:
         bucket: Which bucket.
+        clock: The time in seconds since the epoch.
 
     Attributes:
         leftovers: The keys of tombstones that were met, which a killed process may have left.
     """
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, clock: Callable[[], float] = time.time) -> None:
         self.bucket = bucket
+        self._clock = clock
         self.leftovers: set[str] = set()
 
     def head(self, key: str) -> Meta | None:
@@ -82,21 +77,31 @@ class Tombstones:
             return True
         return False
 
-    def settled(self, key: str, patience: float) -> Meta | None:
+    def settled(self, key: str, patience: float | None = None) -> Meta | None:
         """
         Look at *key*, once no process is at work there.
 
+        Args:
+            key: Which object.
+            patience: How long to wait for such a process, in seconds; None: as the store is tuned.
+
         Raises:
-            StoreError: One still is after *patience* seconds.
+            BusyError: One still is after that.
         """
-        end = time.monotonic() + patience
-        while True:
+
+        def look() -> Meta | None:
             meta = self.bucket.head(key)
-            if meta is None or not self.is_one(meta) or not is_fresh(meta):
+            if meta is None or not self.is_one(meta) or not self.is_fresh(meta):
                 return meta
-            if time.monotonic() >= end:
-                raise StoreError(f"{self.bucket.name}/{key}: another process is just removing it")
-            time.sleep(_PAUSE)
+            raise BusyError(f"{self.bucket.name}/{key}: another process is just removing it")
+
+        tuning = self.bucket.tuning
+        patience = tuning.patience if patience is None else patience
+        return retry(look, on=BusyError, pauses=polling(patience, tuning.poll))
+
+    def is_fresh(self, written: Meta) -> bool:
+        """Tell whether the process that has written a tombstone or a mark may be at work."""
+        return written.modified > self._clock() - self.bucket.tuning.at_work
 
     def take(self, meta: Meta) -> bool:
         """
@@ -109,27 +114,25 @@ class Tombstones:
         return self.bucket.replace(meta, tombstone) is not None
 
     def bury(self, *keys: str) -> None:
-        """Remove the tombstones at *keys*; if that cannot be had, a later prune does."""
-        for pause in (0.1, 0.5, 2.0, None):
-            try:
-                self.bucket.delete(*keys)
-                return
-            except StoreError as error:
-                if pause is None:
-                    _log.warning("left for a later prune to remove: %s", error)
-                    return
-            time.sleep(pause)
-            # It may have happened: then what is there now is not ours to remove.
-            with suppress(StoreError):
-                found = zip(keys, at_once(self.bucket.get, keys), strict=True)
-                keys = tuple(key for key, there in found if there and is_tombstone(there.data))
+        """Remove the tombstones at *keys*; what cannot be removed is left to a later prune."""
+        tries = itertools.count()
+
+        def remove() -> None:
+            # One that failed may have happened all the same: then what is there by now is not ours.
+            again = next(tries) > 0
+            self.bucket.delete(*(self._tombstones_of(keys) if again else keys))
+
+        try:
+            retry(remove, on=StoreError, pauses=self.bucket.tuning.bury_pauses)
+        except StoreError as error:
+            _log.warning("left for a later prune to remove: %s", error)
+
+    def _tombstones_of(self, keys: tuple[str, ...]) -> Iterator[str]:
+        for key, found in zip(keys, self.bucket.at_once(self.bucket.get, keys), strict=True):
+            if found is not None and is_tombstone(found.data):
+                yield key
 
 
 def is_tombstone(data: bytes) -> bool:
     """Tell whether an object of this content is a tombstone."""
     return data.startswith(_TOMBSTONE)
-
-
-def is_fresh(written: Meta) -> bool:
-    """Tell whether the process that has written a tombstone or a marker may be at work."""
-    return written.modified > time.time() - _AT_WORK

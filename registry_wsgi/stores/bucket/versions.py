@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from .requests import Meta, batches
+from .parallel import batches
+from .requests import Meta
 from .s3 import S3, GoneError, NotToldError
 
 __all__ = ["History", "Versions"]
+
+# How many versions S3 removes by one request.
+_PAGE = 1_000
 
 # A blob that nobody has, by which the store is asked what these credentials may do.
 _NOBODYS = "registry-wsgi-probe"
@@ -94,7 +98,7 @@ class Versions:
 
         If it fails for some of them, others may be gone.
         """
-        for some in batches(versions):
+        for some in batches(versions, _PAGE):
             objects = [{"Key": self._s3.key(name), "VersionId": id_} for name, id_ in some]
             with self._s3.reported(f"blobs/{some[0][0]}"):
                 answer = self._s3.client.delete_objects(

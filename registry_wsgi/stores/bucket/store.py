@@ -39,7 +39,7 @@ import math
 import time
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, BinaryIO, overload
+from typing import Any, BinaryIO, TypeVar, overload
 from urllib.parse import quote as percent_encode
 from urllib.parse import unquote as percent_decode
 
@@ -50,22 +50,17 @@ from ..base import Blob, Condemned, Deleted, Manifest, Read
 from ..layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time
 from .blobs import Blobs
 from .index import Indices
-from .requests import Bucket, Content, Meta, TooLargeError, connect
+from .requests import Bucket, Content, Meta, TooLargeError, connect, without_repeats
+from .retry import ChangedError, retry
 from .s3 import S3
-from .tombstones import PATIENCE, Tombstones, is_fresh, is_tombstone
+from .tombstones import Tombstones, is_tombstone
+from .tuning import Tuning
 
 __all__ = ["ObjectStore"]
 
 _log = logging.getLogger("registry_wsgi")
 
-# How much the clock here and that of the store may differ, in seconds.
-_SKEW = 300
-
-# From when on a probe is not that of a process at work, in seconds.
-_PROBE_AGE = 3600
-
-# A manifest can be written anew just before it is taken: it is read again, but not for ever.
-_TRIES = 10
+_T = TypeVar("_T")
 
 
 class ObjectStore:
@@ -76,14 +71,26 @@ class ObjectStore:
         storage: A store of obstore, made with whatever settings it takes. `from_url` makes one
             with time limits.
         name: What the store is called in messages.
+        tuning: How the store paces its requests, and how long it waits for other processes.
+        clock: The time here in seconds since the epoch, which is compared with the bucket's.
 
     Raises:
         StoreError: The bucket cannot be listed.
     """
 
-    def __init__(self, storage: Any, *, name: str | None = None) -> None:
-        self._bucket = Bucket(storage, name or str(storage))
-        self._tombstones = Tombstones(self._bucket)
+    def __init__(
+        self,
+        storage: Any,
+        *,
+        name: str | None = None,
+        tuning: Tuning | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        # A delete that is repeated may take what has come after the first.
+        deleting = without_repeats(storage)
+        self._bucket = Bucket(storage, name or str(storage), tuning, deleting=deleting)
+        self._clock = clock
+        self._tombstones = Tombstones(self._bucket, clock)
         self._indices = Indices(self._bucket)
         s3 = S3(storage, self._bucket.name)
         self._blobs = Blobs(self._bucket, self._tombstones, self._indices, s3)
@@ -92,7 +99,13 @@ class ObjectStore:
 
     @classmethod
     def from_url(
-        cls, url: str, *, connect_timeout: float = 5, read_timeout: float = 60, **config: Any
+        cls,
+        url: str,
+        *,
+        connect_timeout: float = 5,
+        read_timeout: float = 60,
+        tuning: Tuning | None = None,
+        **config: Any,
     ) -> ObjectStore:
         """
         Open the bucket (and prefix) at *url*.
@@ -104,16 +117,14 @@ class ObjectStore:
                 ``az://account/container/prefix``.
             connect_timeout: How long to wait for a connection, in seconds.
             read_timeout: How long to wait for the next bytes of an answer, in seconds.
+            tuning: As for `ObjectStore` itself.
             config: Settings of obstore for this kind of store, such as ``endpoint`` or ``region``.
 
         Raises:
             StoreError: A setting cannot be used, or the bucket cannot be listed.
         """
         limits: dict[str, Any] = {"connect_timeout": connect_timeout, "read_timeout": read_timeout}
-        store = cls(connect(url, **limits, **config), name=url.rstrip("/"))
-        # A delete that is repeated may take what has come after the first: that is looked at here.
-        store._bucket.deleting = connect(url, **limits, retries=0, **config)
-        return store
+        return cls(connect(url, **limits, **config), name=url.rstrip("/"), tuning=tuning)
 
     def __repr__(self) -> str:
         return f"<ObjectStore {self._bucket.name}>"
@@ -224,20 +235,23 @@ class ObjectStore:
         source = f"manifests/{checked_key(key)}"
         if not self._probed:
             self._probe()
-        for _ in range(_TRIES):
+
+        def move() -> Deleted | None:
             meta = self._tombstones.head(source)
             if meta is None:
                 return None
             run = entry_id(when)
             copy = f"trash/{run}/manifests/{key}"
             if not self._copy(meta, copy):
-                continue
+                raise self._changed(source)
             # If this fails, nobody knows what is in place: then the copy stays.
-            if self._tombstones.take(meta):
-                self._tombstones.bury(source)
-                return Deleted(entry_time(run) or when, run, key)
-            self._bucket.delete(copy)
-        raise StoreError(f"{self._bucket.name}/{source}: is changed again and again")
+            if not self._tombstones.take(meta):
+                self._bucket.delete(copy)
+                raise self._changed(source)
+            self._tombstones.bury(source)
+            return Deleted(entry_time(run) or when, run, key)
+
+        return self._repeated(move)
 
     def deleted(self, before: float | None = None) -> list[Deleted]:
         return sorted(entry for entry, _ in self._trash(before))
@@ -276,22 +290,25 @@ class ObjectStore:
         target = f"manifests/{checked_key(entry.key)}"
         if not self._probed:
             self._probe()
-        for _ in range(_TRIES):
+
+        def put_back() -> tuple[Content, str] | None:
             source = self._tombstones.get(_place(entry))
             if source is None:
-                return False
+                return None
             token = self._bucket.create(target, source.data)
             if token is None:
-                there = self._tombstones.settled(target, PATIENCE)
-                if there is None:
-                    continue
-                if not self._tombstones.is_one(there):
+                there = self._tombstones.settled(target)
+                if there is not None and not self._tombstones.is_one(there):
                     raise ModelExistsError(Name.from_key(entry.key))
-                token = self._bucket.replace(there, source.data)
-            if token is not None:
-                break
-        else:
-            raise StoreError(f"{self._bucket.name}/{target}: is changed again and again")
+                token = self._bucket.replace(there, source.data) if there else None
+            if token is None:
+                raise self._changed(target)
+            return source, token
+
+        done = self._repeated(put_back)
+        if done is None:
+            return False
+        source, token = done
         if self._tombstones.take(source.meta):
             self._tombstones.bury(source.meta.key)
             return True
@@ -319,15 +336,17 @@ class ObjectStore:
         key = _protection(pattern)
         if not self._probed:
             self._probe()
-        for _ in range(_TRIES):
+
+        def put() -> None:
             if self._bucket.create(key, b"protected"):
                 return
-            there = self._tombstones.settled(key, PATIENCE)
+            there = self._tombstones.settled(key)
             if there is None:
-                continue
-            if not self._tombstones.is_one(there) or self._bucket.replace(there, b"protected"):
-                return
-        raise StoreError(f"{self._bucket.name}/{key}: is changed again and again")
+                raise self._changed(key)
+            if self._tombstones.is_one(there) and not self._bucket.replace(there, b"protected"):
+                raise self._changed(key)
+
+        self._repeated(put)
 
     def unprotect(self, pattern: str) -> bool:
         meta = self._tombstones.head(_protection(pattern))
@@ -352,12 +371,20 @@ class ObjectStore:
             folder, _, name = key.partition("/")
             if folder == "condemned":
                 self._blobs.finish(name, found)
-            elif is_tombstone(found.data) and not is_fresh(found.meta):
+            elif is_tombstone(found.data) and not self._tombstones.is_fresh(found.meta):
                 self._bucket.delete(key)
         self._blobs.forget_markers()
         self._indices.write()
 
     # Steps
+
+    def _repeated(self, step: Callable[[], _T]) -> _T:
+        """Take *step* again as long as it finds that another program has changed something."""
+        pauses = (0,) * (self._bucket.tuning.attempts - 1)
+        return retry(step, on=ChangedError, pauses=pauses)
+
+    def _changed(self, key: str) -> ChangedError:
+        return ChangedError(f"{self._bucket.name}/{key}: is changed again and again")
 
     def _drop(self, key: str) -> None:
         """Remove a probe, if that can be had."""
@@ -387,7 +414,7 @@ class ObjectStore:
     def _probe(self) -> None:
         """Check that the store keeps to conditions, and that its clock is about ours."""
         bucket = self._bucket
-        key = f"probe/{entry_id(time.time())}"
+        key = f"probe/{entry_id(self._clock())}"
         try:
             bucket.create(key, b"1")
             probe = bucket.head(key)
@@ -410,7 +437,7 @@ class ObjectStore:
             )
         for meta in bucket.objects("probe"):  # of processes that were killed
             ours = entry_time(meta.key.removeprefix("probe/")) is not None
-            if ours and meta.modified < probe.modified - _PROBE_AGE:
+            if ours and meta.modified < probe.modified - self._bucket.tuning.probe_age:
                 self._drop(meta.key)
         self._probed = True
 
@@ -421,13 +448,13 @@ class ObjectStore:
         return not ignored and bucket.replace(probe, b"4") is not None
 
     def _check_clock(self, written: Meta | None) -> None:
-        here = time.time()
-        if written is None or abs(here - written.modified) <= _SKEW:
+        here, limit = self._clock(), self._bucket.tuning.clock_skew
+        if written is None or abs(here - written.modified) <= limit:
             return
         raise StoreError(
             f"{self._bucket.name}: the clock here says {moment(here):%Y-%m-%d %H:%M:%S} UTC, and"
             f" that of the store {moment(written.modified):%Y-%m-%d %H:%M:%S} UTC; with more than"
-            f" {_SKEW // 60} minutes between them ages mean nothing, and nothing is removed"
+            f" {limit / 60:g} minutes between them ages mean nothing, and nothing is removed"
         )
 
     # Looks
@@ -451,7 +478,7 @@ class ObjectStore:
             names = [
                 meta.key.rpartition("/")[2] for meta in objects if not self._tombstones.is_one(meta)
             ]
-        for name in sorted(name for name in names if name.lower() == wanted.lower()):
+        for name in sorted(name for name in names if _equals(name, wanted)):
             if not rest:
                 return name
             found = self._search(f"{folder}/{name}", rest)
@@ -472,6 +499,11 @@ def _manifest(found: Content | StoreError | None) -> Read:
     if not isinstance(found, Content):
         return found
     return Manifest(found.data, found.meta.modified, found.meta.fingerprint)
+
+
+def _equals(one: str, other: str) -> bool:
+    """Tell whether both are the same but for the case of ASCII letters."""
+    return one.isascii() and one.lower() == other.lower()
 
 
 def _place(entry: Deleted) -> str:
