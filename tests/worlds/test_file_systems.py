@@ -33,9 +33,6 @@ FILE_SYSTEMS: list[Callable[[Worlds], Path]] = [
 @pytest.fixture(params=FILE_SYSTEMS, ids=lambda make: make.__name__)
 def tree(worlds: Worlds, request: pytest.FixtureRequest) -> Tree:
     """An empty models directory on each file system."""
-    if request.param is Worlds.ntfs and "protected" not in request.node.name:
-        reason = "the trash lists its entries in lower case, and none is taken for an entry"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     return Tree(request.param(worlds) / "models")
 
 
