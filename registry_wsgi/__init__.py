@@ -6,11 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .app import create_app
     from .cache.collector import PruneReport
     from .cache.model_cache import ModelCache
+    from .cache.opening import open_cache
     from .errors import RegistryError
-    from .http.middleware import LocalRegistry, create_app
-    from .settings import open_cache
+    from .http.middleware import LocalRegistry
     from .stores.disk.store import DiskStore
     from .stores.memory import MemoryStore
 
@@ -35,8 +36,8 @@ if not TYPE_CHECKING:
         "ModelCache": ".cache.model_cache",
         "PruneReport": ".cache.collector",
         "RegistryError": ".errors",
-        "create_app": ".http.middleware",
-        "open_cache": ".settings",
+        "create_app": ".app",
+        "open_cache": ".cache.opening",
     }
 
     def __getattr__(name):

@@ -1,5 +1,5 @@
 """
-Where the models are, and the settings, from arguments or the environment.
+The settings, read from the environment here and nowhere else.
 
 ============================= ========================= ========================================
 variable                      default                   meaning
@@ -39,199 +39,129 @@ The endpoint and the region can also follow a question mark, and so can the time
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
 
-from .cache.model_cache import ModelCache
 from .durations import to_seconds
-from .errors import ConfigurationError, StoreError, escape, quote
-from .stores.base import Store
-from .stores.disk.store import DiskStore
-from .stores.memory import MemoryStore
+from .errors import ConfigurationError, quote
 
-if TYPE_CHECKING:
-    from .http.authorization import Authorize
+__all__ = ["CacheSettings", "Settings"]
 
-__all__ = [
-    "authorization",
-    "host_check",
-    "maintenance_api",
-    "open_cache",
-    "prune_after_delete",
-    "token_check",
-]
-
-_BUCKETS = ("s3", "gs", "az")
-_BUCKET_OPTIONS = ("endpoint", "region", "connect_timeout", "read_timeout")
-_DURATIONS = ("retention", "in_flight", "hold")
 _SWITCH = {"1": True, "true": True, "yes": True, "on": True}
 _SWITCH |= {"0": False, "false": False, "no": False, "off": False}
 
 
-def open_cache(location: str | os.PathLike[str] | None = None, **options: Any) -> ModelCache:
-    """
-    Open the store at *location*.
-
-    Args:
-        location: A directory, or a URL: ``file:///path``, ``s3://bucket/prefix``,
-            ``gs://bucket/prefix``, ``az://account/container/prefix``, or ``memory:`` for an empty
-            store in memory. None: the environment variable ``OLLAMA_MODELS``, else
-            ``~/.ollama/models``, which is the rule of the Go code.
-        options: Those of `registry_wsgi.ModelCache`. What is not given is taken from the
-            environment (see `registry_wsgi.settings`).
-
-    Raises:
-        ConfigurationError: The location or an option cannot be used; the message names it.
-    """
-    source = "location"
-    if location is None:
-        source = "OLLAMA_MODELS"
-        location = os.environ.get(source) or os.path.join("~", ".ollama", "models")
-    for option in _DURATIONS:
-        variable = f"REGISTRY_WSGI_{option.upper()}"
-        if option not in options and os.environ.get(variable):
-            options[option] = os.environ[variable]
-        else:
-            variable = option
-        try:
-            to_seconds(options.get(option, 0))
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"{variable}: {error}") from error
-    try:
-        return ModelCache(_open_store(os.fspath(location)), **options)
-    except (StoreError, ValueError) as error:
-        raise ConfigurationError(f"{source}: {error}") from error
-    except TypeError as error:
-        raise ConfigurationError(f"invalid option: {error}") from error
+def _switch(value: str | bool) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value.lower() not in _SWITCH:
+        raise ValueError(f"{quote(value)} is neither 1 nor 0")
+    return _SWITCH[value.lower()]
 
 
-def prune_after_delete() -> bool:
-    """
-    Tell whether the environment (``REGISTRY_WSGI_PRUNE``) wants a prune after each delete.
-
-    Raises:
-        ConfigurationError: The variable is neither 1 nor 0.
-    """
-    return _switch("REGISTRY_WSGI_PRUNE", default=True)
+def _tokens(value: str | Iterable[str]) -> tuple[str, ...]:
+    if not isinstance(value, str):
+        return tuple(value)
+    if not value.split():
+        raise ValueError("the token is missing or empty")
+    return tuple(value.split())
 
 
-def maintenance_api() -> bool:
-    """
-    Tell whether the environment (``REGISTRY_WSGI_MAINTENANCE``) wants the maintenance API.
-
-    Raises:
-        ConfigurationError: The variable is neither 1 nor 0.
-    """
-    return _switch("REGISTRY_WSGI_MAINTENANCE", default=False)
+def _list(value: str | Iterable[str]) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (value.split(",") if isinstance(value, str) else value))
 
 
-def authorization() -> Authorize | None:
-    """
-    Tell who may delete, as the environment has it: None if it does not say.
-
-    Raises:
-        ConfigurationError: A variable cannot be used.
-    """
-    from .http.authorization import all_of  # noqa: PLC0415 - the command line begins without werkzeug
-
-    checks = [check for check in (host_check(), token_check()) if check is not None]
-    return all_of(*checks) if checks else None
+def _path(value: str | os.PathLike[str] | None) -> str | None:
+    return None if value is None else os.fsdecode(value)
 
 
-def token_check(file: str | os.PathLike[str] | None = None) -> Authorize | None:
-    """
-    Make the check of tokens that *file* or the environment asks for.
-
-    Raises:
-        ConfigurationError: A variable cannot be used, or both that there are for it are set.
-    """
-    from .http.authorization import bearer_token  # noqa: PLC0415 - as above
-
-    source, other = "REGISTRY_WSGI_TOKEN_FILE", "REGISTRY_WSGI_TOKEN"
-    if file is not None:
-        return bearer_token(file=file)
-    tokens, file = os.environ.get(other), os.environ.get(source)
-    if tokens and file:
-        raise ConfigurationError(f"{source}: {other} is set, too: only one of them can be")
-    try:
-        if tokens:
-            source = other
-            return bearer_token(*tokens.split())
-        return bearer_token(file=file) if file else None
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{source}: {error}") from error
-
-
-def host_check(hosts: Iterable[str] = ()) -> Authorize | None:
-    """
-    Make the `~registry_wsgi.http.authorization.trusted_hosts` that the environment asks for.
-
-    Args:
-        hosts: Take these instead, if there are any.
-
-    Raises:
-        ConfigurationError: One of the hosts is none.
-    """
-    from .http.authorization import trusted_hosts  # noqa: PLC0415 - as above
-
-    if hosts := [*hosts]:
-        return trusted_hosts(*hosts)
-    variable = "REGISTRY_WSGI_TRUSTED_HOSTS"
-    value = os.environ.get(variable)
-    try:
-        return trusted_hosts(*(host.strip() for host in value.split(","))) if value else None
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{variable}: {error}") from error
-
-
-def _open_store(location: str) -> Store:
-    # One letter before a colon is a drive, not a scheme.
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", location)
-    if not location:
-        raise StoreError("it is empty")
-    if scheme is None:
-        return DiskStore(os.path.expanduser(location))
-    url = urlsplit(location)
-    if url.scheme == "memory" and not (url.netloc or url.path):
-        return MemoryStore()
-    plain = not (url.query or url.fragment)
-    if url.scheme == "file" and url.netloc in ("", "localhost") and url.path and plain:
-        return DiskStore(unquote(url.path))
-    if url.scheme in _BUCKETS:
-        return _open_bucket(url)
-    raise StoreError(
-        f"{quote(location)}: not a directory, file:///path, memory:, s3://, gs:// or az://"
+def _variable(name: str, parse: Callable[[Any], Any], default: Any, *, shown: bool = True) -> Any:
+    """Make a field that is read from the environment variable *name*."""
+    return dataclasses.field(
+        default=default, repr=shown, metadata={"variable": name, "parse": parse}
     )
 
 
-def _open_bucket(url: SplitResult) -> Store:
-    # What follows is shown in messages, so it must not have a secret in it.
-    if "@" in url.netloc:
-        raise StoreError(f"{url.scheme}://: credentials belong in the environment, not in the URL")
-    place = f"{url.scheme}://{url.netloc}{url.path}"
-    options: dict[str, Any] = dict(parse_qsl(url.query, keep_blank_values=True))
-    for option in options:
-        if option not in _BUCKET_OPTIONS:
-            raise StoreError(
-                f"{escape(place)}: option {quote(option)}: only {', '.join(_BUCKET_OPTIONS)} can be"
-                " given here; set the rest in the environment"
-            )
-    for option in {*options} & {"connect_timeout", "read_timeout"}:
-        options[option] = to_seconds(options[option])
-    try:
-        from .stores.bucket import ObjectStore  # noqa: PLC0415 - it needs an optional package
-    except ModuleNotFoundError as error:
-        raise StoreError(str(error)) from error
-    return ObjectStore.from_url(place, **options)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """
+    Where the models are, and how long what is kept.
+
+    Attributes:
+        location: A directory or a URL.
+        retention: In seconds; None: the default of `registry_wsgi.ModelCache`.
+        in_flight: As *retention*.
+        hold: As *retention*.
+        given: The fields that were not taken from the environment; see `name_of`.
+    """
+
+    location: str = _variable("OLLAMA_MODELS", os.fsdecode, os.path.join("~", ".ollama", "models"))
+    retention: float | None = _variable("REGISTRY_WSGI_RETENTION", to_seconds, None)
+    in_flight: float | None = _variable("REGISTRY_WSGI_IN_FLIGHT", to_seconds, None)
+    hold: float | None = _variable("REGISTRY_WSGI_HOLD", to_seconds, None)
+    given: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None, /, **given: Any) -> Self:
+        """
+        Take the settings from the environment.
+
+        Args:
+            environ: The environment; None: that of the process.
+            given: Fields that are known already: their variables are not looked at.
+
+        Raises:
+            ConfigurationError: A variable or a given field cannot be used; the message names it.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {"given": frozenset(given)}
+        for field in dataclasses.fields(cls):
+            variable = field.metadata.get("variable")
+            if field.name in given:
+                name, value = field.name, given[field.name]
+            elif variable and environ.get(variable):
+                name, value = variable, environ[variable]
+            else:
+                continue
+            try:
+                values[field.name] = field.metadata["parse"](value)
+            except (TypeError, ValueError) as error:
+                raise ConfigurationError(f"{name}: {error}") from error
+        return cls(**values)
+
+    def name_of(self, field: str) -> str:
+        """Tell what a message calls *field*: its variable, or itself if it was given."""
+        fields = {known.name: known for known in dataclasses.fields(self)}
+        return field if field in self.given else str(fields[field].metadata["variable"])
 
 
-def _switch(variable: str, *, default: bool) -> bool:
-    value = os.environ.get(variable)
-    if not value:
-        return default
-    if value.lower() not in _SWITCH:
-        raise ConfigurationError(f"{variable}: {quote(value)} is neither 1 nor 0")
-    return _SWITCH[value.lower()]
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(CacheSettings):
+    """
+    All settings of `registry_wsgi.create_app` and of ``registry-wsgi serve``.
+
+    Attributes:
+        prune: Whether to prune after a delete.
+        maintenance: Whether to answer the requests of `registry_wsgi.http.maintenance`.
+        tokens: Who has one of them may delete, see
+            `~registry_wsgi.http.authorization.bearer_token`.
+        token_file: A file with tokens, in place of *tokens*.
+        trusted_hosts: Who asks for one of them may delete, see
+            `~registry_wsgi.http.authorization.trusted_hosts`.
+
+    Raises:
+        ConfigurationError: There are both *tokens* and a *token_file*.
+    """
+
+    prune: bool = _variable("REGISTRY_WSGI_PRUNE", _switch, True)
+    maintenance: bool = _variable("REGISTRY_WSGI_MAINTENANCE", _switch, False)
+    tokens: tuple[str, ...] = _variable("REGISTRY_WSGI_TOKEN", _tokens, (), shown=False)
+    token_file: str | None = _variable("REGISTRY_WSGI_TOKEN_FILE", _path, None)
+    trusted_hosts: tuple[str, ...] = _variable("REGISTRY_WSGI_TRUSTED_HOSTS", _list, ())
+
+    def __post_init__(self) -> None:
+        if self.tokens and self.token_file:
+            file, tokens = self.name_of("token_file"), self.name_of("tokens")
+            raise ConfigurationError(f"{file}: {tokens} is set, too: only one of them can be")

@@ -43,6 +43,7 @@ from ..errors import (
     quote,
 )
 from ..names import Name
+from ..settings import CacheSettings, Settings
 from .terminal import (
     LISTED,
     counted,
@@ -144,7 +145,7 @@ class _Group(click.Group):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Settings:
+class _Options:
     """What the options of the group say."""
 
     models: str | None
@@ -152,7 +153,7 @@ class _Settings:
 
     def cache(self) -> ModelCache:
         """Open the store."""
-        from ..settings import open_cache  # noqa: PLC0415
+        from ..cache.opening import open_cache  # noqa: PLC0415
 
         try:
             return open_cache(self.models)
@@ -168,8 +169,8 @@ class _Settings:
         program = context.parent.command_path if context.parent else _PROGRAM
         if program == _PROGRAM and not _is_on_path():
             program = f"{shlex.quote(sys.executable)} -m registry_wsgi"
-        location = self.models or os.environ.get("OLLAMA_MODELS")
-        options = ["--models", location] if location else []
+        location = self.models or CacheSettings.read().location
+        options = ["--models", location] if location != CacheSettings().location else []
         return one_line(f"{program} {shlex.join([*options, 'restore', *arguments])}")
 
 
@@ -178,7 +179,7 @@ def _complete(look: Callable[[ModelCache], Iterable[str]]) -> Callable[..., list
 
     def complete(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
         del parameter
-        from ..settings import open_cache  # noqa: PLC0415
+        from ..cache.opening import open_cache  # noqa: PLC0415
 
         given = context.parent.params.get("models") if context.parent else None
         try:
@@ -224,7 +225,7 @@ def cli(context: click.Context, models: str | None, *, verbose: bool, no_color: 
     """Delete local models with a way back, and free the space that nothing needs."""
     if find_spec("rich") is None:  # Flask brings click along, and not rich
         raise click.ClickException(_missing("cli"))
-    context.obj = _Settings(models, not no_color)
+    context.obj = _Options(models, not no_color)
     level = logging.INFO if verbose or context.invoked_subcommand in _SERVERS else logging.WARNING
     timed = context.invoked_subcommand in _SERVERS
     show_log(context, level, "%(asctime)s %(levelname)s" if timed else f"{_PROGRAM}:")
@@ -244,14 +245,14 @@ def cli(context: click.Context, models: str | None, *, verbose: bool, no_color: 
 @_reverse_option
 @_json_option
 @click.pass_obj
-def list_models(settings: _Settings, sort: str, *, reverse: bool, as_json: bool) -> None:
+def list_models(options: _Options, sort: str, *, reverse: bool, as_json: bool) -> None:
     """
     List the models.
 
     SHARED is how much of the SIZE other models use too, so that deleting the model does not free
     it. PROTECTED are those that are not to be deleted, if there are any.
     """
-    models = settings.cache().models()
+    models = options.cache().models()
     models.sort(key=lambda model: getattr(model, sort), reverse=(sort != "name") != reverse)
     if as_json:
         echo_json(models)
@@ -269,7 +270,7 @@ def list_models(settings: _Settings, sort: str, *, reverse: bool, as_json: bool)
         )[: len(headings)]
         for model in models
     ]
-    echo_table(settings.color, headings, rows, "no models")
+    echo_table(options.color, headings, rows, "no models")
 
 
 @cli.command()
@@ -285,9 +286,9 @@ def rm(context: click.Context, names: tuple[str, ...], *, yes: bool) -> None:
     They can be restored for as long as the retention lasts. A NAME may be a pattern, in quotes:
     'llama*'. With a pattern or several names it asks before it deletes.
     """
-    settings: _Settings = context.obj
+    options: _Options = context.obj
     asks = (len(names) > 1 or _is_pattern(names[0])) and _asks(yes)
-    cache = settings.cache()
+    cache = options.cache()
     found = _find(cache, names)
     for name in found:  # all or none
         pattern = cache.protected_by(str(name))
@@ -319,7 +320,7 @@ def rm(context: click.Context, names: tuple[str, ...], *, yes: bool) -> None:
             undo = [name.short for name in deleted]
             if len(undo) > LISTED:
                 undo = ["--since", begun.isoformat(), "*"]
-            click.echo(f"Undo: {settings.undo(context, undo)}")
+            click.echo(f"Undo: {options.undo(context, undo)}")
 
 
 @cli.command()
@@ -333,9 +334,9 @@ def rm(context: click.Context, names: tuple[str, ...], *, yes: bool) -> None:
 @_reverse_option
 @_json_option
 @click.pass_obj
-def deleted(settings: _Settings, sort: str, *, reverse: bool, as_json: bool) -> None:
+def deleted(options: _Options, sort: str, *, reverse: bool, as_json: bool) -> None:
     """List what was deleted, and until when it can be restored."""
-    models = settings.cache().deleted()
+    models = options.cache().deleted()
     descending = sort in ("size", "deleted")
     models.sort(key=lambda model: getattr(model, sort), reverse=descending != reverse)
     if as_json:
@@ -351,7 +352,7 @@ def deleted(settings: _Settings, sort: str, *, reverse: bool, as_json: bool) -> 
         for model in models
     ]
     echo_table(
-        settings.color, ["NAME", "SIZE", "DELETED", "RESTORABLE UNTIL"], rows, "nothing deleted"
+        options.color, ["NAME", "SIZE", "DELETED", "RESTORABLE UNTIL"], rows, "nothing deleted"
     )
     for model in models:
         if model.missing:
@@ -370,14 +371,14 @@ def deleted(settings: _Settings, sort: str, *, reverse: bool, as_json: bool) -> 
     " '2026-01-31 12:00'.",
 )
 @click.pass_obj
-def restore(settings: _Settings, names: tuple[str, ...], since: datetime | None) -> None:
+def restore(options: _Options, names: tuple[str, ...], since: datetime | None) -> None:
     """
     Bring deleted models back.
 
     A NAME may be a pattern, in quotes: 'llama*'. Of several deletes of one name, it takes the
     latest. A model in place is never overwritten.
     """
-    cache = settings.cache()
+    cache = options.cache()
     wanted: dict[Name, None] = {}
     for name in names:
         if _is_pattern(name):
@@ -405,14 +406,14 @@ def restore(settings: _Settings, names: tuple[str, ...], since: datetime | None)
 @cli.command()
 @click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=_complete_models)
 @click.pass_obj
-def protect(settings: _Settings, names: tuple[str, ...]) -> None:
+def protect(options: _Options, names: tuple[str, ...]) -> None:
     """
     Let models not be deleted, until they are unprotected.
 
     A NAME may be a pattern, in quotes: 'llama*'. It counts for models that come later, too.
     Without a NAME, this lists what is protected.
     """
-    cache = settings.cache()
+    cache = options.cache()
     for name in dict.fromkeys(map(normalize, names)):  # all are checked before the first is kept
         pattern = cache.protect(name)
         models = [Name.parse(model.name) for model in cache.models()]
@@ -428,13 +429,13 @@ def protect(settings: _Settings, names: tuple[str, ...]) -> None:
     "names", metavar="NAME...", nargs=-1, required=True, shell_complete=_complete_protected
 )
 @click.pass_obj
-def unprotect(settings: _Settings, names: tuple[str, ...]) -> None:
+def unprotect(options: _Options, names: tuple[str, ...]) -> None:
     """
     Let models be deleted again.
 
     Each NAME is one that was protected, or the very pattern.
     """
-    cache = settings.cache()
+    cache = options.cache()
     patterns = list(dict.fromkeys(map(normalize, names)))
     kept = cache.protected()
     for pattern in patterns:  # all or none
@@ -464,7 +465,7 @@ def unprotect(settings: _Settings, names: tuple[str, ...]) -> None:
 @_json_option
 @click.pass_obj
 def prune(
-    settings: _Settings, age: str | None, *, every: bool, dry_run: bool, yes: bool, as_json: bool
+    options: _Options, age: str | None, *, every: bool, dry_run: bool, yes: bool, as_json: bool
 ) -> None:
     """
     Remove for good what is no longer needed.
@@ -479,20 +480,20 @@ def prune(
     A blob stays for as long as any model that stays uses it. With --all it asks first.
     """
     asks = every and not dry_run and _asks(yes)
-    cache = settings.cache()
+    cache = options.cache()
 
     def run(*, dry_run: bool) -> PruneReport:
-        with show_progress(settings.color) as progress:
+        with show_progress(options.color) as progress:
             return cache.prune(age=age, all=every, dry_run=dry_run, progress=progress)
 
     if asks:
-        echo_pruned(settings.color, run(dry_run=True), stderr=True)
+        echo_pruned(options.color, run(dry_run=True), stderr=True)
         _confirm("Remove for good?")
     report = run(dry_run=dry_run)
     if as_json:
         echo_json(report)
     else:
-        echo_pruned(settings.color, report)
+        echo_pruned(options.color, report)
 
 
 @cli.command()
@@ -519,10 +520,10 @@ def verify(
     Those of the names or patterns, or all. Each blob must be there in its size; --deep reads them,
     too. The exit code is 1 if something is wrong.
     """
-    settings: _Settings = context.obj
-    cache = settings.cache()
+    options: _Options = context.obj
+    cache = options.cache()
     wanted = [str(name) for name in _find(cache, names)] if names else None
-    with show_progress(settings.color) as progress:
+    with show_progress(options.color) as progress:
         report = cache.verify(wanted, deep=deep, repair=repair, threads=threads, progress=progress)
     if as_json:
         echo_json({"ok": report.ok, **dataclasses.asdict(report)})
@@ -582,7 +583,7 @@ _port_option = click.option(
 )
 @click.pass_obj
 def serve(
-    settings: _Settings,
+    options: _Options,
     *,
     host: str,
     port: int,
@@ -598,19 +599,25 @@ def serve(
     Without a token anyone who reaches the port can delete, so then only addresses of this machine
     are served, under no name but its own. Clients send it as "Authorization: Bearer TOKEN".
     """
-    from ..http.authorization import all_of  # noqa: PLC0415
-    from ..settings import host_check, token_check  # noqa: PLC0415
+    from ..app import authorization  # noqa: PLC0415
 
-    token = token_check(token_file)
-    if token is None and not _is_loopback(host):
-        raise click.UsageError(
-            f"anyone who reaches {quote(host)} could delete: give --token-file, or set"
-            " REGISTRY_WSGI_TOKEN"
-        )
-    named = host_check(hosts)
-    if named is None and token is None:
-        here = f"[{host}]" if ":" in host else host
-        named = host_check(["localhost", "127.0.0.1", "[::1]", here])
+    given: dict[str, Any] = {"location": options.models} if options.models else {}
+    if token_file:
+        given |= {"token_file": token_file, "tokens": ()}
+    if hosts:
+        given |= {"trusted_hosts": hosts}
+    settings = Settings.read(**given)
+    if not (settings.tokens or settings.token_file):
+        if not _is_loopback(host):
+            raise click.UsageError(
+                f"anyone who reaches {quote(host)} could delete: give --token-file, or set"
+                " REGISTRY_WSGI_TOKEN"
+            )
+        if not settings.trusted_hosts:
+            here = f"[{host}]" if ":" in host else host
+            local = ("localhost", "127.0.0.1", "[::1]", here)
+            settings = dataclasses.replace(settings, trusted_hosts=local)
+    authorization(settings)  # a mistake in it is said here, and not by each worker
     try:
         from .serving import Server  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -619,13 +626,12 @@ def serve(
         raise click.ClickException(_missing("serve")) from error
     if app is not None:
         _check_app(app)
-    cache = settings.cache()
+    options.cache()
     Server(
-        cache,
+        settings,
         _listen(host, port),
         app=app,
-        authorize=all_of(*(check for check in (named, token) if check is not None)),
-        settings={"workers": workers, "threads": threads, "worker_class": "gthread"},
+        options={"workers": workers, "threads": threads, "worker_class": "gthread"},
     ).run()
 
 
@@ -640,8 +646,8 @@ def demo(context: click.Context, port: int) -> None:
     """
     from werkzeug.serving import make_server  # noqa: PLC0415
 
-    from ..http.middleware import LocalRegistry  # noqa: PLC0415
-    from ..settings import open_cache, prune_after_delete  # noqa: PLC0415
+    from ..app import build_app  # noqa: PLC0415
+    from ..cache.opening import cache_from  # noqa: PLC0415
     from .sample import make_sample  # noqa: PLC0415
 
     with (
@@ -649,8 +655,12 @@ def demo(context: click.Context, port: int) -> None:
         tempfile.TemporaryDirectory(prefix=f"{_PROGRAM}-") as root,
     ):
         make_sample(root)
-        cache = open_cache(root)
-        app = LocalRegistry(None, cache, prune=prune_after_delete())
+        # Whoever tries it has neither a token nor a host of their own at hand.
+        settings = Settings.read(
+            location=root, maintenance=False, tokens=(), token_file=None, trusted_hosts=()
+        )
+        cache = cache_from(settings)
+        app = build_app(settings, cache=cache)
         logging.getLogger("werkzeug").setLevel(logging.WARNING)  # app logs each request itself
         with make_server("127.0.0.1", port, app, threaded=True, fd=listener.fileno()) as server:
             _echo_demo(context, cache, root, f"http://127.0.0.1:{server.port}")
@@ -667,7 +677,7 @@ def _echo_demo(context: click.Context, cache: ModelCache, root: str, url: str) -
     click.echo("Delete one, in another terminal:")
     click.echo(f"  curl -i -X DELETE {url}/api/delete -d {body}")
     click.echo("and bring it back:")
-    click.echo(f"  {_Settings(root, color=False).undo(context, [name])}")
+    click.echo(f"  {_Options(root, color=False).undo(context, [name])}")
     click.echo(f"Serving {url} until Ctrl-C, which removes the sample.")
 
 

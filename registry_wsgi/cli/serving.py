@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from gunicorn.app.base import BaseApplication
 from gunicorn.util import import_app
 
-from ..cache.model_cache import ModelCache
-from ..http.authorization import Authorize
-from ..http.middleware import LocalRegistry
-from ..settings import maintenance_api, prune_after_delete
+from ..app import build_app
+from ..settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -26,47 +24,41 @@ class Server(BaseApplication):
     Gunicorn, set up by arguments alone: neither its file nor its variables are read.
 
     Args:
-        cache: Where the models are.
+        settings: The settings of the middleware.
         listener: The socket to serve on; it is taken over.
         app: What to wrap, ``module:name`` or ``module:name()``. None: nothing.
-        authorize: Who may delete.
-        settings: Those of gunicorn.
+        options: The settings of gunicorn.
     """
 
     def __init__(
         self,
-        cache: ModelCache,
+        settings: Settings,
         listener: socket.socket,
         *,
         app: str | None = None,
-        authorize: Authorize | None = None,
-        settings: Mapping[str, Any],
+        options: Mapping[str, Any],
     ) -> None:
-        self._cache = cache
+        self._settings = settings
         self._app = app
-        self._authorize = authorize
-        self._prune = prune_after_delete()
-        self._maintenance = maintenance_api()
         # Bound before gunicorn starts, so that a port in use is said at once, and in one line.
-        self._settings = {**settings, "bind": f"fd://{listener.detach()}"}
+        self._options = {**options, "bind": f"fd://{listener.detach()}"}
         super().__init__()
 
     def load_config(self) -> None:
-        """Pass the settings on."""
-        for name, value in self._settings.items():
+        """Pass the options on."""
+        for name, value in self._options.items():
             self.cfg.set(name, value)
         if "control_socket_disable" in self.cfg.settings:  # since 25.1
             self.cfg.set("control_socket_disable", True)
 
     def load(self) -> Any:
-        """Make the app, in each worker."""
-        return LocalRegistry(
-            self._load_app(),
-            self._cache,
-            prune=self._prune,
-            authorize=self._authorize,
-            maintenance=self._maintenance,
-        )
+        """
+        Make the app, in each worker.
+
+        The store is opened here, too: the client of a bucket has threads, and a worker that is
+        forked from a process with threads has none of them.
+        """
+        return build_app(self._settings, self._load_app())
 
     def run(self) -> None:
         """Serve until a signal ends it."""

@@ -31,7 +31,7 @@ from werkzeug.wrappers import Response
 
 from ..cache.model_cache import Cache, ModelCache
 from ..cache.observer import Observer, tell
-from ..settings import authorization, maintenance_api, open_cache, prune_after_delete
+from ..cache.opening import open_cache
 from .answers import empty, error_response, failure, no_answer, refused
 from .authorization import Authorize
 from .log import log_request, text_of
@@ -42,7 +42,7 @@ from .status import StatusRecorder, WatchedBody
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["LocalRegistry", "create_app"]
+__all__ = ["LocalRegistry"]
 
 
 class LocalRegistry:
@@ -171,18 +171,3 @@ class LocalRegistry:
         log_request(self.logger, environ, status, error, cause)
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
         tell(self.observer, lambda observer: observer.answered(method, path, status))
-
-
-def create_app() -> LocalRegistry:
-    """
-    Make a WSGI app from the environment alone, for ``gunicorn "registry_wsgi:create_app()"``.
-
-    The variables are those of `registry_wsgi.settings`. There is no app behind it: paths other than
-    ``/api/delete`` are answered 404.
-
-    Raises:
-        ConfigurationError: A variable cannot be used; the message names it.
-    """
-    return LocalRegistry(
-        prune=prune_after_delete(), authorize=authorization(), maintenance=maintenance_api()
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from webtest import TestApp
@@ -13,7 +13,12 @@ from webtest import TestApp
 from kit.trees import Tree
 from kit.views import keys
 from registry_wsgi import DiskStore, MemoryStore, create_app, open_cache
+from registry_wsgi.app import build_app
 from registry_wsgi.errors import ConfigurationError
+from registry_wsgi.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 DAY = 86_400
 VARIABLES = ["REGISTRY_WSGI_RETENTION", "REGISTRY_WSGI_IN_FLIGHT", "REGISTRY_WSGI_HOLD"]
@@ -176,6 +181,70 @@ def test_an_option_that_cannot_be_used_is_refused(options: dict[str, Any]) -> No
     """It is an error of ours, as a wrong variable is."""
     with pytest.raises(ConfigurationError):
         open_cache("memory:", **options)
+
+
+# The settings as one object
+
+
+def test_the_settings_are_those_of_the_environment_that_is_passed() -> None:
+    """Each from its variable; nothing is read from the process then, and nothing can be set."""
+    found = Settings.read(
+        {
+            "OLLAMA_MODELS": "memory:",
+            "REGISTRY_WSGI_RETENTION": "3d",
+            "REGISTRY_WSGI_PRUNE": "off",
+            "REGISTRY_WSGI_MAINTENANCE": "yes",
+            "REGISTRY_WSGI_TOKEN": "one two",
+            "REGISTRY_WSGI_TRUSTED_HOSTS": "localhost, example.com",
+        }
+    )
+    assert (found.location, found.retention, found.in_flight) == ("memory:", 3 * DAY, None)
+    assert (found.prune, found.maintenance) == (False, True)
+    assert (found.tokens, found.trusted_hosts) == (("one", "two"), ("localhost", "example.com"))
+    assert Settings.read({}) == Settings()
+    with pytest.raises(AttributeError):
+        found.prune = True  # type: ignore[misc]
+
+
+def test_the_settings_do_not_show_the_tokens() -> None:
+    """Whoever prints them, in a log say, gives nothing away."""
+    assert "secret" not in repr(Settings.read({"REGISTRY_WSGI_TOKEN": "secret"}))
+
+
+def test_what_is_given_goes_before_the_environment() -> None:
+    """Its variable may hold anything, and a message names the field."""
+    nonsense = {"REGISTRY_WSGI_PRUNE": "maybe", "REGISTRY_WSGI_TOKEN": "x"}
+    found = Settings.read(nonsense, prune=False, token_file="/run/token", tokens=())
+    assert (found.prune, found.tokens, found.token_file) == (False, (), "/run/token")
+    assert (found.name_of("tokens"), found.name_of("hold")) == ("tokens", "REGISTRY_WSGI_HOLD")
+    with pytest.raises(ConfigurationError, match=r"^prune: "):
+        Settings.read({}, prune="maybe")
+    with pytest.raises(ConfigurationError, match=r"^token_file: REGISTRY_WSGI_TOKEN is set"):
+        Settings.read({"REGISTRY_WSGI_TOKEN": "x"}, token_file="y")
+
+
+def test_to_open_a_store_takes_the_settings_of_a_store_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slip in those of the middleware keeps nobody from looking at the models."""
+    monkeypatch.setenv("REGISTRY_WSGI_PRUNE", "maybe")
+    assert open_cache("memory:").models() == []
+
+
+def test_one_call_puts_the_middleware_together() -> None:
+    """Around an app, over the cache that the settings name or another."""
+    settings = Settings(location="memory:", prune=False, maintenance=True, tokens=("secret",))
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"the app's"]
+
+    built = build_app(settings, app)
+    assert (built.app, built.prune) == (app, False)
+    assert TestApp(built).get("/").text == "the app's"
+    assert TestApp(built).get("/api/deleted", status=401).json["code"] == "unauthorized"
+    cache = open_cache("memory:")
+    assert build_app(settings, cache=cache).cache is cache
 
 
 # create_app

@@ -32,7 +32,7 @@ from kit.trees import Tree
 from registry_wsgi import DiskStore, LocalRegistry, ModelCache, RegistryError, open_cache
 from registry_wsgi.__main__ import main
 from registry_wsgi.http.authorization import bearer_token, trusted_hosts
-from registry_wsgi.settings import prune_after_delete
+from registry_wsgi.settings import Settings
 
 LIMIT = 30.0  # seconds for anything that is waited for
 
@@ -649,7 +649,7 @@ def provoked(
     messages[-1] = messages[-1].replace("/blobs/none", "")
     setting("OLLAMA_MODELS", "s4://models")
     setting("REGISTRY_WSGI_RETENTION", "7")
-    setting("REGISTRY_WSGI_PRUNE", "maybe", prune_after_delete)
+    setting("REGISTRY_WSGI_PRUNE", "maybe", Settings.read)
 
     def command(code: int, *argv: str) -> str:
         assert main(argv) == code

@@ -61,7 +61,7 @@ def at(days: float, monkeypatch: pytest.MonkeyPatch) -> float:
     """Let the commands run that many days from now: nothing can look older than it is."""
     later = time.time() + days * 86_400
     monkeypatch.setattr(
-        "registry_wsgi.settings.open_cache",
+        "registry_wsgi.cache.opening.open_cache",
         lambda location: open_cache(location, clock=lambda: later),
     )
     return later

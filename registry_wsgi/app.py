@@ -1,0 +1,74 @@
+"""The middleware, put together from the settings: the one place where all the rooms meet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .cache.model_cache import Cache
+from .cache.opening import cache_from
+from .errors import ConfigurationError
+from .http.authorization import Authorize, all_of, bearer_token, trusted_hosts
+from .http.middleware import LocalRegistry
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+__all__ = ["authorization", "build_app", "create_app"]
+
+
+def create_app() -> LocalRegistry:
+    """
+    Make a WSGI app from the environment alone, for ``gunicorn "registry_wsgi:create_app()"``.
+
+    The variables are those of `registry_wsgi.settings`. There is no app behind it: paths other than
+    ``/api/delete`` are answered 404.
+
+    Raises:
+        ConfigurationError: A variable cannot be used; the message names it.
+    """
+    return build_app(Settings.read())
+
+
+def build_app(
+    settings: Settings, app: WSGIApplication | None = None, *, cache: Cache | None = None
+) -> LocalRegistry:
+    """
+    Make the middleware that *settings* describe.
+
+    Args:
+        settings: The settings.
+        app: The WSGI app to wrap; None: there is none.
+        cache: Where the models are; None: the settings say it.
+
+    Raises:
+        ConfigurationError: A setting cannot be used; the message names it.
+    """
+    return LocalRegistry(
+        app,
+        cache_from(settings) if cache is None else cache,
+        prune=settings.prune,
+        authorize=authorization(settings),
+        maintenance=settings.maintenance,
+    )
+
+
+def authorization(settings: Settings) -> Authorize | None:
+    """
+    Make the check of who may delete; None: the settings do not say, so anyone may.
+
+    Raises:
+        ConfigurationError: A token, their file or a host cannot be used; the message names it.
+    """
+    checks = []
+    # The host comes first: who asks for another is not even told that a token is needed.
+    field = "trusted_hosts"
+    try:
+        if settings.trusted_hosts:
+            checks.append(trusted_hosts(*settings.trusted_hosts))
+        field = "tokens" if settings.tokens else "token_file"
+        if settings.tokens or settings.token_file:
+            checks.append(bearer_token(*settings.tokens, file=settings.token_file))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{settings.name_of(field)}: {error}") from error
+    return all_of(*checks) if checks else None
