@@ -188,7 +188,7 @@ def test_a_mark_that_cannot_be_read_removes_nothing(
     bucket.clock.move(days=8)
     assert caching(bucket).prune(age=0).blobs == 0
     assert content(bucket.store, "sha256-aa") == b"nobody's"
-    assert '"condemned/sha256-aa": not a marker' in caplog.text
+    assert '"condemned/sha256-aa": not a mark' in caplog.text
 
 
 def test_a_blob_is_only_removed_if_it_is_the_one_that_was_marked(kind: BucketKind) -> None:

@@ -373,7 +373,7 @@ class ObjectStore:
                 self._blobs.finish(name, found)
             elif is_tombstone(found.data) and not self._tombstones.is_fresh(found.meta):
                 self._bucket.delete(key)
-        self._blobs.forget_markers()
+        self._blobs.marks.forget()
         self._indices.write()
 
     # Steps

@@ -1,0 +1,209 @@
+"""
+The ways in which a blob is taken out of reach, brought back, and removed for good.
+
+`MarkOnly` is that of every bucket: a marked blob stays where it is. `MarkAndHide` is that of a
+bucket behind S3 that keeps old versions, where a delete hides what it deletes. `EndUpload` is for
+what is no object yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from .lookup import Lookup
+from .marks import Mark
+from .requests import Bucket, Meta
+from .uploads import Uploads
+from .versions import History, Versions
+
+__all__ = ["Aside", "EndUpload", "MarkAndHide", "MarkOnly", "Removal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """
+    A blob that is set aside.
+
+    Attributes:
+        mark: Its mark.
+        meta: The blob itself, in its place or hidden.
+        history: What else there is of that name.
+    """
+
+    mark: Mark
+    meta: Meta
+    history: History
+
+    @property
+    def name(self) -> str:
+        """The name of the blob."""
+        return self.mark.blob.name
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether no pull finds it."""
+        return self.meta != self.history.current
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether it is the blob that was marked, not one that came later."""
+        return self.meta.fingerprint == self.mark.means
+
+
+class Removal(Protocol):
+    """
+    One way of removing blobs.
+
+    Attributes:
+        hides: Whether blobs that are marked from now on are hidden, too.
+        looks_first: Whether some of what is marked may not be touched, so that it has to be looked
+            at before its mark is replaced by a tombstone.
+    """
+
+    @property
+    def hides(self) -> bool: ...
+
+    looks_first: bool
+
+    def histories(self, names: Sequence[str]) -> Mapping[str, History]:
+        """Look what there is of each of *names*."""
+
+    def meant(self, mark: Mark, history: History) -> Meta | None:
+        """Tell what *mark* has set aside; None if that is gone, or not set aside (yet)."""
+
+    def hide(self, names: Sequence[str]) -> None:
+        """Hide the blobs *names*, which were marked just now, if this is the way to do it."""
+
+    def show(self, histories: Iterable[tuple[str, History]]) -> None:
+        """Bring back the blobs of these names and histories, if they are hidden."""
+
+    def remove(self, asides: Sequence[Aside]) -> None:
+        """Remove blobs for good. If it fails for some of them, others may be gone."""
+
+
+class MarkOnly:
+    """
+    Leave a marked blob in its place, where any pull still finds it.
+
+    Args:
+        bucket: Where the blobs are.
+        lookup: What looks at them.
+    """
+
+    hides = False
+    looks_first = False
+
+    def __init__(self, bucket: Bucket, lookup: Lookup) -> None:
+        self._bucket = bucket
+        self._lookup = lookup
+
+    def histories(self, names: Sequence[str]) -> Mapping[str, History]:
+        metas = self._lookup.many(names)
+        return {name: History(metas.get(name)) for name in names}
+
+    def meant(self, mark: Mark, history: History) -> Meta | None:
+        # What was hidden while versions were kept is out of reach here.
+        return None if mark.hides else history.current
+
+    def hide(self, names: Sequence[str]) -> None:
+        pass
+
+    def show(self, histories: Iterable[tuple[str, History]]) -> None:
+        pass
+
+    def remove(self, asides: Sequence[Aside]) -> None:
+        self._bucket.delete(*(aside.meta.key for aside in asides))
+
+
+class MarkAndHide:
+    """
+    Put a delete marker above a marked blob, so that no pull finds it.
+
+    Also in charge where versioning is suspended: then nothing is hidden any more, but what was
+    hidden before is shown or removed.
+
+    Args:
+        bucket: Where the blobs are.
+        versions: Their versions.
+    """
+
+    looks_first = True
+
+    def __init__(self, bucket: Bucket, versions: Versions) -> None:
+        self._bucket = bucket
+        self._versions = versions
+
+    @property
+    def hides(self) -> bool:
+        return self._versions.on
+
+    def histories(self, names: Sequence[str]) -> Mapping[str, History]:
+        many = len(names) > self._bucket.tuning.few
+        found = self._versions.find_all({*names}) if many else {}
+        rest = [name for name in names if name not in found]
+        return found | dict(zip(rest, self._bucket.at_once(self._versions.find, rest), strict=True))
+
+    def meant(self, mark: Mark, history: History) -> Meta | None:
+        if history.hidden is not None:
+            # If another came between the mark and the delete, this is that one: its time tells.
+            return history.hidden
+        if mark.hides or self.hides:
+            return next((meta for meta in history.older if meta.fingerprint == mark.means), None)
+        return history.current
+
+    def hide(self, names: Sequence[str]) -> None:
+        if self.hides:
+            self._bucket.delete(*(f"blobs/{name}" for name in names))
+
+    def show(self, histories: Iterable[tuple[str, History]]) -> None:
+        self._versions.destroy(
+            (name, id_)
+            for name, history in histories
+            if history.current is None
+            for id_ in history.markers
+        )
+
+    def remove(self, asides: Sequence[Aside]) -> None:
+        hidden = [aside for aside in asides if aside.is_hidden]
+        self._bucket.delete(*(aside.meta.key for aside in asides if not aside.is_hidden))
+        self._versions.destroy((aside.name, aside.meta.version or "null") for aside in hidden)
+        # The delete markers go last, as a pull would have found the blob without them. Where older
+        # versions remain they stay, as these would come back.
+        self.show((each.name, each.history) for each in hidden if len(each.history.older) == 1)
+
+
+class EndUpload:
+    """
+    End an unfinished upload, which no pull finds anyway.
+
+    Args:
+        bucket: Whose requests are paced.
+        uploads: The unfinished uploads.
+    """
+
+    hides = False
+    looks_first = False
+
+    def __init__(self, bucket: Bucket, uploads: Uploads) -> None:
+        self._bucket = bucket
+        self._uploads = uploads
+
+    def histories(self, names: Sequence[str]) -> Mapping[str, History]:
+        looks = self._bucket.at_once(self._uploads.look, names)
+        return dict(zip(names, map(History, looks), strict=True))
+
+    def meant(self, mark: Mark, history: History) -> Meta | None:
+        del mark
+        return history.current
+
+    def hide(self, names: Sequence[str]) -> None:
+        pass
+
+    def show(self, histories: Iterable[tuple[str, History]]) -> None:
+        pass
+
+    def remove(self, asides: Sequence[Aside]) -> None:
+        for aside in asides:
+            self._uploads.abort(aside.name)
