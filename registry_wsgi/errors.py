@@ -20,6 +20,7 @@ __all__ = [
     "ModelNotFoundError",
     "ModelProtectedError",
     "NoRoomError",
+    "OutOfReachError",
     "RegistryError",
     "StoreError",
     "escape",
@@ -86,6 +87,14 @@ class NoRoomError(StoreError):
 
 class InvalidManifestError(StoreError):
     """A file under ``manifests/`` cannot be read as a manifest: the message names it."""
+
+
+class OutOfReachError(StoreError):
+    """
+    Part of ``manifests/`` cannot be reached: a link leads nowhere, a directory cannot be entered.
+
+    Nobody knows which models are there, so no blob may be removed. The message names the place.
+    """
 
 
 class ModelNotFoundError(RegistryError, LookupError):

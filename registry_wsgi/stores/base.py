@@ -29,6 +29,7 @@ __all__ = [
     "BlobStore",
     "Condemned",
     "Deleted",
+    "Folder",
     "Manifest",
     "ManifestStore",
     "ProtectionStore",
@@ -47,14 +48,34 @@ class Manifest(NamedTuple):
 
     Attributes:
         data: The content.
-        modified: When it was last changed, in seconds since the epoch.
+        modified: When it was last changed in any way, in seconds since the epoch: written, copied
+            here or linked.
         version: Equal for as long as the stored manifest is not changed. None if it was written
             so recently that a change could keep the same timestamps.
+        written: When its content was last written, in seconds since the epoch.
     """
 
     data: bytes
     modified: float
     version: Hashable | None
+    written: float
+
+
+class Folder(NamedTuple):
+    """
+    A folder that manifests lie in, or folders with manifests.
+
+    Attributes:
+        path: Where it is: empty for the folder of all hosts, else ``host``, ``host/namespace`` or
+            ``host/namespace/model``.
+        mark: Equal for as long as nothing comes into this folder or goes from it. None if
+            something came or went so recently that another change could keep the same mark.
+        empty: Whether nothing is in it. Not looked up for the folder of a model: then False.
+    """
+
+    path: str
+    mark: Hashable | None
+    empty: bool = False
 
 
 #: What reading one of many manifests came to. None if it is gone, and the error if that failed.
@@ -134,10 +155,17 @@ class ManifestStore(Protocol):
 
         Raises:
             InvalidManifestError: It is too large to be one, say.
+            OutOfReachError: A link stands there, and leads nowhere.
         """
 
     def read_all(self) -> Iterator[tuple[str, Read]]:
-        """List the keys of all files that stand where a manifest would, and read each."""
+        """
+        List the keys of all files that stand where a manifest would, and read each.
+
+        A folder that cannot be entered, and a link that leads nowhere where a folder should be,
+        are listed too: by their path (``host/namespace``, say), with an `OutOfReachError
+        <registry_wsgi.errors.OutOfReachError>`.
+        """
 
     def versions(self) -> Iterator[tuple[str, Hashable | None]]:
         """
@@ -145,6 +173,20 @@ class ManifestStore(Protocol):
 
         The version may differ from that of an unchanged manifest (then the manifest is read once
         more), but is never equal to that of a changed one. None if it cannot be told.
+
+        Raises:
+            OutOfReachError: One of the folders cannot be entered.
+        """
+
+    def folders(self) -> Iterator[Folder]:
+        """
+        List the folders of the manifests, each looked at before what is in it is listed.
+
+        A walk through many folders is not one step: a manifest that is renamed meanwhile can be
+        missed under both names. Where all folders, each with its mark, are the same before a walk
+        and after it, nothing came or went, and the walk has met all manifests.
+
+        A storage without folders lists none. There the keys and versions have to do.
         """
 
 

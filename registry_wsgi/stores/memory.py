@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from ..errors import ModelExistsError
 from ..names import Name
-from .base import Blob, Condemned, Deleted, Manifest, Read
+from .base import Blob, Condemned, Deleted, Folder, Manifest, Read
 
 __all__ = ["MemoryStore"]
 
@@ -35,6 +35,7 @@ class MemoryStore:
         self._clock = clock
         self._lock = threading.RLock()
         self._serial = itertools.count(1)
+        self._changes = 0  # the number of the last change of the manifests
         self._manifests: dict[str, Manifest] = {}
         self._blobs: dict[str, _Content] = {}
         self._blobs_changed = 0.0
@@ -52,7 +53,7 @@ class MemoryStore:
         """Store *data* as the manifest at *key*, ``host/namespace/model/tag``."""
         key = Name.from_key(key).key
         with self._lock:
-            self._manifests[key] = Manifest(data, self._clock(), next(self._serial))
+            self._put_manifest(key, data)
 
     def put_blob(self, name: str, data: bytes) -> None:
         """Store *data* as the blob *name*, ``sha256-<hex>``."""
@@ -85,6 +86,10 @@ class MemoryStore:
     def versions(self) -> Iterator[tuple[str, Hashable | None]]:
         with self._lock:
             return iter([(key, found.version) for key, found in self._manifests.items()])
+
+    def folders(self) -> Iterator[Folder]:
+        with self._lock:
+            return iter([Folder("", self._changes, not self._manifests)])
 
     def blobs(self) -> Iterator[str]:
         with self._lock:
@@ -157,6 +162,7 @@ class MemoryStore:
             manifest = self._manifests.pop(key, None)
             if manifest is None:
                 return None
+            self._changes = next(self._serial)
             held = {name: self._blobs[name] for name in blobs if name in self._blobs}
             entry = Deleted(when, f"{next(self._serial):012}", key)
             self._trash[entry] = manifest, held
@@ -193,7 +199,7 @@ class MemoryStore:
             if entry.key in self._manifests:
                 raise ModelExistsError(Name.from_key(entry.key))
             manifest, _ = self._trash.pop(entry)
-            self._manifests[entry.key] = Manifest(manifest.data, self._clock(), next(self._serial))
+            self._put_manifest(entry.key, manifest.data)
             return True
 
     def forget(self, entry: Deleted) -> bool:
@@ -219,6 +225,11 @@ class MemoryStore:
 
     def tidy(self, before: float) -> None:
         """There is nothing to finish: what happens here happens whole."""
+
+    def _put_manifest(self, key: str, data: bytes) -> None:
+        now = self._clock()
+        self._changes = version = next(self._serial)
+        self._manifests[key] = Manifest(data, now, version, now)
 
     def _look(self, content: _Content | None) -> Blob | None:
         if content is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 
-from ...errors import InvalidManifestError, InvalidNameError, StoreError, escape
+from ...errors import InvalidManifestError, InvalidNameError, OutOfReachError, StoreError, escape
 from ...names import Name
 from ...stores.base import Deleted, Manifest, Read, Store
 from ..manifest import mentioned_blobs, needed_blobs
@@ -36,7 +36,7 @@ class Reader:
     def one(self, key: str) -> Manifest | None:
         try:
             return self._checked(key, self._store.read(key))
-        except InvalidManifestError as error:
+        except (InvalidManifestError, OutOfReachError) as error:
             return self._checked(key, error)
 
     def mark(self, key: str, manifest: Manifest) -> None:
@@ -70,6 +70,9 @@ class Reader:
             _refuse(key, found)
             return None
         if isinstance(found, StoreError):
+            if isinstance(found, OutOfReachError) and key.count("/") == 3 and not is_model(key):
+                _log.warning("manifests/%s: not a manifest, skipped", escape(key))
+                return None
             raise found
         if found is None:
             _log.warning("manifests/%s: not a file, or gone: skipped", escape(key))

@@ -46,7 +46,7 @@ from urllib.parse import unquote as percent_decode
 from ...durations import moment
 from ...errors import InvalidManifestError, ModelExistsError, StoreError, quote
 from ...names import Name
-from ..base import Blob, Condemned, Deleted, Manifest, Read
+from ..base import Blob, Condemned, Deleted, Folder, Manifest, Read
 from ..layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time
 from .blobs import Blobs
 from .index import Indices
@@ -151,6 +151,10 @@ class ObjectStore:
     def versions(self) -> Iterator[tuple[str, Hashable | None]]:
         for meta in self._manifests():
             yield meta.key.removeprefix("manifests/"), meta.fingerprint
+
+    def folders(self) -> Iterator[Folder]:
+        """List none: a bucket has keys, and no folders."""
+        return iter(())
 
     def _manifests(self) -> Iterator[Meta]:
         for meta in self._bucket.objects("manifests"):
@@ -498,7 +502,8 @@ def _manifest(found: Content | StoreError | None) -> Read: ...
 def _manifest(found: Content | StoreError | None) -> Read:
     if not isinstance(found, Content):
         return found
-    return Manifest(found.data, found.meta.modified, found.meta.fingerprint)
+    modified = found.meta.modified
+    return Manifest(found.data, modified, found.meta.fingerprint, modified)
 
 
 def _equals(one: str, other: str) -> bool:

@@ -33,17 +33,24 @@ import errno
 import logging
 import os
 import stat
-import time
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 from urllib.parse import quote as percent_encode
 from urllib.parse import unquote as percent_decode
 
-from ...errors import InvalidManifestError, ModelExistsError, NoRoomError, StoreError, quote
+from ...errors import (
+    InvalidManifestError,
+    ModelExistsError,
+    NoRoomError,
+    OutOfReachError,
+    StoreError,
+    quote,
+)
 from ...names import Name
-from ..base import Blob, Condemned, Deleted, Manifest, Read
+from ..base import Blob, Condemned, Deleted, Folder, Manifest, Read
 from ..layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time, stamp_after, tried
+from .walk import folders, is_fresh, walk
 
 __all__ = ["DiskStore"]
 
@@ -63,9 +70,6 @@ _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 # A directory can be tidied away by another process just before it is used: it is made again, but
 # not for ever.
 _TRIES = 10
-
-# Longer than the resolution of any file system's times, in seconds.
-_TICK = 2.5
 
 
 class DiskStore:
@@ -104,23 +108,24 @@ class DiskStore:
             return _search(self._manifests, list(name))
 
     def read(self, key: str) -> Manifest | None:
-        return _read(self._manifest(key))
+        return _read_in_place(self._manifest(key))
 
     def read_all(self) -> Iterator[tuple[str, Read]]:
-        # What a directory lists leads nowhere else, so that the keys need no check.
-        return ((key, tried(_read, f"{self._manifests}/{key}")) for key in self._keys())
+        for key, error in walk(self._manifests):
+            # What a directory lists leads nowhere else, so that the keys need no check.
+            yield key, error or tried(_read_in_place, f"{self._manifests}/{key}")
 
     def versions(self) -> Iterator[tuple[str, Hashable | None]]:
-        for key in self._keys():
+        for key, error in walk(self._manifests):
+            if error is not None:
+                raise error
             path = f"{self._manifests}/{key}"
             with _Reported(path):
                 status = _stat(path)
             yield key, None if status is None else _version(status)
 
-    def _keys(self) -> Iterator[str]:
-        # Directories are followed wherever links put them: Ollama does, and what it lists must keep
-        # its blobs.
-        return _keys(self._manifests)
+    def folders(self) -> Iterator[Folder]:
+        return folders(self._manifests)
 
     # Blobs
 
@@ -284,7 +289,7 @@ class DiskStore:
     def deleted(self, before: float | None = None) -> list[Deleted]:
         entries = []
         for when, entry in _entries(self._trash, self.root, before):
-            keys = _keys(os.path.join(self._entry(entry), "manifests"), follow=False)
+            keys = _keys(os.path.join(self._entry(entry), "manifests"))
             entries += [Deleted(when, entry, key) for key in keys]
         return sorted(entries)
 
@@ -410,7 +415,7 @@ class DiskStore:
                 os.rmdir(self._run(run))
         for _, entry in _entries(self._trash, self.root, before):
             path = self._entry(entry)
-            if next(_keys(os.path.join(path, "manifests"), follow=False), None) is None:
+            if next(_keys(os.path.join(path, "manifests")), None) is None:
                 with _Reported(path):
                     _remove_tree(path)
 
@@ -599,25 +604,25 @@ def _search(path: str, parts: list[str]) -> str | None:
     return None
 
 
-def _keys(root: str, *, follow: bool = True) -> Iterator[str]:
-    """List the keys of the manifests below *root*, and warn of what else is there."""
-    if not follow and os.path.islink(root):
+def _keys(root: str) -> Iterator[str]:
+    """List the keys of the manifests in an entry of the trash, and warn of what else is there."""
+    if os.path.islink(root):
         return
-    for host in _names(root, folders=True, follow=follow):
-        for namespace in _names(f"{root}/{host}", folders=True, follow=follow):
+    for host in _names(root, folders=True):
+        for namespace in _names(f"{root}/{host}", folders=True):
             place = f"{host}/{namespace}"
-            for model in _names(f"{root}/{place}", folders=True, follow=follow):
-                for tag in _names(f"{root}/{place}/{model}", folders=False, follow=follow):
+            for model in _names(f"{root}/{place}", folders=True):
+                for tag in _names(f"{root}/{place}/{model}", folders=False):
                     yield f"{place}/{model}/{tag}"
 
 
-def _names(path: str, *, folders: bool, follow: bool) -> list[str]:
+def _names(path: str, *, folders: bool) -> list[str]:
     """Name the directories in *path*, or all but these; all at once, as it may change meanwhile."""
     names = []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
-                if _is_directory(entry, follow=follow) == folders:
+                if entry.is_dir(follow_symlinks=False) == folders:
                     names.append(entry.name)
                 else:
                     _log.warning("%s: not a manifest, skipped", quote(entry.path))
@@ -626,15 +631,6 @@ def _names(path: str, *, folders: bool, follow: bool) -> list[str]:
     except OSError as error:
         raise _store_error(error, path) from error
     return names
-
-
-def _is_directory(entry: os.DirEntry[str], *, follow: bool) -> bool:
-    try:
-        return entry.is_dir(follow_symlinks=follow)
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return False
-        raise
 
 
 def _open(path: str) -> tuple[int, os.stat_result] | None:
@@ -675,15 +671,23 @@ def _read(path: str) -> Manifest | None:
             os.close(file)
     except OSError as error:
         raise _store_error(error, path) from error
-    return Manifest(data, max(status.st_mtime, status.st_ctime), _version(status))
+    modified = max(status.st_mtime, status.st_ctime)
+    return Manifest(data, modified, _version(status), status.st_mtime)
+
+
+def _read_in_place(path: str) -> Manifest | None:
+    found = _read(path)
+    if found is None and os.path.islink(path) and not os.path.exists(path):
+        raise OutOfReachError(f"{path}: is a link that leads nowhere")
+    return found
 
 
 def _version(status: os.stat_result) -> Hashable | None:
-    # Within one tick of the file system's clock a file can change and keep its times (git calls
-    # such a file racily clean): what changed just now may be changing still.
-    if status.st_mtime > time.time() - _TICK:
+    if is_fresh(status):
         return None
-    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+    # With the ctime, as some programs copy a file over another and set its mtime back.
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return status.st_dev, status.st_ino, *times, status.st_size
 
 
 def _blob(path: str, *, links: bool = False) -> Blob | None:

@@ -760,6 +760,7 @@ def test_a_delete_costs_the_same_in_a_larger_store(stores: list[DiskStore]) -> N
     assert small["entries"] == 0
 
 
+@pytest.mark.usefixtures("trusting")
 def test_a_request_costs_the_same_in_a_larger_store(stores: list[DiskStore]) -> None:
     """The same for a request with the prune after it, which lists the trash alone."""
     costs = []

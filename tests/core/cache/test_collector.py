@@ -433,18 +433,18 @@ def clutter(disk: DiskScene) -> dict[str, str]:
         (folder / ".DS_Store").write_bytes(b"\0\1Bud1")
     (model / "folder").mkdir()
     (model / "folder" / "file").write_bytes(b"x")
-    (model / "dangling").symlink_to("nowhere")
-    (model / "loop").symlink_to("loop")
+    (model / ".dangling").symlink_to("nowhere")
+    (model / "loop~").symlink_to("loop~")
     os.mkfifo(model / "fifo")
-    (top / HOST / "dangling").symlink_to("nowhere")
-    (top / HOST / "loop").symlink_to("loop")
+    (top / HOST / ".#dangling").symlink_to("nowhere")
+    (top / HOST / ".#loop").symlink_to(".#loop")
     return {
         path.relative_to(disk.tree.root).as_posix(): path.name
         for path in (
             *(model / name for name in (".DS_Store", ".latest.swp", "latest~", "#latest#")),
             *(folder / ".DS_Store" for folder in (top, top / HOST, top / HOST / "library")),
-            *(model / name for name in ("folder", "dangling", "loop", "fifo")),
-            *(top / HOST / name for name in ("dangling", "loop")),
+            *(model / name for name in ("folder", ".dangling", "loop~", "fifo")),
+            *(top / HOST / name for name in (".#dangling", ".#loop")),
         )
     }
 
@@ -1133,6 +1133,7 @@ def test_progress_is_told(scene: Scene) -> None:
     }
 
 
+@pytest.mark.usefixtures("trusting")
 def test_each_manifest_is_read_once_and_needed_blobs_are_not_looked_at(scene: Scene) -> None:
     """A run costs one read a manifest, and a look at what nothing needs."""
     scene.clock.now = time.time()
@@ -1152,6 +1153,7 @@ def test_each_manifest_is_read_once_and_needed_blobs_are_not_looked_at(scene: Sc
     assert {*looks} == {blob(b"nobody's %d" % number) for number in range(20)}
 
 
+@pytest.mark.usefixtures("trusting")
 def test_a_needed_blob_costs_the_system_nothing(disk: DiskScene) -> None:
     """No call of the system is about a blob that a model needs."""
     disk.clock.now = time.time()

@@ -59,6 +59,9 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield path
 
 
+pytestmark = pytest.mark.usefixtures("trusting")
+
+
 def changing(calls: list[Call]) -> list[int]:
     """The numbers of those calls that change something."""
     return [call.number for call in calls if call.changes]
