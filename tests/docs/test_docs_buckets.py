@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from kit import s3
-from kit.kinds import BucketKind, Clock
+from kit.clocks import Clock
+from kit.kinds import BucketKind
 from registry_wsgi import ModelCache, open_cache
 from registry_wsgi.errors import RegistryError
 

@@ -22,10 +22,13 @@ from typing import Any
 import pytest
 
 from kit import azurite, s3
-from kit.bucket_seam import THIRD, Killed, Seam, caching
-from kit.kinds import KINDS, AzureKind, BucketKind, Clock, content, purge, state
+from kit.bucket_seam import THIRD, Seam, caching
+from kit.clocks import Clock
+from kit.faults import Killed
+from kit.kinds import KINDS, AzureKind, BucketKind
 from kit.requirements import require
 from kit.trees import blob, manifest
+from kit.views import content, purge, state
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import InvalidManifestError, ModelExistsError, StoreError
 from registry_wsgi.names import Name

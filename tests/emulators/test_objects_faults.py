@@ -19,9 +19,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from kit import azurite, s3
+from kit.clocks import Clock
 from kit.faulty import Proxy, proxied
-from kit.kinds import KINDS, AzureKind, BucketKind, Clock, content, state
+from kit.kinds import KINDS, AzureKind, BucketKind
 from kit.trees import blob, manifest
+from kit.views import content, state
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import StoreError
 

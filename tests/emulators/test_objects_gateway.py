@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from kit import s3
-from kit.kinds import Clock, S3Kind, state
+from kit.clocks import Clock
+from kit.kinds import S3Kind
 from kit.trees import blob
+from kit.views import state
 from kit.weather import Gateway
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import StoreError

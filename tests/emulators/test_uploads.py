@@ -11,9 +11,11 @@ from typing import Any, cast
 import pytest
 
 from kit import s3
+from kit.clocks import Clock
 from kit.faulty import proxied
-from kit.kinds import BucketKind, Clock, S3Kind, content
+from kit.kinds import BucketKind, S3Kind
 from kit.trees import blob
+from kit.views import content
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import StoreError
 

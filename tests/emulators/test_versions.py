@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
-from kit.bucket_seam import THIRD, Killed, Seam, caching
-from kit.kinds import Clock, VersionedKind, ask_through, content, purge
+from kit.bucket_seam import THIRD, Seam, caching
+from kit.clocks import Clock
+from kit.faults import Killed
+from kit.kinds import VersionedKind, ask_through
 from kit.trees import blob, manifest
+from kit.views import content, purge
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import StoreError
 from registry_wsgi.stores.base import Condemned

@@ -49,7 +49,3 @@ class Seam:
         names = ("copy", "delete", "get", "head", "list", "list_with_delimiter", "put")
         self.active = True
         monkeypatch.setattr(bucket, "obstore", SimpleNamespace(**{n: wrap(n) for n in names}))
-
-
-class Killed(BaseException):
-    """The process ends here."""

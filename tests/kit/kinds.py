@@ -1,50 +1,30 @@
 """
-The kinds of store that the tests run over, with what the tests need beyond the protocol.
+The kinds of store, each with the ways of the other programs that use the same storage.
 
 A new kind of storage is one more subclass of `Kind` and one more entry in `KINDS`.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kit import azurite, s3
+from kit.clocks import Clock
 from kit.requirements import require
 from kit.trees import Tree, blob, manifest
-from kit.views import keys
 from registry_wsgi import DiskStore, MemoryStore
-from registry_wsgi.stores.base import Condemned, Store
+from registry_wsgi.stores.base import Store
 
 if TYPE_CHECKING:
     from registry_wsgi.stores.bucket import Tuning
-
-_T = TypeVar("_T")
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = time.time()  # as the times of files are those of the system
-
-    def __call__(self) -> float:
-        return self.now
-
-    def move(self, **delta: float) -> None:
-        """Move it by ``timedelta(**delta)``."""
-        self.now += timedelta(**delta).total_seconds()
 
 
 class Kind(ABC):
@@ -96,21 +76,49 @@ class Kind(ABC):
         return data
 
 
-class DiskKind(Kind):
-    """A directory, written to as Ollama does."""
+class DatedKind(Kind):
+    """
+    A store of whose content a test can say how old it is.
+
+    An *age* is in seconds by the clock of the store. With None what is written is as old as a pull
+    makes it.
+    """
+
+    @abstractmethod
+    def put_blob(self, name: str, data: bytes, *, age: float | None = None) -> None:
+        """Write *data* as the blob *name*, as a pull did so long ago."""
+
+    @abstractmethod
+    def put_manifest(self, key: str, data: bytes, *, age: float | None = None) -> None:
+        """Write *data* as the manifest at *key*, as a pull did so long ago."""
+
+    @abstractmethod
+    def use(self, *, age: float) -> None:
+        """Let a blob have come to the store, or gone, so long ago, and no later."""
+
+
+class DiskKind(DatedKind):
+    """
+    A directory, written to as Ollama does.
+
+    Args:
+        path: Where it is made.
+        clock: By which ages are counted.
+        name: What it is called.
+    """
 
     holds = True
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, name: str = "models") -> None:
         super().__init__(clock)
-        self.tree = Tree(path / "models")
+        self.tree = Tree(path / name)
         self.store = DiskStore(self.tree.root)
 
     def another(self) -> Store:
         return DiskStore(self.tree.root)
 
-    def put_manifest(self, key: str, data: bytes) -> None:
-        self.tree.write(key, data)
+    def put_manifest(self, key: str, data: bytes, *, age: float | None = None) -> None:
+        self.date(self.tree.write(key, data), age)
 
     def settle(self) -> None:
         when = time.time() - 10
@@ -118,39 +126,57 @@ class DiskKind(Kind):
             os.utime(path, (when, when))
         time.sleep(0.03)  # more than a tick of the clock that stamps a change of the times
 
-    def put_blob(self, name: str, data: bytes) -> None:
+    def put_blob(self, name: str, data: bytes, *, age: float | None = None) -> None:
         # A new file with each pull: what the trash holds stays as it is.
         path = self.tree.blobs / name
         path.unlink(missing_ok=True)
         path.write_bytes(data)
+        self.date(path, age)
 
     def sweep_blob(self, name: str) -> None:
         (self.tree.blobs / name).unlink()
 
+    def use(self, *, age: float) -> None:
+        self.date(self.tree.blobs, age)
 
-class MemoryKind(Kind):
+    def date(self, path: Path, age: float | None) -> None:
+        """Make the last write of *path* that old; None: leave it as it is."""
+        if age is not None:
+            when = self.clock() - age
+            os.utime(path, (when, when), follow_symlinks=False)
+
+
+class MemoryKind(DatedKind):
     """A store in memory, which its application fills."""
 
     holds = True
+    store: MemoryStore
 
     def __init__(self, path: Path, clock: Clock) -> None:
         super().__init__(clock)
-        self.store: MemoryStore = MemoryStore(clock=clock)
+        self.store = MemoryStore(clock=clock)
 
     def another(self) -> Store:
         return self.store  # there is no other way to it
 
-    def put_manifest(self, key: str, data: bytes) -> None:
-        self.store.put_manifest(key, data)
+    def put_manifest(self, key: str, data: bytes, *, age: float | None = None) -> None:
+        with self.clock.ago(age or 0):
+            self.store.put_manifest(key, data)
 
-    def put_blob(self, name: str, data: bytes) -> None:
-        self.store.put_blob(name, data)
+    def put_blob(self, name: str, data: bytes, *, age: float | None = None) -> None:
+        with self.clock.ago(age or 0):
+            self.store.put_blob(name, data)
 
     def settle(self) -> None:
         """It makes none: each manifest has a number."""
 
     def sweep_blob(self, name: str) -> None:
         assert self.store.remove_blob(name)
+
+    def use(self, *, age: float) -> None:
+        with self.clock.ago(age):
+            self.store.put_blob("passing", b"")
+            self.store.remove_blob("passing")
 
 
 class BucketKind(Kind):
@@ -271,41 +297,3 @@ def kinds(*names: str) -> list[Any]:
 def ask_through(store: Any, client: Any) -> None:
     """Have the store of a bucket ask what obstore cannot through *client*, and make none."""
     vars(store._blobs.versions._s3)["client"] = client
-
-
-def purge(store: Store, aside: Condemned) -> bool:
-    """Remove *aside*, whenever it was written; whether there was something to remove."""
-    return [gone for _, gone in store.purge([(aside, math.inf)])] == [True]
-
-
-def content(store: Store, name: str) -> bytes | None:
-    """The content of the blob *name*; None if there is none."""
-    file = store.open_blob(name)
-    if file is None:
-        return None
-    with file:
-        return file.read()
-
-
-def state(store: Store) -> dict[str, Any]:
-    """All that the store has, as it can be seen through the protocol."""
-    manifests = {key: store.read(key) for key in keys(store)}
-    deleted = {entry: store.read_deleted(entry) for entry in store.deleted()}
-    return {
-        "manifests": {key: found.data for key, found in manifests.items() if found},
-        "blobs": {name: content(store, name) for name in store.blobs()},
-        "deleted": {entry: found.data for entry, found in deleted.items() if found},
-        "condemned": list(store.condemned()),
-    }
-
-
-def race(*steps: Callable[[], _T]) -> list[_T]:
-    """Take all *steps* at once, each in a thread of its own; what each gave."""
-    start = threading.Barrier(len(steps))
-
-    def take(step: Callable[[], _T]) -> _T:
-        start.wait()
-        return step()
-
-    with ThreadPoolExecutor(len(steps)) as pool:
-        return list(pool.map(take, steps))

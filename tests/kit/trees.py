@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,41 @@ def broken(root: Path) -> list[str]:
             if not blob_path.is_file() or digest(blob_path.read_bytes()) != layer["digest"]:
                 found.append(f"{path.relative_to(root)}: {layer['digest']}")
     return found
+
+
+def fingerprint(root: Path) -> dict[str, tuple[object, ...]]:
+    """Everything at and below *root* with all that a touch of any kind would change."""
+    found: dict[str, tuple[object, ...]] = {}
+    for folder, names, files in os.walk(root):
+        for name in (".", *names, *files):
+            path = os.path.normpath(os.path.join(folder, name))
+            status = os.lstat(path)
+            regular = stat.S_ISREG(status.st_mode)
+            content = Path(path).read_bytes() if regular and status.st_size < 1_000_000 else None
+            found[path] = (
+                *(status.st_ino, status.st_mode, status.st_nlink, status.st_size),
+                *(status.st_mtime_ns, status.st_ctime_ns, content),
+            )
+    return found
+
+
+def layout(root: Path) -> set[str]:
+    """All files, and the directories of ours, by path; without what differs from run to run."""
+    found = set()
+    for folder, names, files in os.walk(root):
+        for name in (*names, *files):
+            parts = Path(folder, name).relative_to(root).parts
+            ours = parts[0] in ("trash", "condemned") and len(parts) > 1
+            if ours or name in files:
+                found.add("/".join([parts[0], "*", *parts[2:]] if ours else parts))
+    return found
+
+
+def layer(text: str, size: int) -> dict[str, object]:
+    """A layer whose digest is written *text*."""
+    return {"digest": text, "size": size}
+
+
+def upper(data: bytes) -> str:
+    """The digest of *data* in upper case."""
+    return "sha256:" + digest(data).removeprefix("sha256:").upper()

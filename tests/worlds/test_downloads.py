@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
-from kit.clock import DAY, later
+from kit.clocks import A_DAY, later
 from kit.downloads import Download, age
-from kit.seam import watched
+from kit.os_seam import Call, watched
 from kit.trees import Tree, blob
 from registry_wsgi import ModelCache
 
 pytestmark = pytest.mark.world
 
-MONTH = 30 * DAY
+MONTH = 30 * A_DAY
 MINUTE = timedelta(minutes=1)
 
 
@@ -98,7 +98,7 @@ def test_whenever_a_prune_is_killed_the_blob_can_be_downloaded(
     for moment in count(1):
         calls = iter(range(moment))
 
-        def hook(name: str, arguments: tuple[Any, ...], calls: Iterator[int] = calls) -> None:
+        def hook(call: Call, calls: Iterator[int] = calls) -> None:
             if next(calls, None) is None:
                 raise Killed
 
@@ -167,8 +167,8 @@ def test_nothing_is_set_aside_while_a_pull_shows(
     tree: Tree, download: Download, retention: str, options: dict[str, Any]
 ) -> None:
     left_over = tree.add_blob(b"left over")
-    age(download.content, -7 * DAY - 30 * MINUTE)
-    cache = later(tree.root, 7 * DAY + 31 * MINUTE, retention=retention, hold="9d")
+    age(download.content, -7 * A_DAY - 30 * MINUTE)
+    cache = later(tree.root, 7 * A_DAY + 31 * MINUTE, retention=retention, hold="9d")
     report = cache.prune(**options)
     assert left_over.exists()
     assert aside(tree) == []
@@ -205,11 +205,11 @@ def test_pulls_without_end_do_not_stop_collection(tree: Tree, download: Download
         cache.prune()
         return cache
 
-    prune(7 * DAY + timedelta(hours=2))
+    prune(7 * A_DAY + timedelta(hours=2))
     assert left_over.exists()
-    prune(8 * DAY + timedelta(hours=2))
-    prune(9 * DAY + timedelta(hours=3))
-    prune(10 * DAY + timedelta(hours=4))
+    prune(8 * A_DAY + timedelta(hours=2))
+    prune(9 * A_DAY + timedelta(hours=3))
+    prune(10 * A_DAY + timedelta(hours=4))
     assert not left_over.exists()
     assert aside(tree) == []
     assert len(download.files()) == 5
@@ -217,7 +217,7 @@ def test_pulls_without_end_do_not_stop_collection(tree: Tree, download: Download
 
 def test_a_dry_run_tells_the_same_while_a_pull_shows(tree: Tree, download: Download) -> None:
     tree.add_blob(b"left over")
-    age(download.content, -7 * DAY)
-    cache = later(tree.root, 7 * DAY + MINUTE, hold="1d")
+    age(download.content, -7 * A_DAY)
+    cache = later(tree.root, 7 * A_DAY + MINUTE, hold="1d")
     dry = cache.prune(dry_run=True)
     assert cache.prune() == dataclasses.replace(dry, dry_run=False)

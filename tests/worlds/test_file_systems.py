@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.clock import DAY, later
+from kit.clocks import A_DAY, later
 from kit.trees import Tree, blob, broken
 from kit.worlds import Worlds
 
@@ -41,7 +41,7 @@ def test_a_model_is_deleted_and_restored(tree: Tree) -> None:
     tree.add("two", b"shared")
     before = tree.files()
     assert later(tree.root).unlink("one")
-    assert later(tree.root, 8 * DAY, retention="9d").prune().blobs == 0
+    assert later(tree.root, 8 * A_DAY, retention="9d").prune().blobs == 0
     assert [model.restorable for model in later(tree.root).deleted()] == [True]
     later(tree.root).restore("one")
     assert tree.files() == before
@@ -53,8 +53,8 @@ def test_what_nothing_needs_goes_and_the_rest_stays(tree: Tree) -> None:
     tree.add("two", b"shared")
     tree.add_blob(b"left over")
     later(tree.root).unlink("one")
-    later(tree.root, 30 * DAY).prune()
-    later(tree.root, 60 * DAY).prune()
+    later(tree.root, 30 * A_DAY).prune()
+    later(tree.root, 60 * A_DAY).prune()
     assert {path.name for path in tree.blobs.iterdir()} == {blob(b"shared"), blob(b"{}")}
     assert list(tree.trash.iterdir()) == []
     assert broken(tree.root) == []
@@ -74,7 +74,7 @@ def test_a_protected_model_stays(tree: Tree) -> None:
     tree.add("one", b"one")
     tree.add("two", b"two")
     later(tree.root).protect("two")
-    later(tree.root, 30 * DAY).prune(age=0, all=True)
+    later(tree.root, 30 * A_DAY).prune(age=0, all=True)
     assert [model.name for model in later(tree.root).models()] == [
         "registry.ollama.ai/library/two:latest"
     ]

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from kit.clock import DAY, later
-from kit.seam import watched
+from kit.clocks import A_DAY, later
+from kit.os_seam import Call, watched
 from kit.trees import Tree, broken, manifest
 from kit.users import SERVICE, command_as, give
 from kit.worlds import Worlds
@@ -27,7 +27,7 @@ from registry_wsgi.__main__ import main
 
 pytestmark = pytest.mark.world
 
-MONTH = 30 * DAY
+MONTH = 30 * A_DAY
 
 
 # Renames while a census is taken
@@ -44,11 +44,11 @@ class Restless:
         self.tree, self.at, self.other, self.moves = tree, one, other, moves
         self.busy = False
 
-    def __call__(self, function: str, arguments: tuple[Any, ...]) -> None:
+    def __call__(self, call: Call) -> None:
         if self.busy or self.moves <= 0:
             return
         here, there = self.tree.path(self.at), self.tree.path(self.other)
-        looked_at = os.path.basename(str(arguments[0])) if arguments else ""
+        looked_at = os.path.basename(call.path)
         if looked_at not in {part for part in here.parts[-4:] if part not in there.parts}:
             return
         self.busy = True
@@ -283,7 +283,7 @@ def test_a_store_whose_last_model_was_deleted_is_pruned_as_any_other(tree: Tree)
     tree.add("two", b"2")
     for name in ("one", "two"):
         later(tree.root).unlink(name)
-    assert later(tree.root, 8 * DAY).prune().models == 2
+    assert later(tree.root, 8 * A_DAY).prune().models == 2
     later(tree.root, MONTH).prune()
     assert list(tree.blobs.iterdir()) == []
 

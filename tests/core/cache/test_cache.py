@@ -16,10 +16,13 @@ from typing import Any, NoReturn
 import pytest
 from werkzeug.test import Client
 
-from kit.hammer import hammer
-from kit.kinds import KINDS, Clock, Kind, content, kinds, race, state
-from kit.seam import CHANGING, Once, counted, failing, watched
+from kit.clocks import Clock
+from kit.faults import Once, failing
+from kit.kinds import KINDS, Kind, kinds
+from kit.os_seam import CHANGING, Call, counted, watched
+from kit.races import hammer, race
 from kit.trees import Tree, blob, broken, digest, manifest
+from kit.views import content, state
 from registry_wsgi import DiskStore, LocalRegistry, MemoryStore, ModelCache
 from registry_wsgi.cache.model_cache import DeletedModel, Model, PruneReport, Usage
 from registry_wsgi.durations import Duration
@@ -600,7 +603,7 @@ def test_blobs_come_back_before_the_manifest(tree: Tree) -> None:
         path.unlink()
     seen = []
 
-    def look(name: str, arguments: tuple[Any, ...]) -> None:
+    def look(call: Call) -> None:
         assert broken(tree.root) == []
         seen.append(tree.path("smol").exists())
 

@@ -15,25 +15,12 @@ from typing import Any
 
 import pytest
 
-from kit.faults import (
-    DAY,
-    HOUR,
-    OLD,
-    Clock,
-    DiskScene,
-    MemoryScene,
-    Scene,
-    Seam,
-    dated,
-    full,
-    full_disk,
-    layer,
-    state,
-    upper,
-    watched,
-    without_links,
-)
-from kit.trees import HOST, blob, digest, manifest
+from kit.clocks import DAY, HOUR, OLD, Clock, dated
+from kit.faults import full_disk, without_links
+from kit.os_seam import Seam
+from kit.scenes import DiskScene, MemoryScene, Scene, full
+from kit.steps import watched_steps
+from kit.trees import HOST, blob, digest, fingerprint, layer, manifest, upper
 from registry_wsgi import ModelCache
 from registry_wsgi.cache.collector import PruneReport, Removed
 from registry_wsgi.errors import (
@@ -412,7 +399,7 @@ def test_a_manifest_that_turns_unreadable_puts_all_back(scene: Scene) -> None:
         if step == "condemn done":
             scene.put_manifest(full("half"), b"{")
 
-    cache = ModelCache(watched(scene.store, event), clock=scene.clock)
+    cache = ModelCache(watched_steps(scene.store, event), clock=scene.clock)
     with pytest.raises(InvalidManifestError, match="half/latest"):
         cache.prune(age=0)
     assert scene.kept() == ALL_BLOBS
@@ -613,13 +600,13 @@ def test_a_blob_that_is_a_link_goes_alone(disk: DiskScene, tmp_path: Path, relat
         link.symlink_to(os.path.relpath(target, link.parent) if relative else target)
         disk.date(link, OLD)
     disk.put_manifest(full("smol"), manifest(b"weights", config=b"weights"), age=OLD)
-    before = state(outside)
+    before = fingerprint(outside)
     report = disk.prune()
     assert report.reasons == {"unreferenced": Removed(0, 1, 0)}
     assert disk.kept() == {b"weights"}
     assert disk.broken() == []
     assert not disk.aside()
-    assert state(outside) == before
+    assert fingerprint(outside) == before
 
 
 @pytest.mark.parametrize("relative", [False, True], ids=["absolute", "relative"])
@@ -693,7 +680,7 @@ def test_all_at_age_0_removes_models_of_the_future(scene: Scene) -> None:
 
 def test_a_blob_copied_with_its_times_is_young(tmp_path: Path) -> None:
     """A file that was put here just now counts from now, even if its last write is years back."""
-    disk = DiskScene(tmp_path / "models", Clock(time.time()))
+    disk = DiskScene(tmp_path / "models", Clock())
     disk.model("smol", b"weights", age=730 * DAY)
     disk.blob(b"nobody's", age=730 * DAY)
     disk.partial(b"half", age=730 * DAY)
@@ -706,7 +693,7 @@ def test_a_blob_copied_with_its_times_is_young(tmp_path: Path) -> None:
 
 def test_a_blob_just_linked_is_young(tmp_path: Path) -> None:
     """A blob that was put in place by a hard link counts from then."""
-    disk = DiskScene(tmp_path / "models", Clock(time.time()))
+    disk = DiskScene(tmp_path / "models", Clock())
     other = tmp_path / "weights"
     other.write_bytes(b"weights")
     disk.date(other, 730 * DAY)
@@ -717,7 +704,7 @@ def test_a_blob_just_linked_is_young(tmp_path: Path) -> None:
 
 def test_what_was_deleted_is_judged_by_its_writes(tmp_path: Path) -> None:
     """The links that a delete makes and a prune removes do not make an expired blob young."""
-    disk = DiskScene(tmp_path / "models", Clock(time.time()))
+    disk = DiskScene(tmp_path / "models", Clock())
     disk.deleted("one", b"both", b"one's", ago=9 * DAY)
     disk.deleted("two", b"both", ago=8 * DAY)
     disk.clock.now += 2 * HOUR
@@ -1063,7 +1050,7 @@ def test_a_full_disk_keeps_what_is_needed_since(disk: DiskScene, touch: bool) ->
             else:
                 disk.put_manifest(full("smol"), manifest(b"weights", config=b"weights"))
 
-    cache = ModelCache(watched(disk.store, event), clock=disk.clock)
+    cache = ModelCache(watched_steps(disk.store, event), clock=disk.clock)
     refuse = full_disk()
     with Seam(disk.tree.root, lambda call: refuse(call) if call.name == "rename" else None):
         cache.prune()
@@ -1148,7 +1135,7 @@ def test_each_manifest_is_read_once_and_needed_blobs_are_not_looked_at(scene: Sc
         if step in counts:
             counts[step][subject[0] if "item" in step else subject] += 1
 
-    ModelCache(watched(scene.store, event), clock=scene.clock).prune(age=0)
+    ModelCache(watched_steps(scene.store, event), clock=scene.clock).prune(age=0)
     assert reads == dict.fromkeys((full(f"m{number}") for number in range(20)), 1)
     assert {*looks} == {blob(b"nobody's %d" % number) for number in range(20)}
 

@@ -17,24 +17,13 @@ from typing import Any
 
 import pytest
 
-from kit.faults import (
-    DAY,
-    HOUR,
-    Call,
-    DiskScene,
-    Killed,
-    Play,
-    Seam,
-    failing_at,
-    failing_from,
-    full,
-    in_memory,
-    interrupted_at,
-    killed_at,
-    layout,
-    without_links,
-)
-from kit.trees import blob, manifest
+from kit.clocks import DAY, HOUR
+from kit.copies import in_memory
+from kit.faults import Killed, failing_at, failing_from, interrupted_at, killed_at, without_links
+from kit.os_seam import Call, Seam
+from kit.plays import Play
+from kit.scenes import DiskScene, full
+from kit.trees import blob, layout, manifest
 from registry_wsgi.cache.collector import PruneReport
 from registry_wsgi.errors import (
     InvalidManifestError,

@@ -8,15 +8,14 @@ only the distance that it runs ahead counts as age.
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
 
-from kit.trees import HOST, Tree, blob, broken, manifest
+from kit.clocks import DAY, HOUR, Clock
+from kit.scenes import DiskScene, MemoryScene, full
+from kit.trees import HOST, blob, manifest
 
 pytest.importorskip("hypothesis")
 
@@ -30,93 +29,45 @@ from hypothesis.stateful import (
     rule,
 )
 
-from registry_wsgi import DiskStore, MemoryStore, ModelCache
+from registry_wsgi import ModelCache
 from registry_wsgi.errors import ModelExistsError, ModelNotFoundError
 
-HOUR = 3600.0
-DAY = 24 * HOUR
 RETENTION = 7 * DAY
 MODELS = st.sampled_from(["a", "b", "c"])
 LAYERS = st.lists(st.sampled_from([b"1", b"2", b"3", b"4"]), min_size=1, max_size=3, unique=True)
 CONFIG = b"{}"
 
 
-class OnDisk:
-    """A store in a directory, which other programs write to."""
-
-    def __init__(self) -> None:
-        self.folder = tempfile.mkdtemp()
-        self.tree = Tree(Path(self.folder, "models"))
-        self.store = DiskStore(self.tree.root)
-
-    def has(self, data: bytes) -> bool:
-        return (self.tree.blobs / blob(data)).exists()
-
-    def put(self, data: bytes, now: float) -> None:
-        path = self.tree.add_blob(data)
-        os.utime(path, (now, now))
-
-    def commit(self, model: str, layers: list[bytes], now: float) -> None:
-        path = self.tree.write(model, manifest(*layers, config=CONFIG))
-        os.utime(path, (now, now))
-
-    def lacking(self) -> list[str]:
-        return broken(self.tree.root)
-
-    def close(self) -> None:
-        shutil.rmtree(self.folder)
-
-
-class InMemory:
-    """A store in memory, with the same clock."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.store = MemoryStore(clock=lambda: self.now)
-
-    def has(self, data: bytes) -> bool:
-        return self.store.get_blob(blob(data)) is not None
-
-    def put(self, data: bytes, now: float) -> None:
-        self.now = now
-        self.store.put_blob(blob(data), data)
-
-    def commit(self, model: str, layers: list[bytes], now: float) -> None:
-        self.now = now
-        self.store.put_manifest(f"{HOST}/library/{model}/latest", manifest(*layers, config=CONFIG))
-
-    def lacking(self) -> list[str]:
-        report = ModelCache(self.store).verify(deep=True)
-        return [problem.subject for problem in report.problems]
-
-    def close(self) -> None:
-        """There is nothing to remove."""
-
-
 class Machine(RuleBasedStateMachine):
     """The rules, and what must hold after each."""
 
-    place: OnDisk | InMemory
+    scene: DiskScene | MemoryScene
 
     def __init__(self) -> None:
         super().__init__()
-        self.began = self.now = time.time()
+        self.clock = Clock()
+        self.began = self.clock.now
         self.models: dict[str, list[bytes]] = {}
         self.trash: list[tuple[float, str, list[bytes]]] = []
         # A pull that has looked at its blobs and not committed yet: when it began.
         self.pulls: dict[str, tuple[float, list[bytes]]] = {}
-        self.open()
+        self.scene = self.make_scene()
         self.cache = ModelCache(
-            self.place.store, hold=10 * DAY, in_flight=30 * DAY, clock=lambda: self.now
+            self.scene.store, hold=10 * DAY, in_flight=30 * DAY, clock=self.clock
         )
 
-    def open(self) -> None:
-        """Make the store."""
+    def make_scene(self) -> DiskScene | MemoryScene:
+        """An empty store."""
         raise NotImplementedError
 
-    def teardown(self) -> None:
-        """Remove the store."""
-        self.place.close()
+    def put(self, data: bytes) -> None:
+        """Write a blob, now."""
+        self.scene.blob(data, age=0)
+
+    def commit(self, model: str, layers: list[bytes]) -> None:
+        """Write a manifest, now."""
+        self.scene.put_manifest(full(model), manifest(*layers, config=CONFIG))
+        self.models[model] = layers
 
     @initialize()
     def begin(self) -> None:
@@ -127,8 +78,7 @@ class Machine(RuleBasedStateMachine):
     def pull(self, model: str, layers: list[bytes]) -> None:
         """Pull a model in one go."""
         self.look(layers)
-        self.place.commit(model, layers, self.now)
-        self.models[model] = layers
+        self.commit(model, layers)
 
     @rule(model=MODELS, layers=LAYERS)
     def begin_pull(self, model: str, layers: list[bytes]) -> None:
@@ -136,31 +86,30 @@ class Machine(RuleBasedStateMachine):
         if model not in self.pulls:
             self.look(layers)
             # What is still to come: something of it changes as long as the pull goes on.
-            self.place.put(b"part of " + model.encode(), self.now)
-            self.pulls[model] = self.now, layers
+            self.put(b"part of " + model.encode())
+            self.pulls[model] = self.clock.now, layers
 
     @rule(model=MODELS)
     def end_pull(self, model: str) -> None:
         """Write the manifest of a pull that was begun."""
         if model in self.pulls:
             _, layers = self.pulls.pop(model)
-            self.place.commit(model, layers, self.now)
-            self.models[model] = layers
+            self.commit(model, layers)
             # It may need what was set aside: from the next run on it has it.
             self.cache.prune()
             self.expire(RETENTION)
 
     def look(self, layers: list[bytes]) -> None:
         for data in [*layers, CONFIG]:
-            if not self.place.has(data):
-                self.place.put(data, self.now)
+            if self.scene.store.blob(blob(data)) is None:
+                self.put(data)
 
     @rule(model=MODELS)
     def delete(self, model: str) -> None:
         """Delete: it works exactly if there is such a model."""
         assert self.cache.unlink(model) == (model in self.models)
         if model in self.models:
-            self.trash.append((self.now, model, self.models.pop(model)))
+            self.trash.append((self.clock.now, model, self.models.pop(model)))
 
     @rule(model=MODELS)
     def restore(self, model: str) -> None:
@@ -181,11 +130,11 @@ class Machine(RuleBasedStateMachine):
     @rule(hours=st.sampled_from([1, 20, 100, 200, -1]))
     def wait(self, hours: int) -> None:
         """Let time pass, or set the clock back; a pull lasts less than the hold."""
-        first = min((began for began, _ in self.pulls.values()), default=self.now)
-        if self.began <= self.now + hours * HOUR < first + 9 * DAY:
-            self.now += hours * HOUR
+        first = min((began for began, _ in self.pulls.values()), default=self.clock.now)
+        if self.began <= self.clock.now + hours * HOUR < first + 9 * DAY:
+            self.clock.now += hours * HOUR
             for model in self.pulls:
-                self.place.put(b"part of " + model.encode(), self.now)
+                self.put(b"part of " + model.encode())
 
     @rule(age=st.sampled_from([None, HOUR, 3 * DAY, 30 * DAY]), deleted_only=st.booleans())
     def prune(self, age: float | None, deleted_only: bool) -> None:
@@ -204,11 +153,11 @@ class Machine(RuleBasedStateMachine):
         if every:
             self.models.clear()
         needed = {data for layers in self.models.values() for data in [*layers, CONFIG]}
-        assert {*self.place.store.blobs()} == {*map(blob, needed)}
-        assert list(self.place.store.condemned()) == []
+        assert {*self.scene.store.blobs()} == {*map(blob, needed)}
+        assert list(self.scene.store.condemned()) == []
 
     def expire(self, age: float) -> int:
-        gone = [entry for entry in self.trash if entry[0] <= self.now - age]
+        gone = [entry for entry in self.trash if entry[0] <= self.clock.now - age]
         self.trash = [entry for entry in self.trash if entry not in gone]
         return len(gone)
 
@@ -217,7 +166,7 @@ class Machine(RuleBasedStateMachine):
         """Every model is listed, no other is, and each has all its blobs."""
         listed = {model.name for model in self.cache.models()}
         assert listed == {f"{HOST}/library/{model}:latest" for model in self.models}
-        assert self.place.lacking() == []
+        assert self.scene.broken() == []
 
     @invariant()
     def the_deleted_can_be_restored(self) -> None:
@@ -230,17 +179,22 @@ class Machine(RuleBasedStateMachine):
 class DiskMachine(Machine):
     """On disk."""
 
-    def open(self) -> None:
-        """Make the store."""
-        self.place = OnDisk()
+    def make_scene(self) -> DiskScene:
+        """An empty store in a folder of its own."""
+        self.folder = tempfile.TemporaryDirectory()
+        return DiskScene(Path(self.folder.name, "models"), self.clock)
+
+    def teardown(self) -> None:
+        """Remove the store."""
+        self.folder.cleanup()
 
 
 class MemoryMachine(Machine):
     """In memory."""
 
-    def open(self) -> None:
-        """Make the store."""
-        self.place = InMemory()
+    def make_scene(self) -> MemoryScene:
+        """An empty store."""
+        return MemoryScene(self.clock)
 
 
 BOUNDS = settings(

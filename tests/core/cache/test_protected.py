@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from werkzeug.test import Client
 
-from kit.faults import DAY, DiskScene, MemoryScene, Scene
-from kit.seam import CHANGING, Once, failing, watched
+from kit.clocks import DAY
+from kit.faults import Once, failing
+from kit.os_seam import CHANGING, watched
+from kit.scenes import DiskScene, MemoryScene, Scene
 from kit.trees import HOST, Tree, broken, contents, manifest
 from registry_wsgi import DiskStore, LocalRegistry, MemoryStore, ModelCache
 from registry_wsgi.cache.collector import Removed

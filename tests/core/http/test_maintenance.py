@@ -15,7 +15,7 @@ import pytest
 from werkzeug.exceptions import Unauthorized
 from werkzeug.test import Client, TestResponse
 
-from kit.seam import watched
+from kit.os_seam import Call, watched
 from kit.trees import HOST, Tree, blob, broken
 from registry_wsgi import DiskStore, LocalRegistry, ModelCache, create_app
 from registry_wsgi.errors import ConfigurationError
@@ -77,7 +77,7 @@ def halted(function: str = "rename") -> Iterator[tuple[threading.Event, threadin
     """Let the system wait at *function*: the first event tells that it does, the other frees it."""
     waits, go_on = threading.Event(), threading.Event()
 
-    def hook(name: str, arguments: tuple[Any, ...]) -> None:
+    def hook(call: Call) -> None:
         waits.set()
         assert go_on.wait(LIMIT)
 

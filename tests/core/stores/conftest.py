@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kit.kinds import KINDS, Clock, Kind, kinds
+from kit.clocks import Clock
+from kit.kinds import KINDS, Kind, kinds
 
 
 @pytest.fixture(params=kinds())

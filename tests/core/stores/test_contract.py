@@ -11,9 +11,10 @@ from functools import partial
 
 import pytest
 
-from kit.kinds import Kind, content, purge, race, state
+from kit.kinds import Kind
+from kit.races import race
 from kit.trees import blob
-from kit.views import keys, version
+from kit.views import content, keys, purge, state, version
 from registry_wsgi.errors import ModelExistsError
 from registry_wsgi.names import Name
 from registry_wsgi.stores.base import Condemned, Deleted, Store

@@ -22,10 +22,10 @@ from typing import Any
 import pytest
 
 import registry_wsgi
-from kit.kinds import purge
-from kit.seam import READING, FailAt, Once, failing, watched
+from kit.faults import FailAt, Once, failing
+from kit.os_seam import READING, Call, watched
 from kit.trees import HOST, Tree, blob, broken, contents, digest, manifest
-from kit.views import keys, version
+from kit.views import keys, purge, version
 from registry_wsgi import DiskStore, ModelCache
 from registry_wsgi.errors import (
     InvalidManifestError,
@@ -234,11 +234,11 @@ def test_nothing_of_ours_lies_where_ollama_looks(tree: Tree) -> None:
     """Under ``blobs/`` and ``manifests/`` only blobs and manifests are ever made."""
     made: list[Path] = []
 
-    def hook(name: str, arguments: tuple[Any, ...]) -> None:
-        if name in ("link", "rename"):
-            made.append(Path(arguments[1]))
-        elif name in ("create", "mkdir"):
-            made.append(Path(arguments[0]))
+    def hook(call: Call) -> None:
+        if call.name in ("link", "rename"):
+            made.append(Path(call.arguments[1]))
+        elif call.name in ("create", "mkdir"):
+            made.append(Path(call.arguments[0]))
 
     tree.add("smol", *LAYERS)
     (tree.blobs / "sha256-old-partial").write_bytes(b"x")
@@ -446,7 +446,7 @@ def test_a_run_directory_that_vanishes_loses_nothing(tree: Tree, store: DiskStor
         if next(tries) == 1:
             Path(target).parent.rmdir()
 
-    with watched(lambda name, arguments: vanish(*arguments[:2]), ["rename"]):
+    with watched(lambda call: vanish(*call.arguments[:2]), ["rename"]):
         asides = condemn(store, *BLOBS)
     names = [aside.name for aside in asides]
     assert sorted([*names, *store.blobs()]) == sorted(BLOBS)
@@ -456,7 +456,7 @@ def test_a_run_directory_that_vanishes_loses_nothing(tree: Tree, store: DiskStor
 def test_an_entry_that_always_vanishes_is_an_error(tree: Tree, store: DiskStore) -> None:
     """After some tries a delete gives up, and the model is in its place."""
 
-    def vanish(name: str, arguments: tuple[Any, ...]) -> None:
+    def vanish(call: Call) -> None:
         shutil.rmtree(tree.trash)
 
     with watched(vanish, ["rename"]), pytest.raises(StoreError, match=str(tree.trash)):
@@ -469,7 +469,7 @@ def test_a_place_that_always_vanishes_is_an_error(tree: Tree, store: DiskStore) 
     """After some tries a restore gives up, and the model is in the trash."""
     entry = discard(store)
 
-    def vanish(name: str, arguments: tuple[Any, ...]) -> None:
+    def vanish(call: Call) -> None:
         tree.path("smol").parent.rmdir()
 
     with watched(vanish, ["link"]), pytest.raises(StoreError, match=str(tree.path("smol"))):
@@ -926,7 +926,7 @@ def test_what_cannot_be_looked_at_is_an_error(
         "blob": lambda: store.blob(blob(b"weights")),
         "open_blob": lambda: store.open_blob(blob(b"weights")),
     }
-    refused = [name for name in READING if name not in ("stat", "fstat", "read")]
+    refused = [name for name in READING if name not in ("stat", "fstat", "read", "close")]
     hook = failing(number, *refused, *(["stat"] if step == "versions" else []))
     with watched(hook, READING), pytest.raises(StoreError, match=str(tree.root)) as caught:
         steps[step]()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kit.kinds import KINDS, Clock, Kind
+from kit.clocks import Clock
+from kit.kinds import KINDS, Kind
 from kit.trees import Tree
 from kit.views import version
 from registry_wsgi import DiskStore

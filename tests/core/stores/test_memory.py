@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kit.kinds import race
+from kit.races import race
 from kit.trees import blob, manifest
 from kit.views import keys
 from registry_wsgi import MemoryStore, ModelCache

@@ -1,11 +1,29 @@
-"""What each of several processes does at once to the models of one directory."""
+"""Threads and processes that work on one store at once."""
 
 from __future__ import annotations
 
 import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from registry_wsgi import DiskStore, ModelCache
 from registry_wsgi.errors import ModelExistsError, ModelNotFoundError
+
+_T = TypeVar("_T")
+
+
+def race(*steps: Callable[[], _T]) -> list[_T]:
+    """Take all *steps* at once, each in a thread of its own; what each gave."""
+    start = threading.Barrier(len(steps))
+
+    def take(step: Callable[[], _T]) -> _T:
+        start.wait()
+        return step()
+
+    with ThreadPoolExecutor(len(steps)) as pool:
+        return list(pool.map(take, steps))
 
 
 def hammer(root: str, names: list[str], seed: int, steps: int) -> tuple[int, int]:
