@@ -13,9 +13,9 @@ tag       1 - 80  first a letter, digit or ``_``, then also ``-`` and ``.``
 ========= ======= ==================================================================
 
 Letters and digits are those of ASCII. What is left out is taken from
-``registry.ollama.ai/library/<model>:latest``. There is no scheme and no digest. Case is kept, and
-does not distinguish two names. As no part can begin with a dot or hold a slash, a valid name is
-always a path of exactly four components below ``manifests/``.
+``registry.ollama.ai/library/<model>:latest``. There is no scheme, no digest and no second tag. Case
+is kept, and does not distinguish two names. As no part can begin with a dot or hold a slash, a
+valid name is always a path of exactly four components below ``manifests/``.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ DEFAULT_TAG = "latest"
 MAX_LENGTH = 350 + 1 + 80 + 1 + 80 + 1 + 80
 
 # The Go code splits from the right; the outcome is the same, as only a host can hold a colon and no
-# part can hold a slash. Two of its habits are kept: an empty host, namespace or tag ("a//b", "m:")
-# counts as left out, and of several tags the first wins, whatever follows ("m:t:x" is "m:t").
+# part can hold a slash. One of its habits is kept: an empty host, namespace or tag ("a//b", "m:")
+# counts as left out. Another is not: there "m:20b:cloud" stands for "m:20b", so that a delete would
+# take another model than the one that was named. Here a second tag is no name.
 _NAME = re.compile(
     r"""
     (?: (?: (?P<host> [A-Za-z0-9_] [A-Za-z0-9_.:-]{0,349} )? / )?
         (?P<namespace> [A-Za-z0-9_] [A-Za-z0-9_-]{0,79} )? / )?
     (?P<model> [A-Za-z0-9_] [A-Za-z0-9_.-]{0,79} )
-    (?: : (?P<tag> [A-Za-z0-9_] [A-Za-z0-9_.-]{0,79} )? (?: : [^/:]* )* )?
+    (?: : (?P<tag> [A-Za-z0-9_] [A-Za-z0-9_.-]{0,79} )? )?
     """,
     re.VERBOSE,
 )
@@ -65,7 +66,7 @@ class Name(NamedTuple):
             InvalidNameError: *text* does not follow the grammar.
         """
         match = _NAME.fullmatch(text)
-        if match is None or len(text.encode("utf-8", "replace")) > MAX_LENGTH:
+        if match is None:
             raise InvalidNameError(text)
         return cls(
             match["host"] or DEFAULT_HOST,

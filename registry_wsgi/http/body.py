@@ -2,9 +2,9 @@
 The body of a request, read within a bound and understood as the Go handler understands it.
 
 Go's decoder takes keys without regard to case, lets the last of several equal keys win, reads the
-first value and no further, passes over keys it does not know, and takes arrays and objects nested
-up to 10,000 deep. Python's differs in each of these (and stops at its own recursion limit), so the
-grammar is walked here, token by token; strings are left to `json`.
+first value and no further, and passes over keys that it does not know. So Python's decoder is asked
+for the pairs of the first value, and the rules are applied to them here. Values may be nested as
+deep as Python's decoder goes, which is less deep than Go's.
 """
 
 from __future__ import annotations
@@ -12,42 +12,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from werkzeug.wsgi import get_content_length, get_input_stream
-
-from ..errors import quote
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["read_body", "read_model"]
 
-_MAX_DEPTH = 10_000  # encoding/json: maxNestingDepth
-
-_TOKEN = re.compile(
-    r"""[ \t\r\n]* (?:
-        (?P<mark> [][{}:,] )
-      | (?P<string> " (?: [^"\\\x00-\x1f] | \\ (?: ["\\/bfnrt] | u[0-9A-Fa-f]{4} ) )* " )
-      | (?P<number> -? (?: 0 | [1-9][0-9]* ) (?: \.[0-9]+ )? (?: [eE][+-]?[0-9]+ )? )
-      | (?P<boolean> true | false )
-      | (?P<null> null )
-    )""",
-    re.VERBOSE,
-)
-
-# What may come next, at each place of the grammar.
-_VALUE = frozenset(["{", "[", "string", "number", "boolean", "null"])
-_VALUE_OR_END = _VALUE | {"]"}
-_KEY = frozenset(["string"])
-_KEY_OR_END = _KEY | {"}"}
-_COLON = frozenset([":"])
-_AFTER_VALUE = {"{": frozenset([",", "}"]), "[": frozenset([",", "]"])}
-
 # What a key's value must be; a null leaves the key as if it were absent.
 _KINDS = {"model": "string", "name": "string", "insecure": "boolean", "stream": "boolean"}
 
+_SPACES = " \t\r\n"  # what JSON takes for a space
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -90,75 +68,58 @@ def read_model(body: bytes) -> str:
     """
     # Go reads bytes that are no UTF-8, and halves of surrogate pairs, as U+FFFD.
     text = body.decode("utf-8", "replace")
-    if not text.strip(" \t\r\n"):
+    if not text.strip(_SPACES):
         raise BadRequest("empty request body")
     values = {"model": "", "name": ""}
     mistakes = []
-    for key, kind, token in _members(text):
-        wanted = _KINDS.get(key)
+    for key, value in _members(text):
+        wanted, kind = _KINDS.get(key), _kind(value)
         if wanted and kind not in (wanted, "null"):
             mistakes.append(f"{key} must be a {wanted}, not {kind}")
-        elif key in values and kind == "string":
-            values[key] = _string(token)
-    if mistakes:  # only now, as what is no JSON at all is worse
+        elif key in values and isinstance(value, str):
+            values[key] = _without_surrogates(value)
+    if mistakes:  # only now: a body that is no JSON at all is refused for that
         raise BadRequest(mistakes[0])
     return values["model"] or values["name"]
 
 
-def _members(text: str) -> Iterator[tuple[str, str, str]]:
-    """Walk the JSON object that *text* begins with: each key, folded, and how its value begins."""
-    open_marks: list[str] = []
-    expected = _VALUE
-    key = ""
-    position = 0
-    while True:
-        match = _TOKEN.match(text, position)
-        kind = str(match.lastgroup) if match else ""
-        token = match[kind] if match else ""
-        mark = token if kind == "mark" else kind
-        if match is None or mark not in expected:
-            raise _syntax_error(text, position)
-        position = match.end()
-        if mark in "}]":
-            open_marks.pop()
-            if not open_marks:
-                return
-            expected = _AFTER_VALUE[open_marks[-1]]
-        elif expected is _KEY or expected is _KEY_OR_END:
-            if len(open_marks) == 1:
-                key = _folded(_string(token))
-            expected = _COLON
-        elif mark == ":":
-            expected = _VALUE
-        elif mark == ",":
-            expected = _KEY if open_marks[-1] == "{" else _VALUE
-        else:
-            kind = {"{": "object", "[": "array"}.get(mark, kind)
-            if not open_marks and kind != "object":
-                raise BadRequest(f"the request body must be a JSON object, not {kind}")
-            if len(open_marks) == 1:
-                yield key, kind, token
-            if kind in ("object", "array"):
-                open_marks.append(mark)
-                expected = _KEY_OR_END if kind == "object" else _VALUE_OR_END
-                if len(open_marks) > _MAX_DEPTH:
-                    raise BadRequest(f"invalid JSON: nested deeper than {_MAX_DEPTH} levels")
-            else:
-                expected = _AFTER_VALUE[open_marks[-1]]
+class _Pairs(list[tuple[str, object]]):
+    """A JSON object as its pairs: each key as often as it stands there."""
 
 
-def _string(token: str) -> str:
-    return _SURROGATE.sub("\ufffd", json.loads(token))
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"unexpected {constant}")
+
+
+# A number only has to be one: as a float it may have any length.
+_DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=float, parse_constant=_refuse)
+_KIND_OF = {_Pairs: "object", list: "array", str: "string", float: "number", bool: "boolean"}
+
+
+def _members(text: str) -> Iterator[tuple[str, object]]:
+    """Read the JSON object that *text* begins with: each key, folded, and its value."""
+    start = len(text) - len(text.lstrip(_SPACES))
+    try:
+        value, _ = _DECODER.raw_decode(text, start)
+    except RecursionError:
+        raise BadRequest("invalid JSON: nested too deep") from None
+    except ValueError as error:
+        raise BadRequest(f"invalid JSON: {error}") from None
+    if not isinstance(value, _Pairs):
+        raise BadRequest(f"the request body must be a JSON object, not {_kind(value)}")
+    for key, member in value:
+        yield _folded(key), member
+
+
+def _kind(value: object) -> str:
+    return _KIND_OF.get(type(value), "null")
+
+
+def _without_surrogates(text: str) -> str:
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def _folded(key: str) -> str:
     # Go folds letter by letter; casefold() also makes two letters of one.
     folded = key.casefold()
     return folded if len(folded) == len(key) else key
-
-
-def _syntax_error(text: str, position: int) -> BadRequest:
-    rest = text[position:].lstrip(" \t\r\n")
-    if not rest:
-        return BadRequest("invalid JSON: unexpected end of the request body")
-    return BadRequest(f"invalid JSON: unexpected {quote(rest[0])} at {len(text) - len(rest)}")
