@@ -1,136 +1,36 @@
-"""
-The policy: what a delete means, how long it can be undone, and what a prune may remove.
-
-`Cache` is the seam between the middleware and whatever holds models: any object with its two
-methods serves. `ModelCache` is the one that ships, over any `registry_wsgi.stores.base.Store`.
-"""
+"""The policy: what a delete means, how long it can be undone, and what a prune may remove."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 
-from ..durations import Duration, moment, to_seconds
+from ..durations import Duration, to_seconds
 from ..errors import (
-    InvalidManifestError,
     InvalidNameError,
-    ModelExistsError,
-    ModelIncompleteError,
     ModelNotFoundError,
     ModelProtectedError,
+    OutOfReachError,
     StoreError,
-    escape,
 )
 from ..names import Name
-from ..stores.base import Blob, Deleted, Read, Store
+from ..stores.base import Store
 from .collector import Limits, Progress, PruneReport, collect
-from .manifest import mentioned_blobs, parse_manifest
+from .listing import list_models, usage
+from .manifest import mentioned_blobs
 from .observer import Observer, tell
 from .patterns import matches, normalize
+from .protocol import Cache
+from .reading import name_of
+from .results import DeletedModel, Model, Usage
+from .trash import list_deleted, restore
 from .verifier import Verifier, VerifyReport
 
 __all__ = ["Cache", "DeletedModel", "Model", "ModelCache", "PruneReport", "Usage"]
 
 _log = logging.getLogger("registry_wsgi")
-
-
-class Cache(Protocol):
-    """
-    What `registry_wsgi.LocalRegistry` asks of the thing that holds the models.
-
-    Any object with these two methods serves; nothing is to be inherited. Both may be called from
-    several threads at once. An exception from either is a 500 to the client and goes to the log.
-    """
-
-    def unlink(self, name: str) -> bool:
-        """
-        Delete the model *name*.
-
-        Args:
-            name: The name as the client sent it; its grammar has been checked
-                (`registry_wsgi.names.Name.parse` fills in what it leaves out).
-
-        Returns:
-            True if this call deleted it, False if there is no such model.
-
-        Raises:
-            registry_wsgi.errors.InvalidNameError: The name is none that this cache takes; the
-                client is answered 400.
-            registry_wsgi.errors.ModelProtectedError: It is not to be deleted; the client is
-                answered 403.
-        """
-
-    def prune(self) -> object:
-        """Remove what is no longer needed. Called after each delete; the result is not used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """
-    A model in the store.
-
-    Attributes:
-        name: Its full name, ``host/namespace/model:tag``.
-        size: The bytes of all its blobs, as its manifest has them.
-        shared: How many of those bytes other models use too, so that deleting it does not free
-            them.
-        modified: When its manifest was last changed (UTC).
-        protected: Whether it is not to be deleted.
-    """
-
-    name: str
-    size: int
-    shared: int
-    modified: datetime
-    protected: bool = False
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclass(frozen=True, slots=True)
-class DeletedModel:
-    """
-    A model in the trash.
-
-    Attributes:
-        name: Its full name, ``host/namespace/model:tag``.
-        size: The bytes of all its blobs, as its manifest has them.
-        deleted: When it was deleted (UTC).
-        expires: From when on a prune may remove it for good (UTC).
-        restorable: Whether its manifest can be read and all its blobs are there.
-        missing: The digests of blobs that are gone, ``sha256:<hex>``.
-    """
-
-    name: str
-    size: int
-    deleted: datetime
-    expires: datetime
-    restorable: bool
-    missing: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """
-    The space that some models take together.
-
-    Attributes:
-        size: The bytes of all their blobs, each counted once.
-        shared: How many of those bytes other models use too, so that deleting these does not free
-            them.
-    """
-
-    size: int
-    shared: int
 
 
 class ModelCache:
@@ -182,6 +82,10 @@ class ModelCache:
         as the retention lasts. On failure it is in its place. What it costs does not depend on how
         many models there are, unless the name differs from the stored one in case.
 
+        Args:
+            name: Its name; or, of a model that `models` lists under the path of its manifest
+                because that makes no valid name, this path.
+
         Returns:
             True if this call deleted it; of several at once, one gets True. False if there is no
             such model.
@@ -191,11 +95,11 @@ class ModelCache:
             ModelProtectedError: The model is protected.
             StoreError: The storage failed.
         """
-        key = self.store.find(Name.parse(name))
+        key = self._find(name)
         if key is None:
             return False
-        found = Name.from_key(key)
-        pattern = self.protected_by(str(found))
+        found = name_of(key)
+        pattern = self.protected_by(str(found)) if found else None
         if pattern is not None:
             raise ModelProtectedError(found, pattern)
         # A manifest that cannot be read can still be deleted: that is the way out when one stops
@@ -208,7 +112,7 @@ class ModelCache:
         blobs = mentioned_blobs(manifest.data) if manifest else ()
         if self.store.discard(key, blobs, self._clock()) is None:
             return False
-        tell(self.observer, lambda observer: observer.deleted(str(found)))
+        tell(self.observer, lambda observer: observer.deleted(str(found or key)))
         return True
 
     def protect(self, pattern: str) -> str:
@@ -272,22 +176,7 @@ class ModelCache:
         Raises:
             StoreError: The storage failed.
         """
-        found = list(self._models())
-        users = Counter(blob for _, _, blobs in found for blob in blobs)
-        patterns = self.protected()
-        return sorted(
-            (
-                Model(
-                    str(name),
-                    _total(blobs.values()),
-                    _total(size for blob, size in blobs.items() if users[blob] > 1),
-                    moment(modified),
-                    any(matches(name, pattern) for pattern in patterns),
-                )
-                for name, modified, blobs in found
-            ),
-            key=lambda model: model.name,
-        )
+        return list_models(self.store, self.protected())
 
     def usage(self, names: Iterable[str]) -> Usage:
         """
@@ -299,50 +188,19 @@ class ModelCache:
             InvalidNameError: One of *names* is no valid name.
             StoreError: The storage failed.
         """
-        wanted = {self.store.find(Name.parse(name)) for name in names}
-        ours: dict[str, int | None] = {}
-        theirs: set[str] = set()
-        for name, _, blobs in self._models():
-            if name.key in wanted:
-                ours |= blobs
-            else:
-                theirs.update(blobs)  # not |=: of a dict's keys that makes a new set each time
-        shared = _total(size for blob, size in ours.items() if blob in theirs)
-        return Usage(_total(ours.values()), shared)
+        return usage(self.store, names)
 
     def deleted(self) -> list[DeletedModel]:
         """
         List the models in the trash, the latest delete first.
 
+        One whose manifest cannot be read is listed as not restorable, with a warning in the log
+        that names it.
+
         Raises:
             StoreError: The storage failed.
         """
-        trash = []
-        for entry, name, found in self._trash():
-            blobs: dict[str, int | None] | None = {}
-            try:
-                blobs = _deleted_blobs(entry, found)
-                readable = True
-            except InvalidManifestError as error:
-                _log.warning("%s", error)
-                readable = False
-            if blobs is not None:
-                trash.append((entry, name, blobs, readable))
-        looks = dict(self.store.look({blob for _, _, blobs, _ in trash for blob in blobs}))
-        models = []
-        for entry, name, blobs, readable in trash:
-            _, missing = self._missing(entry, blobs, looks)
-            models.append(
-                DeletedModel(
-                    str(name),
-                    _total(blobs.values()),
-                    moment(entry.when),
-                    moment(entry.when + self.retention),
-                    readable and not missing,
-                    missing,
-                )
-            )
-        return models
+        return list_deleted(self.store, self.retention)
 
     def restore(self, name: str) -> str:
         """
@@ -362,35 +220,9 @@ class ModelCache:
             InvalidManifestError: Its manifest cannot be read.
             StoreError: The storage failed.
         """
-        wanted = Name.parse(name)
-        unreadable = None
-        for entry in reversed(self.store.deleted()):
-            found = _name(entry)
-            if found is None or found.key.lower() != wanted.key.lower():
-                continue
-            try:
-                blobs = _deleted_blobs(entry, self.store.read_deleted(entry))
-            except InvalidManifestError as error:
-                unreadable = error
-                continue
-            if blobs is not None and self._restore(entry, found, blobs):
-                return str(found)
-        raise unreadable or ModelNotFoundError(f"{wanted}: no deleted model has this name")
-
-    def _restore(self, entry: Deleted, name: Name, blobs: dict[str, int | None]) -> bool:
-        place = self.store.find(name)
-        if place is not None and place != entry.key:  # the same name in another case
-            raise ModelExistsError(Name.from_key(place))
-        held, missing = self._missing(entry, blobs, dict(self.store.look(blobs)))
-        if missing:
-            raise ModelIncompleteError(name, missing)
-        if place is None and not all(self.store.recover_blob(entry, blob) for blob in held):
-            return False  # it has just been restored, or removed for good, by another
-        # The manifest comes last: whoever sees the model finds it whole.
-        if not self.store.recover(entry):
-            return False
-        tell(self.observer, lambda observer: observer.restored(str(name)))
-        return True
+        restored = restore(self.store, name)
+        tell(self.observer, lambda observer: observer.restored(restored))
+        return restored
 
     def prune(
         self,
@@ -449,6 +281,23 @@ class ModelCache:
             )
         return report
 
+    def prune_deleted(self) -> PruneReport:
+        """
+        Remove what has expired in the trash: `prune` with *deleted_only*, after a delete.
+
+        Where part of the manifests is out of reach, nothing is removed, and the log says so. The
+        delete stands; the next `prune` raises.
+
+        Raises:
+            InvalidManifestError: As for `prune`.
+            StoreError: The storage failed.
+        """
+        try:
+            return self.prune(deleted_only=True)
+        except OutOfReachError as error:
+            _log.warning("nothing is removed after a delete: %s", error)
+            return PruneReport()
+
     def verify(
         self,
         names: Iterable[str] | None = None,
@@ -489,57 +338,14 @@ class ModelCache:
             self.store, wanted, deep=deep, repair=repair, threads=threads, progress=progress
         ).run()
 
-    def _models(self) -> Iterator[tuple[Name, float, dict[str, int | None]]]:
-        for key, found in self.store.read_all():
-            try:
-                name = Name.from_key(key)
-                if isinstance(found, StoreError):
-                    raise found
-                if found is not None:
-                    yield name, found.modified, parse_manifest(found.data)
-            except (InvalidNameError, StoreError) as error:
-                _log.warning("manifests/%s: %s", escape(key), error)
-
-    def _trash(self) -> list[tuple[Deleted, Name, Read]]:
-        """Read the manifests in the trash, the latest first."""
-        found = dict(self.store.read_all_deleted())
-        entries = ((entry, _name(entry)) for entry in sorted(found, reverse=True))
-        return [(entry, name, found[entry]) for entry, name in entries if name]
-
-    def _missing(
-        self, entry: Deleted, blobs: dict[str, int | None], looks: Mapping[str, Blob]
-    ) -> tuple[list[str], tuple[str, ...]]:
-        """Tell which blobs only the trash still has, and the digests of those that are gone."""
-        held, missing = [], []
-        for name, size in blobs.items():
-            if _is_whole(looks.get(name), size):
-                continue
-            if _is_whole(self.store.blob_in_trash(entry, name), size):
-                held.append(name)
-            else:
-                missing.append(name.replace("-", ":"))
-        return held, tuple(missing)
-
-
-def _name(entry: Deleted) -> Name | None:
-    try:
-        return Name.from_key(entry.key)
-    except InvalidNameError:
-        return None
-
-
-def _deleted_blobs(entry: Deleted, found: Read) -> dict[str, int | None] | None:
-    try:
-        if isinstance(found, StoreError):
-            raise found
-        return None if found is None else parse_manifest(found.data)
-    except InvalidManifestError as error:
-        raise InvalidManifestError(f"{entry.id}/{entry.key}: {error}") from error
-
-
-def _is_whole(blob: Blob | None, size: int | None) -> bool:
-    return blob is not None and size in (None, blob.size)
-
-
-def _total(sizes: Iterable[int | None]) -> int:
-    return sum(size or 0 for size in sizes)
+    def _find(self, name: str) -> str | None:
+        try:
+            return self.store.find(Name.parse(name))
+        except InvalidNameError:
+            # The path of a manifest, perhaps, that makes no valid name.
+            if name.count("/") != 3 or name_of(name) is not None:
+                raise
+            there = any(key == name for key, _ in self.store.versions())
+            if not there:
+                raise
+            return name

@@ -18,6 +18,7 @@ from ..names import Name
 from ..stores.base import Blob, Store
 from .collector import Progress
 from .manifest import blob_name, parse_manifest
+from .reading import is_whole
 
 __all__ = ["Problem", "Verifier", "VerifyReport"]
 
@@ -145,7 +146,7 @@ class Verifier:
                 self._problems.append(Problem("unreadable", key, (name,), str(error)))
 
     def _judge(self, name: str, size: int | None, blob: Blob | None) -> Blob | None:
-        if _fits(blob, size):
+        if is_whole(blob, size):
             return blob
         if blob is None:
             kind, detail = "missing", "it is not there"
@@ -162,14 +163,14 @@ class Verifier:
     def _put_back(self, name: str, size: int | None) -> bool:
         store = self._store
         for aside in store.condemned():
-            if blob_name(aside.name) == name and _fits(store.condemned_blob(aside), size):
+            if blob_name(aside.name) == name and is_whole(store.condemned_blob(aside), size):
                 store.pardon(aside)
         for entry in store.deleted():
-            if _fits(store.blob(name), size):
+            if is_whole(store.blob(name), size):
                 return True
-            if _fits(store.blob_in_trash(entry, name), size):
+            if is_whole(store.blob_in_trash(entry, name), size):
                 store.recover_blob(entry, name)
-        return _fits(store.blob(name), size)
+        return is_whole(store.blob(name), size)
 
     def _read(self, sizes: dict[str, int]) -> None:
         # Not above: who only deletes need not load it.
@@ -238,7 +239,3 @@ class Verifier:
 def _silent(what: str, done: int, total: int | None) -> None:
     """Show nothing."""
     del what, done, total
-
-
-def _fits(blob: Blob | None, size: int | None) -> bool:
-    return blob is not None and size in (None, blob.size)

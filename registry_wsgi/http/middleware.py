@@ -52,7 +52,7 @@ class LocalRegistry:
     Args:
         app: The WSGI app to wrap. None: other paths are answered 404.
         cache: Where the models are: any object with the two methods of
-            `registry_wsgi.cache.model_cache.Cache`. None: `registry_wsgi.open_cache`.
+            `registry_wsgi.cache.Cache`. None: `registry_wsgi.open_cache`.
         prune: Whether to prune after a delete. With a `registry_wsgi.ModelCache` this only looks at
             what has expired in the trash, so that it takes no longer in a larger store; another
             cache's ``prune()`` is called. If it fails, the answer is 500 and the model is deleted.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import FrozenInstanceError, fields
 from datetime import UTC, datetime, timedelta
@@ -23,8 +24,8 @@ from kit.os_seam import CHANGING, Call, counted, watched
 from kit.races import hammer, race
 from kit.trees import Tree, blob, broken, digest, manifest
 from kit.views import content, state
-from registry_wsgi import DiskStore, LocalRegistry, MemoryStore, ModelCache
-from registry_wsgi.cache.model_cache import DeletedModel, Model, PruneReport, Usage
+from registry_wsgi import DiskStore, LocalRegistry, MemoryStore, ModelCache, PruneReport
+from registry_wsgi.cache.results import DeletedModel, Model, Usage
 from registry_wsgi.durations import Duration
 from registry_wsgi.errors import (
     InvalidDurationError,
@@ -36,6 +37,7 @@ from registry_wsgi.errors import (
     RegistryError,
     StoreError,
 )
+from registry_wsgi.stores.base import Deleted, Read
 
 HOST = "registry.ollama.ai"
 KEY = f"{HOST}/library/smol/latest"
@@ -449,6 +451,69 @@ def test_the_deleted_are_listed_latest_first(kind: Kind, cache: ModelCache, cloc
         assert abs(model.deleted - deleted) < timedelta(milliseconds=1)
         assert model.deleted.tzinfo is UTC
         assert model.expires - model.deleted == timedelta(days=7)
+
+
+class Broken(DiskStore):
+    """A disk that cannot read some manifests in the trash."""
+
+    def read_all_deleted(self, known: Container[Deleted] = ()) -> Iterator[tuple[Deleted, Read]]:
+        """Read the trash, but for the model named ``bad``."""
+        for entry, found in super().read_all_deleted(known):
+            bad = "/bad/" in entry.key
+            yield entry, StoreError(f"{entry.key}: Input/output error") if bad else found
+
+
+def test_one_manifest_in_the_trash_that_cannot_be_read_hides_no_other(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is listed as not restorable, and a warning names it."""
+    cache = ModelCache(Broken(tree.root))
+    for name in ("smol", "bad"):
+        tree.add(name, b"weights")
+        cache.unlink(name)
+    bad, good = cache.deleted()
+    assert (bad.name, bad.restorable) == (f"{HOST}/library/bad:latest", False)
+    assert (good.name, good.restorable) == (NAME, True)
+    assert "Input/output error" in caplog.text
+
+
+def test_a_model_has_the_time_at_which_its_manifest_was_written(tree: Tree) -> None:
+    """Not that of a later change of its owner, its mode or its links."""
+    path = tree.add("smol", b"weights")
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    path.chmod(0o600)
+    [model] = ModelCache(DiskStore(tree.root)).models()
+    assert model.modified == datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
+
+
+ODD = f"{HOST}/library/my model/latest"
+
+
+def test_a_model_under_a_name_that_is_not_valid_is_listed_as_such(tree: Tree) -> None:
+    """By the path of its manifest; its blobs are shared like any others."""
+    tree.add("smol", b"weights")
+    tree.add(ODD, b"weights")
+    odd, good = ModelCache(DiskStore(tree.root)).models()
+    assert (odd.name, odd.valid, odd.protected) == (ODD, False, False)
+    assert (good.name, good.valid) == (NAME, True)
+    assert odd.shared == len(b"weights{}")
+
+
+def test_a_model_under_a_name_that_is_not_valid_is_deleted_by_its_path(tree: Tree) -> None:
+    """And restored by it; no other spelling of it, and no way out of the store, is taken."""
+    path = tree.add(ODD, b"weights")
+    cache = ModelCache(DiskStore(tree.root))
+    for name in ("my model", ODD.upper(), f"../manifests/{HOST}/library/my model"):
+        with pytest.raises(InvalidNameError):
+            cache.unlink(name)
+    with pytest.raises(InvalidNameError):
+        cache.unlink(f"{HOST}/library/smol/latest")
+    assert cache.unlink(ODD)
+    assert not path.exists()
+    [deleted] = cache.deleted()
+    assert (deleted.name, deleted.restorable) == (ODD, True)
+    assert cache.restore(ODD) == ODD
+    assert path.exists()
 
 
 def test_lists_of_an_empty_store_are_empty(cache: ModelCache) -> None:

@@ -17,8 +17,8 @@ from kit.scenes import DiskScene, MemoryScene, Scene
 from kit.trees import HOST, Tree, broken, contents, manifest
 from registry_wsgi import DiskStore, LocalRegistry, MemoryStore, ModelCache
 from registry_wsgi.cache.collector import Removed
-from registry_wsgi.cache.model_cache import Model
 from registry_wsgi.cache.patterns import matches, normalize
+from registry_wsgi.cache.results import Model
 from registry_wsgi.errors import InvalidNameError, ModelProtectedError, StoreError
 from registry_wsgi.names import Name
 

@@ -21,7 +21,7 @@ import registry_wsgi
 from kit.requirements import installation, require
 from kit.trees import Tree, broken, contents
 from registry_wsgi import ModelCache, open_cache
-from registry_wsgi.cache.model_cache import Model
+from registry_wsgi.cache.results import Model
 from registry_wsgi.cli.sample import make_sample
 
 require("click", "rich")

@@ -1,0 +1,67 @@
+"""Which models there are, and the space that they take."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+
+from ..durations import moment
+from ..errors import StoreError, escape
+from ..names import Name
+from ..stores.base import Manifest, Store
+from .manifest import parse_manifest
+from .patterns import matches
+from .reading import name_of, read_models
+from .results import Model, Usage
+
+__all__ = ["list_models", "total", "usage"]
+
+_log = logging.getLogger("registry_wsgi")
+
+
+def list_models(store: Store, patterns: Collection[str]) -> list[Model]:
+    """List the models, by name; those that *patterns* stand for as protected."""
+    found = list(_readable(store))
+    users = Counter(blob for _, _, blobs in found for blob in blobs)
+    models = []
+    for key, manifest, blobs in found:
+        name = name_of(key)
+        models.append(
+            Model(
+                str(name or key),
+                total(blobs.values()),
+                total(size for blob, size in blobs.items() if users[blob] > 1),
+                moment(manifest.written),
+                name is not None and any(matches(name, pattern) for pattern in patterns),
+                name is not None,
+            )
+        )
+    return sorted(models, key=lambda model: model.name)
+
+
+def usage(store: Store, names: Iterable[str]) -> Usage:
+    """Add up the space that the models *names* take together."""
+    wanted = {store.find(Name.parse(name)) for name in names}
+    ours: dict[str, int | None] = {}
+    theirs: set[str] = set()
+    for key, _, blobs in _readable(store):
+        if key in wanted:
+            ours |= blobs
+        else:
+            theirs.update(blobs)  # not |=: of a dict's keys that makes a new set each time
+    shared = total(size for blob, size in ours.items() if blob in theirs)
+    return Usage(total(ours.values()), shared)
+
+
+def total(sizes: Iterable[int | None]) -> int:
+    """Add up *sizes*; one that is not known counts nothing."""
+    return sum(size or 0 for size in sizes)
+
+
+def _readable(store: Store) -> Iterator[tuple[str, Manifest, dict[str, int | None]]]:
+    return read_models(store.read_all(), lambda _, found: parse_manifest(found.data), _warn)
+
+
+def _warn(key: str, error: StoreError | None) -> None:
+    _log.warning("manifests/%s: not listed: %s", escape(key), error or "not a file, or gone")

@@ -1,0 +1,77 @@
+"""What the lists of a `registry_wsgi.ModelCache` are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+__all__ = ["DeletedModel", "Model", "Usage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """
+    A model in the store.
+
+    Attributes:
+        name: Its full name, ``host/namespace/model:tag``; the path of its manifest,
+            ``host/namespace/model/tag``, if that makes no valid name.
+        size: The bytes of all its blobs, as its manifest has them.
+        shared: How many of those bytes other models use too, so that deleting it does not free
+            them.
+        modified: When its manifest was last written (UTC).
+        protected: Whether it is not to be deleted.
+        valid: Whether its name is valid. A model under another name can be deleted by the path of
+            its manifest, and is of no other use.
+    """
+
+    name: str
+    size: int
+    shared: int
+    modified: datetime
+    protected: bool = False
+    valid: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedModel:
+    """
+    A model in the trash.
+
+    Attributes:
+        name: Its full name, ``host/namespace/model:tag``; the path of its manifest if that makes
+            no valid name.
+        size: The bytes of all its blobs, as its manifest has them.
+        deleted: When it was deleted (UTC).
+        expires: From when on a prune may remove it for good (UTC).
+        restorable: Whether its manifest can be read and all its blobs are there.
+        missing: The digests of blobs that are gone, ``sha256:<hex>``.
+    """
+
+    name: str
+    size: int
+    deleted: datetime
+    expires: datetime
+    restorable: bool
+    missing: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """
+    The space that some models take together.
+
+    Attributes:
+        size: The bytes of all their blobs, each counted once.
+        shared: How many of those bytes other models use too, so that deleting these does not free
+            them.
+    """
+
+    size: int
+    shared: int

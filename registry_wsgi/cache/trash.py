@@ -1,0 +1,129 @@
+"""The deleted models: which there are, and how one comes back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from ..durations import moment
+from ..errors import (
+    InvalidManifestError,
+    InvalidNameError,
+    ModelExistsError,
+    ModelIncompleteError,
+    ModelNotFoundError,
+    StoreError,
+    escape,
+)
+from ..names import Name
+from ..stores.base import Blob, Deleted, Manifest, Read, Store
+from .listing import total
+from .manifest import parse_manifest
+from .reading import is_whole, name_of
+from .results import DeletedModel
+
+__all__ = ["list_deleted", "restore"]
+
+_log = logging.getLogger("registry_wsgi")
+
+_Blobs = dict[str, int | None]
+
+
+def list_deleted(store: Store, retention: float) -> list[DeletedModel]:
+    """List the models in the trash, the latest delete first."""
+    trash: list[tuple[Deleted, _Blobs | None]] = []
+    found = dict(store.read_all_deleted())
+    for entry in sorted(found, reverse=True):
+        try:
+            blobs = _parse(entry, found[entry])
+        except StoreError as error:
+            _log.warning("%s", error)
+            trash.append((entry, None))
+        else:
+            if blobs is not None:
+                trash.append((entry, blobs))
+    looks = dict(store.look({blob for _, blobs in trash for blob in blobs or ()}))
+    models = []
+    for entry, blobs in trash:
+        _, missing = _missing(store, entry, blobs or {}, looks)
+        models.append(
+            DeletedModel(
+                str(name_of(entry.key) or entry.key),
+                total((blobs or {}).values()),
+                moment(entry.when),
+                moment(entry.when + retention),
+                blobs is not None and not missing,
+                missing,
+            )
+        )
+    return models
+
+
+def restore(store: Store, name: str) -> str:
+    """Bring back the deleted model *name*, the latest of that name, and tell its full name."""
+    wanted = _key(name)
+    unreadable = None
+    for entry in reversed(store.deleted()):
+        if entry.key.lower() != wanted.lower():
+            continue
+        try:
+            blobs = _parse(entry, store.read_deleted(entry))
+        except InvalidManifestError as error:
+            unreadable = error
+            continue
+        if blobs is not None and _restore(store, entry, blobs):
+            return str(name_of(entry.key) or entry.key)
+    raise unreadable or ModelNotFoundError(f"{_shown(wanted)}: no deleted model has this name")
+
+
+def _key(name: str) -> str:
+    try:
+        return Name.parse(name).key
+    except InvalidNameError:
+        if name.count("/") != 3 or name_of(name) is not None:
+            raise
+        return name  # the path of a manifest that makes no valid name
+
+
+def _shown(key: str) -> str:
+    return str(name_of(key) or escape(key))
+
+
+def _restore(store: Store, entry: Deleted, blobs: _Blobs) -> bool:
+    name = name_of(entry.key)
+    place = None if name is None else store.find(name)
+    if place is not None and place != entry.key:  # the same name in another case
+        raise ModelExistsError(_shown(place))
+    held, missing = _missing(store, entry, blobs, dict(store.look(blobs)))
+    if missing:
+        raise ModelIncompleteError(_shown(entry.key), missing)
+    if place is None and not all(store.recover_blob(entry, blob) for blob in held):
+        return False  # it has just been restored, or removed for good, by another
+    # The manifest comes last: whoever sees the model finds it whole.
+    return store.recover(entry)
+
+
+def _missing(
+    store: Store, entry: Deleted, blobs: _Blobs, looks: Mapping[str, Blob]
+) -> tuple[list[str], tuple[str, ...]]:
+    """Tell which blobs only the trash still has, and the digests of those that are gone."""
+    held, missing = [], []
+    for name, size in blobs.items():
+        if is_whole(looks.get(name), size):
+            continue
+        if is_whole(store.blob_in_trash(entry, name), size):
+            held.append(name)
+        else:
+            missing.append(name.replace("-", ":"))
+    return held, tuple(missing)
+
+
+def _parse(entry: Deleted, found: Read) -> _Blobs | None:
+    try:
+        if isinstance(found, Manifest):
+            return parse_manifest(found.data)
+        if found is not None:
+            raise found
+    except InvalidManifestError as error:
+        raise InvalidManifestError(f"{entry.id}/{entry.key}: {error}") from error
+    return None
