@@ -21,7 +21,7 @@ from .lookup import Lookup, name_of
 from .marks import Mark, Marks, parse
 from .removal import Aside, EndUpload, MarkAndHide, MarkOnly, Removal
 from .requests import Bucket, Content, Meta
-from .retry import ChangedError, retry
+from .retry import ChangedError, until_unchanged
 from .s3 import S3
 from .tombstones import Tombstones, is_tombstone
 from .uploads import Uploads, is_upload
@@ -187,10 +187,9 @@ class Blobs:
     def keep(self, names: Iterable[str], wait: float) -> list[str]:
         gone = []
         end = time.monotonic() + wait
-        pauses = (0,) * (self._bucket.tuning.attempts - 1)
         for name in names:
             key = f"condemned/{checked(name)}"
-            retry(partial(self._unmark, key, end), on=ChangedError, pauses=pauses)
+            until_unchanged(partial(self._unmark, key, end), self._bucket.tuning)
             if name not in self._lookup.in_any_case([name]):
                 gone.append(name)
         return gone

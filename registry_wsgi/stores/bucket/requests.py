@@ -16,43 +16,27 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+import obstore
+from obstore import store as _stores
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from ...errors import StoreError, escape
 from ..layout import MANIFEST_SIZE
 from .parallel import at_once, batches
-from .retry import REPEATS, obstore_retries
+from .reasons import is_lost, names_no_bucket, reason
 from .tuning import Tuning
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import ObjectStore as Storage
-    from obstore.store import RetryConfig
 
-try:
-    import obstore
-    from obstore import store as _stores
-    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "object stores need the package obstore: pip install 'registry-wsgi[s3]'", name=error.name
-    ) from error
-
-__all__ = [
-    "Bucket",
-    "Content",
-    "Meta",
-    "TooLargeError",
-    "connect",
-    "endpoint_of",
-    "without_repeats",
-]
+__all__ = ["Bucket", "Content", "Meta", "TooLargeError"]
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -62,36 +46,10 @@ _CHUNK = 1 << 20
 # The attribute of an object that has the token of its write. (Azure takes only letters and digits.)
 _TOKEN = "registrywsgitoken"  # noqa: S105 - no secret
 
-# What to do about it, by what stores answer.
-_HINTS = {
-    "NoSuchBucket": "there is no such bucket",
-    "ContainerNotFound": "there is no such container",
-    "AccessDenied": "these credentials may not do this",
-    "InvalidAccessKeyId": "the credentials are wrong: this access key is not known",
-    "SignatureDoesNotMatch": "the credentials are wrong: check the secret key",
-    "ExpiredToken": "the credentials have expired",
-    "AuthorizationHeaderMalformed": "the region is wrong: set AWS_REGION",
-    "PermanentRedirect": "the region or the endpoint is wrong: set AWS_REGION",
-    "RequestTimeTooSkewed": "the clock of this machine differs too much from the store's",
-    "SlowDown": "the store is asked for too much at once",
-    "AuthenticationFailed": "the credentials are wrong: check the key or the token",
-    "AuthorizationFailure": "these credentials are wrong, or may not do this from here",
-    "AuthorizationPermissionMismatch": "these credentials may not do this",
-    "ServerBusy": "the store is asked for too much at once",
-}
-# Where an endpoint is taken from, by the scheme of the URL.
-_ENDPOINTS = {
-    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
-    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
-    "gs": ("GOOGLE_BASE_URL",),
-}
 # Which process has used obstore first.
 _process: dict[str, int] = {}
 
-# The last is what Azure says in the answer to a delete.
-_NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|container does not exist")
 _REFUSED = (AlreadyExistsError, PreconditionError, FileNotFoundError)
-_STATUS = {"301": "PermanentRedirect", "401": "AccessDenied", "403": "AccessDenied"}
 
 
 class TooLargeError(StoreError):
@@ -132,78 +90,6 @@ class Content:
     meta: Meta
     data: bytes
     token: str | None
-
-
-def connect(
-    url: str,
-    *,
-    connect_timeout: float = 5,
-    read_timeout: float = 60,
-    retries: int = REPEATS,
-    **config: Any,
-) -> Storage:
-    """
-    Make the client for the bucket (and prefix) at *url*.
-
-    Credentials and all else come from the environment, as obstore takes them, unless given.
-
-    Args:
-        url: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://account/container/prefix``.
-        connect_timeout: How long to wait for a connection, in seconds.
-        read_timeout: How long to wait for the next bytes of an answer, in seconds.
-        retries: How often a request is repeated.
-        config: Settings of obstore for this kind of store, such as ``endpoint`` or ``region``.
-
-    Raises:
-        StoreError: A setting cannot be used.
-    """
-    place, scheme = url, url.partition(":")[0]
-    endpoint = endpoint_of(scheme, config)
-    if scheme == "az":  # to obstore, a URL begins with the container
-        parts = re.match(r"az://([^/]+)/([^/].*)", url)
-        if parts is None:
-            raise StoreError(f"{escape(url)}: not az://account/container/prefix")
-        config = {"account_name": parts[1], **config}
-        place = f"az://{parts[2]}"
-    if scheme == "gs" and "endpoint" in config:
-        config["base_url"] = config.pop("endpoint")
-    try:
-        return _stores.from_url(
-            place,
-            client_options={
-                "connect_timeout": timedelta(seconds=connect_timeout),
-                "read_timeout": timedelta(seconds=read_timeout),
-                # Of the whole answer: a large blob takes its time.
-                "timeout": timedelta(days=1),
-                # Who writes http:// means it.
-                "allow_http": endpoint.startswith("http://"),
-            },
-            retry_config=obstore_retries(retries, read_timeout),
-            **config,
-        )
-    except (BaseError, TypeError, ValueError) as error:
-        raise StoreError(f"{escape(url)}: {_reason(error)}") from None
-
-
-def without_repeats(storage: Storage) -> Storage:
-    """Make a client of obstore like *storage* that sends each request once."""
-    if not isinstance(storage, _stores.S3Store | _stores.AzureStore | _stores.GCSStore):
-        return storage
-    options: dict[str, Any] = {
-        "prefix": storage.prefix,
-        "config": storage.config,
-        "client_options": storage.client_options,
-        "credential_provider": storage.credential_provider,
-    }
-    once: RetryConfig = {**(storage.retry_config or {}), "max_retries": 0}
-    given = {name: value for name, value in options.items() if value is not None}
-    return type(storage)(retry_config=once, **given)
-
-
-def endpoint_of(scheme: str, config: Mapping[str, Any]) -> str:
-    """Tell where the store is that *config* and the environment name; empty if the provider's."""
-    endpoints = [config.get("endpoint"), *map(os.environ.get, _ENDPOINTS.get(scheme, ()))]
-    return next((found for found in endpoints if found), "")
 
 
 class Bucket:
@@ -389,7 +275,7 @@ class Bucket:
                     break
                 if isinstance(error, _REFUSED):
                     return None
-                if last or not _is_lost(error):
+                if last or not is_lost(error):
                     raise self._error(key, error) from None
             else:
                 break
@@ -412,7 +298,7 @@ class Bucket:
             raise self._error(key, error, more) from None
 
     def _error(self, key: str, error: Exception, more: str = "") -> StoreError:
-        return StoreError(f"{self.name}/{escape(key)}{more}: {_reason(error)}")
+        return StoreError(f"{self.name}/{escape(key)}{more}: {reason(error)}")
 
 
 class _Stream(io.RawIOBase):
@@ -458,39 +344,5 @@ def _check_process() -> None:
 
 def _check_absent(error: FileNotFoundError) -> None:
     """Tell an object that is not there from a bucket that is not."""
-    if _NO_BUCKET.search(str(error)):
+    if names_no_bucket(error):
         raise error
-
-
-def _is_lost(error: Exception) -> bool:
-    """Tell whether there was no answer, or half of one."""
-    return "HTTP error: " in str(error).partition("\n")[0] and "builder error" not in str(error)
-
-
-def _reason(error: Exception) -> str:
-    """Say in one line what went wrong, without what the store was sent."""
-    text = str(error)
-    if "http://169.254.169.254/" in text:  # where virtual machines ask for theirs
-        return "no credentials are found, neither in the environment nor with this machine"
-    if "Invalid Access Key" in text:
-        return "the credentials are wrong: the key is not in Base64"
-    status = re.search(r"status code: ((\d{3})[\w ]*)", text)
-    # The second is told of one key among several.
-    code = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
-    name = (code[1] or code[2]) if code else status[2] if status else ""
-    name = "ContainerNotFound" if "container does not exist" in text else _STATUS.get(name, name)
-    if name in _HINTS:
-        return f"{_HINTS[name]} ({name})"
-    if status:
-        named = "" if name == status[2] else f" ({name})"
-        return f"the store answers {status[1].strip()}{named}"
-    if name:
-        return f"the store answers {name}"
-    if _is_lost(error):
-        # obstore has the cause only in what it prints for debugging.
-        server = re.search(r"https?://[^/\s?]+", text)
-        cause = re.search(r'(?:message|error): "([^"]+)"', text)
-        why = cause[1] if cause else "no answer in time" if "TimedOut" in text else "it broke off"
-        place = f"the store at {server[0]}" if server else "the store"
-        return f"{place} does not answer: {escape(why)}"
-    return escape(text.partition("\n")[0].partition("<")[0].strip())

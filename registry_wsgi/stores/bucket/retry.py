@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import StoreError
+from .tuning import Tuning
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
@@ -25,6 +26,7 @@ __all__ = [
     "obstore_retries",
     "polling",
     "retry",
+    "until_unchanged",
 ]
 
 _T = TypeVar("_T")
@@ -60,6 +62,16 @@ def retry(
             if pause:
                 time.sleep(pause)
     return step()
+
+
+def until_unchanged(step: Callable[[], _T], tuning: Tuning) -> _T:
+    """
+    Take *step*, again and again if it raises `ChangedError`.
+
+    Raises:
+        ChangedError: It still does after as many tries as the store is tuned to.
+    """
+    return retry(step, on=ChangedError, pauses=(0,) * (tuning.attempts - 1))
 
 
 def polling(patience: float, pause: float) -> Iterator[float]:

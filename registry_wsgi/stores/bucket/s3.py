@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from obstore.store import S3Store
 
 from ...errors import StoreError, escape
-from .requests import endpoint_of
+from .client import endpoint_of
 from .retry import botocore_retries
 
 if TYPE_CHECKING:

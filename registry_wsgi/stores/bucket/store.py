@@ -34,33 +34,27 @@ between the tombstone and the delete goes with it.
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator
-from dataclasses import replace
-from typing import Any, BinaryIO, TypeVar, overload
-from urllib.parse import quote as percent_encode
-from urllib.parse import unquote as percent_decode
+from typing import Any, BinaryIO
 
-from ...durations import moment
-from ...errors import InvalidManifestError, ModelExistsError, StoreError, quote
+from ...errors import StoreError
 from ...names import Name
 from ..base import Blob, Condemned, Deleted, Folder, Manifest, Read
-from ..layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time
 from .blobs import Blobs
+from .client import connect, without_repeats
 from .index import Indices
-from .requests import Bucket, Content, Meta, TooLargeError, connect, without_repeats
-from .retry import ChangedError, retry
+from .manifests import Manifests
+from .probe import Probe
+from .protection import Protection
+from .requests import Bucket
 from .s3 import S3
 from .tombstones import Tombstones, is_tombstone
+from .trash import Trash
 from .tuning import Tuning
 
 __all__ = ["ObjectStore"]
-
-_log = logging.getLogger("registry_wsgi")
-
-_T = TypeVar("_T")
 
 
 class ObjectStore:
@@ -88,14 +82,23 @@ class ObjectStore:
     ) -> None:
         # A delete that is repeated may take what has come after the first.
         deleting = without_repeats(storage)
-        self._bucket = Bucket(storage, name or str(storage), tuning, deleting=deleting)
-        self._clock = clock
-        self._tombstones = Tombstones(self._bucket, clock)
-        self._indices = Indices(self._bucket)
-        s3 = S3(storage, self._bucket.name)
-        self._blobs = Blobs(self._bucket, self._tombstones, self._indices, s3)
-        self._probed = False
-        self._bucket.folder("manifests")
+        bucket = Bucket(storage, name or str(storage), tuning, deleting=deleting)
+        tombstones = Tombstones(bucket, clock)
+        indices = Indices(bucket)
+        blobs = Blobs(bucket, tombstones, indices, S3(storage, bucket.name))
+        probe = Probe(bucket, blobs.versions, clock)
+        manifests = Manifests(bucket, tombstones, indices)
+        self._bucket, self._tombstones, self._indices, self._probe = (
+            bucket,
+            tombstones,
+            indices,
+            probe,
+        )
+        self._blobs = blobs
+        self._manifests = manifests
+        self._trash = Trash(bucket, tombstones, indices, manifests, probe)
+        self._protection = Protection(bucket, tombstones, probe)
+        bucket.folder("manifests")  # a wrong name, key or endpoint is told now
 
     @classmethod
     def from_url(
@@ -137,31 +140,20 @@ class ObjectStore:
     # Manifests
 
     def find(self, name: Name) -> str | None:
-        if self._tombstones.head(f"manifests/{name.key}") is not None:
-            return name.key
-        return self._search("manifests", list(name))
+        return self._manifests.find(name)
 
     def read(self, key: str) -> Manifest | None:
-        return self._read(f"manifests/{checked_key(key)}")
+        return self._manifests.read(key)
 
     def read_all(self) -> Iterator[tuple[str, Read]]:
-        for meta, found in self._indices.read("manifests", self._manifests(), self._content):
-            yield meta.key.removeprefix("manifests/"), _manifest(found)
+        return self._manifests.read_all()
 
     def versions(self) -> Iterator[tuple[str, Hashable | None]]:
-        for meta in self._manifests():
-            yield meta.key.removeprefix("manifests/"), meta.fingerprint
+        return self._manifests.versions()
 
     def folders(self) -> Iterator[Folder]:
         """List none: a bucket has keys, and no folders."""
         return iter(())
-
-    def _manifests(self) -> Iterator[Meta]:
-        for meta in self._bucket.objects("manifests"):
-            if meta.key.count("/") != 4:
-                _log.warning("%s: not a manifest, skipped", quote(meta.key))
-            elif not self._tombstones.is_one(meta):
-                yield meta
 
     # Blobs
 
@@ -187,13 +179,13 @@ class ObjectStore:
         return self._blobs.open(name)
 
     def remove_blob(self, name: str) -> bool:
-        self._probe()
+        self._probe.ask()
         return self._blobs.remove(name)
 
     # What is set aside
 
     def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
-        self._probe()
+        self._probe.ask()
         yield from self._blobs.condemn(names, when)
 
     def condemned(self) -> Iterator[Condemned]:
@@ -236,49 +228,16 @@ class ObjectStore:
     def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
         """Move the manifest to the trash; *blobs* are kept by the collector, not by the trash."""
         del blobs
-        source = f"manifests/{checked_key(key)}"
-        if not self._probed:
-            self._probe()
-
-        def move() -> Deleted | None:
-            meta = self._tombstones.head(source)
-            if meta is None:
-                return None
-            run = entry_id(when)
-            copy = f"trash/{run}/manifests/{key}"
-            if not self._copy(meta, copy):
-                raise self._changed(source)
-            # If this fails, nobody knows what is in place: then the copy stays.
-            if not self._tombstones.take(meta):
-                self._bucket.delete(copy)
-                raise self._changed(source)
-            self._tombstones.bury(source)
-            return Deleted(entry_time(run) or when, run, key)
-
-        return self._repeated(move)
+        return self._trash.discard(key, when)
 
     def deleted(self, before: float | None = None) -> list[Deleted]:
-        return sorted(entry for entry, _ in self._trash(before))
+        return self._trash.deleted(before)
 
     def read_deleted(self, entry: Deleted) -> Manifest | None:
-        return self._read(_place(entry))
+        return self._trash.read(entry)
 
     def read_all_deleted(self, known: Container[Deleted] = ()) -> Iterator[tuple[Deleted, Read]]:
-        trash = {meta: entry for entry, meta in self._trash()}
-        if all(entry in known for entry in trash.values()):
-            return
-        for meta, found in self._indices.read("trash", trash, self._content):
-            if trash[meta] not in known:
-                yield trash[meta], _manifest(found)
-
-    def _trash(self, before: float | None = None) -> Iterator[tuple[Deleted, Meta]]:
-        for meta in self._bucket.objects("trash"):
-            run, _, path = meta.key.removeprefix("trash/").partition("/")
-            when, key = entry_time(run), path.removeprefix("manifests/")
-            if when is None or key == path or key.count("/") != 3:
-                continue
-            if (before is None or when <= before) and not self._tombstones.is_one(meta):
-                yield Deleted(when, run, key), meta
+        return self._trash.read_all(known)
 
     def blob_in_trash(self, entry: Deleted, name: str) -> Blob | None:
         """None: the trash holds no blobs, the collector keeps them."""
@@ -291,73 +250,21 @@ class ObjectStore:
         return False
 
     def recover(self, entry: Deleted) -> bool:
-        target = f"manifests/{checked_key(entry.key)}"
-        if not self._probed:
-            self._probe()
-
-        def put_back() -> tuple[Content, str] | None:
-            source = self._tombstones.get(_place(entry))
-            if source is None:
-                return None
-            token = self._bucket.create(target, source.data)
-            if token is None:
-                there = self._tombstones.settled(target)
-                if there is not None and not self._tombstones.is_one(there):
-                    raise ModelExistsError(Name.from_key(entry.key))
-                token = self._bucket.replace(there, source.data) if there else None
-            if token is None:
-                raise self._changed(target)
-            return source, token
-
-        done = self._repeated(put_back)
-        if done is None:
-            return False
-        source, token = done
-        if self._tombstones.take(source.meta):
-            self._tombstones.bury(source.meta.key)
-            return True
-        # Somebody has meanwhile removed it from the trash for good, and perhaps its blobs: back.
-        ours = self._tombstones.get(target)
-        if ours is not None and ours.token == token and self._tombstones.take(ours.meta):
-            self._tombstones.bury(target)
-        return False
+        return self._trash.recover(entry)
 
     def forget(self, entry: Deleted) -> bool:
-        meta = self._tombstones.head(_place(entry))
-        if meta is None or not self._tombstones.take(meta):
-            return False
-        self._tombstones.bury(meta.key)
-        return True
+        return self._trash.forget(entry)
 
     # What is protected
 
     def protected(self) -> Iterator[str]:
-        for meta in self._bucket.objects("protected"):
-            if not self._tombstones.is_one(meta):
-                yield percent_decode(meta.key.removeprefix("protected/"))
+        return self._protection.protected()
 
     def protect(self, pattern: str) -> None:
-        key = _protection(pattern)
-        if not self._probed:
-            self._probe()
-
-        def put() -> None:
-            if self._bucket.create(key, b"protected"):
-                return
-            there = self._tombstones.settled(key)
-            if there is None:
-                raise self._changed(key)
-            if self._tombstones.is_one(there) and not self._bucket.replace(there, b"protected"):
-                raise self._changed(key)
-
-        self._repeated(put)
+        self._protection.protect(pattern)
 
     def unprotect(self, pattern: str) -> bool:
-        meta = self._tombstones.head(_protection(pattern))
-        if meta is None or not self._tombstones.take(meta):
-            return False
-        self._tombstones.bury(meta.key)
-        return True
+        return self._protection.unprotect(pattern)
 
     # What others do, and have left
 
@@ -379,141 +286,3 @@ class ObjectStore:
                 self._bucket.delete(key)
         self._blobs.marks.forget()
         self._indices.write()
-
-    # Steps
-
-    def _repeated(self, step: Callable[[], _T]) -> _T:
-        """Take *step* again as long as it finds that another program has changed something."""
-        pauses = (0,) * (self._bucket.tuning.attempts - 1)
-        return retry(step, on=ChangedError, pauses=pauses)
-
-    def _changed(self, key: str) -> ChangedError:
-        return ChangedError(f"{self._bucket.name}/{key}: is changed again and again")
-
-    def _drop(self, key: str) -> None:
-        """Remove a probe, if that can be had."""
-        try:
-            self._bucket.delete(key)
-        except StoreError as error:
-            _log.warning("left for a later prune to remove: %s", error)
-
-    def _copy(self, meta: Meta, target: str) -> bool:
-        """Copy the object *meta* to *target*; False if it has changed."""
-        bucket = self._bucket
-        if meta.size > MANIFEST_SIZE:  # no manifest, but the way out when one stops a sweep
-            bucket.copy(meta.key, target)
-        else:
-            found = bucket.get(meta.key)
-            if found is None or found.meta.fingerprint != meta.fingerprint:
-                return False
-            bucket.create(target, found.data)
-        copy = bucket.head(target)
-        try:
-            self._check_clock(copy)
-        except StoreError:
-            self._bucket.delete(target)
-            raise
-        return True
-
-    def _probe(self) -> None:
-        """Check that the store keeps to conditions, and that its clock is about ours."""
-        bucket = self._bucket
-        key = f"probe/{entry_id(self._clock())}"
-        try:
-            bucket.create(key, b"1")
-            probe = bucket.head(key)
-            if probe is None or not self._keeps_to_conditions(probe):
-                raise StoreError(
-                    f"{bucket.name}: this store does not keep to the conditions of a write"
-                    " (If-Match, If-None-Match; some do not where versioning is on), so that two"
-                    " processes would undo each other's work"
-                )
-        finally:
-            self._drop(key)
-        self._check_clock(probe)
-        keeps = not bucket.numbers and probe.version not in (None, "null")
-        if keeps and not self._probed and not self.sets_aside:
-            _log.warning(
-                "%s: keeps old versions, so that what is removed takes its room until a lifecycle"
-                " rule of the bucket removes those%s",
-                bucket.name,
-                f" ({self._blobs.versions.refused})" if self._blobs.versions.refused else "",
-            )
-        for meta in bucket.objects("probe"):  # of processes that were killed
-            ours = entry_time(meta.key.removeprefix("probe/")) is not None
-            if ours and meta.modified < probe.modified - self._bucket.tuning.probe_age:
-                self._drop(meta.key)
-        self._probed = True
-
-    def _keeps_to_conditions(self, probe: Meta) -> bool:
-        bucket = self._bucket
-        other = replace(probe, e_tag=f"{0:032x}", version=probe.version and "1")
-        ignored = bucket.create(probe.key, b"2") or bucket.replace(other, b"3")
-        return not ignored and bucket.replace(probe, b"4") is not None
-
-    def _check_clock(self, written: Meta | None) -> None:
-        here, limit = self._clock(), self._bucket.tuning.clock_skew
-        if written is None or abs(here - written.modified) <= limit:
-            return
-        raise StoreError(
-            f"{self._bucket.name}: the clock here says {moment(here):%Y-%m-%d %H:%M:%S} UTC, and"
-            f" that of the store {moment(written.modified):%Y-%m-%d %H:%M:%S} UTC; with more than"
-            f" {limit / 60:g} minutes between them ages mean nothing, and nothing is removed"
-        )
-
-    # Looks
-
-    def _read(self, key: str) -> Manifest | None:
-        return _manifest(self._content(key))
-
-    def _content(self, key: str) -> Content | None:
-        try:
-            return self._tombstones.get(key)
-        except TooLargeError as error:
-            raise InvalidManifestError(f"not a manifest: {error}") from error
-
-    def _search(self, folder: str, parts: list[str]) -> str | None:
-        """Look for *parts* below *folder* without regard to case; the lexically first wins."""
-        wanted, *rest = parts
-        folders, objects = self._bucket.folder(folder)
-        if rest:
-            names = [path.rpartition("/")[2] for path in folders]
-        else:
-            names = [
-                meta.key.rpartition("/")[2] for meta in objects if not self._tombstones.is_one(meta)
-            ]
-        for name in sorted(name for name in names if _equals(name, wanted)):
-            if not rest:
-                return name
-            found = self._search(f"{folder}/{name}", rest)
-            if found is not None:
-                return f"{name}/{found}"
-        return None
-
-
-@overload
-def _manifest(found: Content | None) -> Manifest | None: ...
-
-
-@overload
-def _manifest(found: Content | StoreError | None) -> Read: ...
-
-
-def _manifest(found: Content | StoreError | None) -> Read:
-    if not isinstance(found, Content):
-        return found
-    modified = found.meta.modified
-    return Manifest(found.data, modified, found.meta.fingerprint, modified)
-
-
-def _equals(one: str, other: str) -> bool:
-    """Tell whether both are the same but for the case of ASCII letters."""
-    return one.isascii() and one.lower() == other.lower()
-
-
-def _place(entry: Deleted) -> str:
-    return f"trash/{checked(entry.id)}/manifests/{checked_key(entry.key)}"
-
-
-def _protection(pattern: str) -> str:
-    return f"protected/{checked(percent_encode(pattern, safe=''))}"

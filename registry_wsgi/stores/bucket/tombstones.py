@@ -113,6 +113,18 @@ class Tombstones:
         tombstone = _TOMBSTONE + os.urandom(16).hex().encode()
         return self.bucket.replace(meta, tombstone) is not None
 
+    def remove(self, meta: Meta) -> bool:
+        """
+        Remove the object *meta* by way of a tombstone.
+
+        Returns:
+            False if it has changed, is gone or was taken by another.
+        """
+        if not self.take(meta):
+            return False
+        self.bury(meta.key)
+        return True
+
     def bury(self, *keys: str) -> None:
         """Remove the tombstones at *keys*; what cannot be removed is left to a later prune."""
         tries = itertools.count()

@@ -1,0 +1,101 @@
+"""The client of obstore for a bucket: where it is, and how it waits and repeats."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from obstore import store as _stores
+from obstore.exceptions import BaseError
+
+from ...errors import StoreError, escape
+from .reasons import reason
+from .retry import REPEATS, obstore_retries
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore as Storage
+    from obstore.store import RetryConfig
+
+__all__ = ["connect", "endpoint_of", "without_repeats"]
+
+# Where an endpoint is taken from, by the scheme of the URL.
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+}
+
+
+def connect(
+    url: str,
+    *,
+    connect_timeout: float = 5,
+    read_timeout: float = 60,
+    retries: int = REPEATS,
+    **config: Any,
+) -> Storage:
+    """
+    Make the client for the bucket (and prefix) at *url*.
+
+    Credentials and all else come from the environment, as obstore takes them, unless given.
+
+    Args:
+        url: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://account/container/prefix``.
+        connect_timeout: How long to wait for a connection, in seconds.
+        read_timeout: How long to wait for the next bytes of an answer, in seconds.
+        retries: How often a request is repeated.
+        config: Settings of obstore for this kind of store, such as ``endpoint`` or ``region``.
+
+    Raises:
+        StoreError: A setting cannot be used.
+    """
+    place, scheme = url, url.partition(":")[0]
+    endpoint = endpoint_of(scheme, config)
+    if scheme == "az":  # to obstore, a URL begins with the container
+        parts = re.match(r"az://([^/]+)/([^/].*)", url)
+        if parts is None:
+            raise StoreError(f"{escape(url)}: not az://account/container/prefix")
+        config = {"account_name": parts[1], **config}
+        place = f"az://{parts[2]}"
+    if scheme == "gs" and "endpoint" in config:
+        config["base_url"] = config.pop("endpoint")
+    try:
+        return _stores.from_url(
+            place,
+            client_options={
+                "connect_timeout": timedelta(seconds=connect_timeout),
+                "read_timeout": timedelta(seconds=read_timeout),
+                # Of the whole answer: a large blob takes its time.
+                "timeout": timedelta(days=1),
+                # Who writes http:// means it.
+                "allow_http": endpoint.startswith("http://"),
+            },
+            retry_config=obstore_retries(retries, read_timeout),
+            **config,
+        )
+    except (BaseError, TypeError, ValueError) as error:
+        raise StoreError(f"{escape(url)}: {reason(error)}") from None
+
+
+def without_repeats(storage: Storage) -> Storage:
+    """Make a client of obstore like *storage* that sends each request once."""
+    if not isinstance(storage, _stores.S3Store | _stores.AzureStore | _stores.GCSStore):
+        return storage
+    options: dict[str, Any] = {
+        "prefix": storage.prefix,
+        "config": storage.config,
+        "client_options": storage.client_options,
+        "credential_provider": storage.credential_provider,
+    }
+    once: RetryConfig = {**(storage.retry_config or {}), "max_retries": 0}
+    given = {name: value for name, value in options.items() if value is not None}
+    return type(storage)(retry_config=once, **given)
+
+
+def endpoint_of(scheme: str, config: Mapping[str, Any]) -> str:
+    """Tell where the store is that *config* and the environment name; empty if the provider's."""
+    endpoints = [config.get("endpoint"), *map(os.environ.get, _ENDPOINTS.get(scheme, ()))]
+    return next((found for found in endpoints if found), "")

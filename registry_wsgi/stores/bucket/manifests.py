@@ -1,0 +1,111 @@
+"""The manifests of a bucket: looked up, and read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Iterator
+from typing import overload
+
+from ...errors import InvalidManifestError, StoreError, quote
+from ...names import Name
+from ..base import Manifest, Read
+from ..layout import checked_key
+from .index import Indices
+from .requests import Bucket, Content, Meta, TooLargeError
+from .tombstones import Tombstones
+
+__all__ = ["Manifests", "manifest_of"]
+
+_log = logging.getLogger("registry_wsgi")
+
+
+class Manifests:
+    """
+    The part of `~registry_wsgi.stores.bucket.ObjectStore` that is about manifests.
+
+    What its methods do is said in `~registry_wsgi.stores.base.ManifestStore`.
+
+    Args:
+        bucket: Where they are.
+        tombstones: What tells manifests from those that are just being removed.
+        indices: What knows manifests that were read before.
+    """
+
+    def __init__(self, bucket: Bucket, tombstones: Tombstones, indices: Indices) -> None:
+        self._bucket = bucket
+        self._tombstones = tombstones
+        self._indices = indices
+
+    def find(self, name: Name) -> str | None:
+        if self._tombstones.head(f"manifests/{name.key}") is not None:
+            return name.key
+        return self._search("manifests", list(name))
+
+    def read(self, key: str) -> Manifest | None:
+        return manifest_of(self.content(f"manifests/{checked_key(key)}"))
+
+    def read_all(self) -> Iterator[tuple[str, Read]]:
+        for meta, found in self._indices.read("manifests", self._metas(), self.content):
+            yield meta.key.removeprefix("manifests/"), manifest_of(found)
+
+    def versions(self) -> Iterator[tuple[str, Hashable | None]]:
+        for meta in self._metas():
+            yield meta.key.removeprefix("manifests/"), meta.fingerprint
+
+    def content(self, key: str) -> Content | None:
+        """
+        Read the object at *key*, be it in place or in the trash; None if it is gone.
+
+        Raises:
+            InvalidManifestError: It is too large to be a manifest.
+        """
+        try:
+            return self._tombstones.get(key)
+        except TooLargeError as error:
+            raise InvalidManifestError(f"not a manifest: {error}") from error
+
+    def _metas(self) -> Iterator[Meta]:
+        for meta in self._bucket.objects("manifests"):
+            if meta.key.count("/") != 4:
+                _log.warning("%s: not a manifest, skipped", quote(meta.key))
+            elif not self._tombstones.is_one(meta):
+                yield meta
+
+    def _search(self, folder: str, parts: list[str]) -> str | None:
+        """Look for *parts* below *folder* without regard to case; the lexically first wins."""
+        wanted, *rest = parts
+        folders, objects = self._bucket.folder(folder)
+        if rest:
+            names = [path.rpartition("/")[2] for path in folders]
+        else:
+            names = [
+                meta.key.rpartition("/")[2] for meta in objects if not self._tombstones.is_one(meta)
+            ]
+        for name in sorted(name for name in names if _equals(name, wanted)):
+            if not rest:
+                return name
+            found = self._search(f"{folder}/{name}", rest)
+            if found is not None:
+                return f"{name}/{found}"
+        return None
+
+
+@overload
+def manifest_of(found: Content | None) -> Manifest | None: ...
+
+
+@overload
+def manifest_of(found: Content | StoreError | None) -> Read: ...
+
+
+def manifest_of(found: Content | StoreError | None) -> Read:
+    """Make a manifest of an object that was read; what is none stays what it is."""
+    if not isinstance(found, Content):
+        return found
+    modified = found.meta.modified
+    return Manifest(found.data, modified, found.meta.fingerprint, modified)
+
+
+def _equals(one: str, other: str) -> bool:
+    """Tell whether both are the same but for the case of ASCII letters."""
+    return one.isascii() and one.lower() == other.lower()

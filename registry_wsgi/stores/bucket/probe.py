@@ -1,0 +1,117 @@
+"""What is asked of a store before anything in it is changed: that its conditions and clock hold."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from ...durations import moment
+from ...errors import StoreError
+from ..layout import entry_id, entry_time
+from .requests import Bucket, Meta
+from .versions import Versions
+
+__all__ = ["Probe"]
+
+_log = logging.getLogger("registry_wsgi")
+
+
+class Probe:
+    """
+    Finds out whether a bucket can be relied upon.
+
+    Args:
+        bucket: Which bucket.
+        versions: What knows whether old versions of its objects are kept.
+        clock: The time here in seconds since the epoch.
+    """
+
+    def __init__(self, bucket: Bucket, versions: Versions, clock: Callable[[], float]) -> None:
+        self._bucket = bucket
+        self._versions = versions
+        self._clock = clock
+        self._done = False
+
+    def ask_once(self) -> None:
+        """
+        Ask, unless the store was asked before.
+
+        Raises:
+            StoreError: The store cannot be relied upon. Nothing in it may be changed.
+        """
+        if not self._done:
+            self.ask()
+
+    def ask(self) -> None:
+        """
+        Check that conditional writes have one winner, and that the clocks agree.
+
+        Raises:
+            StoreError: They do not. Nothing in the store may be changed.
+        """
+        bucket = self._bucket
+        key = f"probe/{entry_id(self._clock())}"
+        try:
+            bucket.create(key, b"1")
+            probe = bucket.head(key)
+            if probe is None or not self._keeps_to_conditions(probe):
+                raise StoreError(
+                    f"{bucket.name}: this store does not keep to the conditions of a write"
+                    " (If-Match, If-None-Match; some do not where versioning is on), so that two"
+                    " processes would undo each other's work"
+                )
+        finally:
+            self._drop(key)
+        self.check_clock(probe)
+        if not self._done:
+            self._warn_of_versions(probe)
+        self._drop_abandoned(probe.modified - bucket.tuning.probe_age)
+        self._done = True
+
+    def check_clock(self, written: Meta | None) -> None:
+        """
+        Compare the clock here with that of the store, by an object that was written just now.
+
+        Raises:
+            StoreError: They differ by more than the store is tuned to.
+        """
+        here, limit = self._clock(), self._bucket.tuning.clock_skew
+        if written is None or abs(here - written.modified) <= limit:
+            return
+        raise StoreError(
+            f"{self._bucket.name}: the clock here says {moment(here):%Y-%m-%d %H:%M:%S} UTC, and"
+            f" that of the store {moment(written.modified):%Y-%m-%d %H:%M:%S} UTC; with more than"
+            f" {limit / 60:g} minutes between them ages mean nothing, and nothing is removed"
+        )
+
+    def _keeps_to_conditions(self, probe: Meta) -> bool:
+        bucket = self._bucket
+        other = replace(probe, e_tag=f"{0:032x}", version=probe.version and "1")
+        ignored = bucket.create(probe.key, b"2") or bucket.replace(other, b"3")
+        return not ignored and bucket.replace(probe, b"4") is not None
+
+    def _warn_of_versions(self, probe: Meta) -> None:
+        """Say that what is removed takes its room, where nobody here removes old versions."""
+        # GCS numbers all writes, whether it keeps old versions or not.
+        keeps = not self._bucket.numbers and probe.version not in (None, "null")
+        if keeps and not self._versions.on:
+            _log.warning(
+                "%s: keeps old versions, so that what is removed takes its room until a lifecycle"
+                " rule of the bucket removes those%s",
+                self._bucket.name,
+                f" ({self._versions.refused})" if self._versions.refused else "",
+            )
+
+    def _drop_abandoned(self, before: float) -> None:
+        """Remove what processes that were killed while they asked have left."""
+        for meta in self._bucket.objects("probe"):
+            ours = entry_time(meta.key.removeprefix("probe/")) is not None
+            if ours and meta.modified < before:
+                self._drop(meta.key)
+
+    def _drop(self, key: str) -> None:
+        try:
+            self._bucket.delete(key)
+        except StoreError as error:
+            _log.warning("left for a later prune to remove: %s", error)

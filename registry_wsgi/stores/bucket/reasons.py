@@ -1,0 +1,69 @@
+"""What went wrong, in one line: read from the errors of obstore, and of the stores behind it."""
+
+from __future__ import annotations
+
+import re
+
+from ...errors import escape
+
+__all__ = ["is_lost", "names_no_bucket", "reason"]
+
+# What to do about it, by what stores answer.
+_HINTS = {
+    "NoSuchBucket": "there is no such bucket",
+    "ContainerNotFound": "there is no such container",
+    "AccessDenied": "these credentials may not do this",
+    "InvalidAccessKeyId": "the credentials are wrong: this access key is not known",
+    "SignatureDoesNotMatch": "the credentials are wrong: check the secret key",
+    "ExpiredToken": "the credentials have expired",
+    "AuthorizationHeaderMalformed": "the region is wrong: set AWS_REGION",
+    "PermanentRedirect": "the region or the endpoint is wrong: set AWS_REGION",
+    "RequestTimeTooSkewed": "the clock of this machine differs too much from the store's",
+    "SlowDown": "the store is asked for too much at once",
+    "AuthenticationFailed": "the credentials are wrong: check the key or the token",
+    "AuthorizationFailure": "these credentials are wrong, or may not do this from here",
+    "AuthorizationPermissionMismatch": "these credentials may not do this",
+    "ServerBusy": "the store is asked for too much at once",
+}
+# The last is what Azure says in the answer to a delete.
+_NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|container does not exist")
+_STATUS = {"301": "PermanentRedirect", "401": "AccessDenied", "403": "AccessDenied"}
+
+
+def names_no_bucket(error: Exception) -> bool:
+    """Tell whether what is not found is the bucket itself, not an object in it."""
+    return _NO_BUCKET.search(str(error)) is not None
+
+
+def is_lost(error: Exception) -> bool:
+    """Tell whether there was no answer, or half of one."""
+    return "HTTP error: " in str(error).partition("\n")[0] and "builder error" not in str(error)
+
+
+def reason(error: Exception) -> str:
+    """Say in one line what went wrong, without what the store was sent."""
+    text = str(error)
+    if "http://169.254.169.254/" in text:  # where virtual machines ask for theirs
+        return "no credentials are found, neither in the environment nor with this machine"
+    if "Invalid Access Key" in text:
+        return "the credentials are wrong: the key is not in Base64"
+    status = re.search(r"status code: ((\d{3})[\w ]*)", text)
+    # The second is told of one key among several.
+    code = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
+    name = (code[1] or code[2]) if code else status[2] if status else ""
+    name = "ContainerNotFound" if "container does not exist" in text else _STATUS.get(name, name)
+    if name in _HINTS:
+        return f"{_HINTS[name]} ({name})"
+    if status:
+        named = "" if name == status[2] else f" ({name})"
+        return f"the store answers {status[1].strip()}{named}"
+    if name:
+        return f"the store answers {name}"
+    if is_lost(error):
+        # obstore has the cause only in what it prints for debugging.
+        server = re.search(r"https?://[^/\s?]+", text)
+        cause = re.search(r'(?:message|error): "([^"]+)"', text)
+        why = cause[1] if cause else "no answer in time" if "TimedOut" in text else "it broke off"
+        place = f"the store at {server[0]}" if server else "the store"
+        return f"{place} does not answer: {escape(why)}"
+    return escape(text.partition("\n")[0].partition("<")[0].strip())

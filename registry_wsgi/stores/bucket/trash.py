@@ -1,0 +1,152 @@
+"""The trash of a bucket: deleted manifests, at ``trash/<when>-<random>/manifests/``."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+
+from ...errors import ModelExistsError, StoreError
+from ...names import Name
+from ..base import Deleted, Manifest, Read
+from ..layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time
+from .index import Indices
+from .manifests import Manifests, manifest_of
+from .probe import Probe
+from .requests import Bucket, Content, Meta
+from .retry import ChangedError, until_unchanged
+from .tombstones import Tombstones
+
+__all__ = ["Trash"]
+
+
+class Trash:
+    """
+    The part of `~registry_wsgi.stores.bucket.ObjectStore` that is about what was deleted.
+
+    What its methods do is said in `~registry_wsgi.stores.base.TrashStore`. The trash of a bucket
+    holds no blobs: these stay in their place, where the collector spares them.
+
+    Args:
+        bucket: Where it is.
+        tombstones: What removes manifests, and entries of the trash.
+        indices: What knows entries that were read before.
+        manifests: The manifests that are in place.
+        probe: What is asked before anything is changed.
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        tombstones: Tombstones,
+        indices: Indices,
+        manifests: Manifests,
+        probe: Probe,
+    ) -> None:
+        self._bucket = bucket
+        self._tombstones = tombstones
+        self._indices = indices
+        self._manifests = manifests
+        self._probe = probe
+
+    def discard(self, key: str, when: float) -> Deleted | None:
+        source = f"manifests/{checked_key(key)}"
+        self._probe.ask_once()
+
+        def move() -> Deleted | None:
+            meta = self._tombstones.head(source)
+            if meta is None:
+                return None
+            run = entry_id(when)
+            copy = f"trash/{run}/manifests/{key}"
+            if not self._copy(meta, copy):
+                raise self._changed(source)
+            # If this fails, nobody knows what is in place: then the copy stays.
+            if not self._tombstones.take(meta):
+                self._bucket.delete(copy)
+                raise self._changed(source)
+            self._tombstones.bury(source)
+            return Deleted(entry_time(run) or when, run, key)
+
+        return until_unchanged(move, self._bucket.tuning)
+
+    def deleted(self, before: float | None = None) -> list[Deleted]:
+        return sorted(entry for entry, _ in self._entries(before))
+
+    def read(self, entry: Deleted) -> Manifest | None:
+        return manifest_of(self._manifests.content(_place(entry)))
+
+    def read_all(self, known: Container[Deleted] = ()) -> Iterator[tuple[Deleted, Read]]:
+        trash = {meta: entry for entry, meta in self._entries()}
+        if all(entry in known for entry in trash.values()):
+            return
+        for meta, found in self._indices.read("trash", trash, self._manifests.content):
+            if trash[meta] not in known:
+                yield trash[meta], manifest_of(found)
+
+    def recover(self, entry: Deleted) -> bool:
+        target = f"manifests/{checked_key(entry.key)}"
+        self._probe.ask_once()
+
+        def put_back() -> tuple[Content, str] | None:
+            source = self._tombstones.get(_place(entry))
+            if source is None:
+                return None
+            token = self._bucket.create(target, source.data)
+            if token is None:
+                there = self._tombstones.settled(target)
+                if there is not None and not self._tombstones.is_one(there):
+                    raise ModelExistsError(Name.from_key(entry.key))
+                token = self._bucket.replace(there, source.data) if there else None
+            if token is None:
+                raise self._changed(target)
+            return source, token
+
+        done = until_unchanged(put_back, self._bucket.tuning)
+        if done is None:
+            return False
+        source, token = done
+        if self._tombstones.take(source.meta):
+            self._tombstones.bury(source.meta.key)
+            return True
+        # Somebody has meanwhile removed it from the trash for good, and perhaps its blobs: back.
+        ours = self._tombstones.get(target)
+        if ours is not None and ours.token == token and self._tombstones.take(ours.meta):
+            self._tombstones.bury(target)
+        return False
+
+    def forget(self, entry: Deleted) -> bool:
+        meta = self._tombstones.head(_place(entry))
+        return meta is not None and self._tombstones.remove(meta)
+
+    def _entries(self, before: float | None = None) -> Iterator[tuple[Deleted, Meta]]:
+        for meta in self._bucket.objects("trash"):
+            run, _, path = meta.key.removeprefix("trash/").partition("/")
+            when, key = entry_time(run), path.removeprefix("manifests/")
+            if when is None or key == path or key.count("/") != 3:
+                continue
+            if (before is None or when <= before) and not self._tombstones.is_one(meta):
+                yield Deleted(when, run, key), meta
+
+    def _copy(self, meta: Meta, target: str) -> bool:
+        """Copy the object *meta* to *target*; False if it has changed."""
+        bucket = self._bucket
+        if meta.size > MANIFEST_SIZE:  # no manifest, but the way out when one stops a sweep
+            bucket.copy(meta.key, target)
+        else:
+            found = bucket.get(meta.key)
+            if found is None or found.meta.fingerprint != meta.fingerprint:
+                return False
+            bucket.create(target, found.data)
+        copy = bucket.head(target)
+        try:
+            self._probe.check_clock(copy)
+        except StoreError:
+            self._bucket.delete(target)
+            raise
+        return True
+
+    def _changed(self, key: str) -> ChangedError:
+        return ChangedError(f"{self._bucket.name}/{key}: is changed again and again")
+
+
+def _place(entry: Deleted) -> str:
+    return f"trash/{checked(entry.id)}/manifests/{checked_key(entry.key)}"
