@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kit.trees import Tree
+pytest.register_assert_rewrite("kit")  # before it is imported
+
+from kit.effort import Effort  # noqa: E402 - see above
+from kit.trees import Tree  # noqa: E402 - see above
 
 #: The mark of every test below a folder of `tests`.
 MARKS = {
@@ -32,6 +35,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
 
 
+#: The variables that are for the tests themselves, and are read while they run.
+OF_THE_TESTS = ("REGISTRY_WSGI_REQUIRE_LIVE",)
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home without models; not one that is absent, as servers that root runs would make it."""
@@ -41,13 +48,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """No setting of the person who runs the tests reaches them, and no test their models."""
-    monkeypatch.delenv("OLLAMA_MODELS", raising=False)
-    for variable in ("RETENTION", "IN_FLIGHT", "HOLD", "PRUNE", "MAINTENANCE"):
-        monkeypatch.delenv(f"REGISTRY_WSGI_{variable}", raising=False)
-    for variable in ("TOKEN", "TOKEN_FILE", "TRUSTED_HOSTS"):
-        monkeypatch.delenv(f"REGISTRY_WSGI_{variable}", raising=False)
-    for variable in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
-        monkeypatch.delenv(variable)
+    for variable in os.environ:
+        settings = ("OLLAMA_", "REGISTRY_WSGI_", "AWS_", "GOOGLE_", "AZURE_")
+        if variable.startswith(settings) and variable not in OF_THE_TESTS:
+            monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", str(home))
 
 
@@ -62,6 +66,17 @@ def switching(request: pytest.FixtureRequest) -> Iterator[None]:
         sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(interval)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(False, id="some"),
+        pytest.param(True, id="every", marks=pytest.mark.exhaustive),
+    ]
+)
+def effort(request: pytest.FixtureRequest) -> Effort:
+    """How much to try: a few moments or examples; in the exhaustive tier all, or a part of all."""
+    return Effort(everything=request.param)
 
 
 @pytest.fixture

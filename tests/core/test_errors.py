@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 
+from kit.effort import Effort
 from kit.requirements import require
 from registry_wsgi import RegistryError, errors
 from registry_wsgi.errors import (
@@ -94,13 +95,13 @@ def test_quotes_cannot_be_left(text: str, quoted: str) -> None:
     assert quote(text) == quoted
 
 
-def test_any_text_becomes_one_printable_line_of_limited_length() -> None:
+def test_any_text_becomes_one_printable_line_of_limited_length(effort: Effort) -> None:
     """Whatever the text, what is made of it prints, can be encoded, and is short."""
     require("hypothesis")
     from hypothesis import given, settings
     from hypothesis import strategies as st
 
-    @settings(deadline=None)
+    @settings(deadline=None, max_examples=effort.examples(100))
     @given(st.text(st.characters()) | st.text(st.characters(), min_size=590, max_size=620))
     def check(text: str) -> None:
         for made in (escape(text), quote(text)):

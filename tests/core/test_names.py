@@ -7,6 +7,7 @@ import string
 
 import pytest
 
+from kit.effort import Effort
 from kit.requirements import require
 from registry_wsgi import RegistryError
 from registry_wsgi.errors import InvalidNameError
@@ -146,7 +147,7 @@ def test_a_whole_name_has_593_bytes_at_most() -> None:
     assert parsed(f"{longest}x") is None
 
 
-def test_names_are_read_as_the_go_code_reads_them() -> None:
+def test_names_are_read_as_the_go_code_reads_them(effort: Effort) -> None:
     """For any text without a second tag, both find the same parts, or both refuse it."""
     require("hypothesis")
     from hypothesis import given, settings
@@ -157,7 +158,7 @@ def test_names_are_read_as_the_go_code_reads_them() -> None:
     texts = st.text(ODD) | st.lists(pieces).map("".join) | st.text()
     shaped = st.from_regex(r"\A([a.:_-]*/){0,3}[a._-]*(:[a._-]*){0,3}\Z")
 
-    @settings(deadline=None, max_examples=500)
+    @settings(deadline=None, max_examples=effort.examples(200))
     @given(texts | shaped)
     def check(text: str) -> None:
         assert parsed(text) == go_parse(text)
@@ -165,7 +166,7 @@ def test_names_are_read_as_the_go_code_reads_them() -> None:
     check()
 
 
-def test_no_text_leads_out_of_the_manifests() -> None:
+def test_no_text_leads_out_of_the_manifests(effort: Effort) -> None:
     """Whatever the text, a key is four plain components that stay where they are put."""
     require("hypothesis")
     from hypothesis import given, settings
@@ -174,7 +175,7 @@ def test_no_text_leads_out_of_the_manifests() -> None:
     pieces = st.sampled_from(["..", ".", "/", "//", "\\", "\0", "\n", ":", "a", "~", "%2e", "é"])
     texts = st.text() | st.text(st.characters()) | st.lists(pieces).map("".join)
 
-    @settings(deadline=None, max_examples=500)
+    @settings(deadline=None, max_examples=effort.examples(200))
     @given(texts)
     def check(text: str) -> None:
         for read in (Name.parse, Name.from_key):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kit.bucket_seam import THIRD, Seam, caching
+from kit.bucket_seam import Seam, caching
 from kit.clocks import Clock
+from kit.effort import Effort
 from kit.faults import Killed
 from kit.kinds import VersionedKind, ask_through
 from kit.trees import blob, manifest
@@ -429,45 +431,58 @@ def watch_all(monkeypatch: pytest.MonkeyPatch, hook: Callable[[], None]) -> None
     monkeypatch.setattr(S3, "reported", through_botocore)
 
 
+def furnish(kind: VersionedKind) -> tuple[list[str], bytes]:
+    """What a run meets, two hidden blobs that are needed again among it: what it is to keep."""
+    needed = (b"weights", b"needed again", b"{}")
+    for layer in needed:
+        kind.put_blob(blob(layer), layer)
+    kind.put_blob(NAME, b"nobody's")
+    earlier = condemn(kind, blob(b"needed again"), blob(b"{}"))
+    assert len(earlier) == 2
+    data = manifest(b"weights", b"needed again", config=b"{}")
+    kind.put_manifest(KEY, data)
+    return sorted(map(blob, needed)), data
+
+
+def run_until(
+    kind: VersionedKind, at: int, broken: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> int:
+    """Prune, with *broken* raised at request *at* and at each that follows; how many there were."""
+    count = 0
+
+    def hook() -> None:
+        nonlocal count
+        count += 1
+        if count > at:
+            raise broken(str(at))
+
+    with monkeypatch.context() as patch, suppress(broken):
+        store = kind.another()
+        watch_all(patch, hook)
+        ModelCache(store).prune(age=0)
+    return count
+
+
 @pytest.mark.parametrize("broken", [Killed, StoreError], ids=["killed", "failed"])
 def test_a_run_that_ends_anywhere_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: type[BaseException]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: type[BaseException], effort: Effort
 ) -> None:
     """
     Killed before any request, or failing there: the next run finishes it.
 
     What the run has hidden and a manifest needs by now is shown, and what nothing needs is gone
-    after, with all of its versions. Each Python tries a third of the requests.
+    after, with all of its versions.
     """
-    done = False
-    at = THIRD
-    while not done:
+    whole = VersionedKind(tmp_path, Clock())
+    whole.let_nobody_wait()
+    furnish(whole)
+    requests = run_until(whole, 1_000, broken, monkeypatch)
+    assert requests > 20
+    for at in effort.choose(range(requests + 1), 6):
         kind = VersionedKind(tmp_path, Clock())
         kind.let_nobody_wait()
-        needed = (b"weights", b"needed again", b"{}")
-        for layer in needed:
-            kind.put_blob(blob(layer), layer)
-        kind.put_blob(NAME, b"nobody's")
-        earlier = condemn(kind, blob(b"needed again"), blob(b"{}"))
-        assert len(earlier) == 2
-        data = manifest(b"weights", b"needed again", config=b"{}")
-        kind.put_manifest(KEY, data)
-        count = 0
-
-        def hook() -> None:
-            nonlocal count
-            count += 1
-            if count > at:  # noqa: B023
-                raise broken(str(at))  # noqa: B023
-
-        with monkeypatch.context() as patch:
-            store = kind.another()
-            watch_all(patch, hook)
-            try:
-                ModelCache(store).prune(age=0)
-                done = True
-            except broken:
-                pass
+        needed, data = furnish(kind)
+        run_until(kind, at, broken, monkeypatch)
         store = kind.another()
         found = store.read(KEY)
         assert found is not None
@@ -476,7 +491,5 @@ def test_a_run_that_ends_anywhere_loses_nothing(
         assert ModelCache(kind.another()).verify(deep=True).ok, at
         ModelCache(kind.another()).prune(age=0)
         assert [*kind.another().condemned()] == []
-        assert sorted(kind.another().blobs()) == sorted(map(blob, needed))
+        assert sorted(kind.another().blobs()) == needed
         assert Versions(kind)() == (3, 0), at
-        at += 3
-    assert at > 20

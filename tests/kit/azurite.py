@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from kit.patience import impatient
 from kit.requirements import npm_install, require, require_command, unavailable
 
 if TYPE_CHECKING:
@@ -63,9 +64,7 @@ class Account:
         """A client of the other programs' side."""
         from obstore.store import AzureStore
 
-        # On a busy machine an answer was once waited for in vain: then it is asked for again.
-        options = {"allow_http": True, "timeout": timedelta(seconds=20)}
-        config: dict[str, Any] = {**self.config, "client_options": options}
+        config: dict[str, Any] = {**self.config, **impatient()}
         return AzureStore(self.container, prefix=prefix, **config)
 
     def sign(self, *lines: str) -> str:
@@ -94,7 +93,7 @@ class Account:
         headers["Authorization"] = f"SharedKey {self.name}:{signature}"
         url = f"{self.url}/{self.container}{path}?{query}"
         request = urllib.request.Request(url, method="PUT", headers=headers)
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=9).close()
 
 
 @functools.cache

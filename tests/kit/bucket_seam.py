@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +10,6 @@ import pytest
 
 from kit.kinds import BucketKind
 from registry_wsgi import ModelCache
-
-#: Of a test that takes long to try every moment, the third that this Python tries, from 0 to 2. The
-#: Pythons that the tests run on try all of them between them.
-THIRD = sys.version_info.minor % 3
 
 
 def caching(kind: BucketKind) -> ModelCache:

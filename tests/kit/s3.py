@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from kit.patience import impatient
 from kit.requirements import require, require_command, unavailable
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Endpoint:
         """A client of the other programs' side."""
         from obstore.store import S3Store
 
-        config: dict[str, Any] = {**self.config, "client_options": {"allow_http": True}}
+        config: dict[str, Any] = {**self.config, **impatient()}
         return S3Store(self.bucket, prefix=prefix, **config)
 
     def botocore(self) -> Any:
@@ -78,6 +79,7 @@ class Endpoint:
 def _botocore(url: str, key: str, secret: str) -> Any:
     require("botocore")
     import botocore.session
+    from botocore.config import Config
 
     return botocore.session.get_session().create_client(
         "s3",
@@ -85,6 +87,7 @@ def _botocore(url: str, key: str, secret: str) -> Any:
         region_name="us-east-1",
         aws_access_key_id=key,
         aws_secret_access_key=secret,
+        config=Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 2}),
     )
 
 
@@ -106,7 +109,7 @@ def endpoint() -> Endpoint:
     else:
         found = _moto()
         request = urllib.request.Request(f"{found.url}/{found.bucket}", method="PUT")
-        urllib.request.urlopen(request).close()
+        urllib.request.urlopen(request, timeout=9).close()
     atexit.register(_remove_all, found)
     return found
 

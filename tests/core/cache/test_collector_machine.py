@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from kit.clocks import DAY, HOUR, Clock
+from kit.effort import Effort
 from kit.scenes import DiskScene, MemoryScene, full
 from kit.trees import HOST, blob, manifest
 
@@ -208,3 +209,22 @@ TestOnDisk = DiskMachine.TestCase
 TestOnDisk.settings = BOUNDS
 TestInMemory = MemoryMachine.TestCase
 TestInMemory.settings = BOUNDS
+
+# An example has up to thirty steps: fewer of them take as long as many elsewhere.
+AT_LENGTH = settings(
+    BOUNDS, max_examples=Effort(everything=True).examples(0) // 40, derandomize=False
+)
+
+
+@pytest.mark.exhaustive
+class TestOnDiskAtLength(DiskMachine.TestCase):  # type: ignore[misc, valid-type]
+    """On disk, with many examples."""
+
+    settings = AT_LENGTH
+
+
+@pytest.mark.exhaustive
+class TestInMemoryAtLength(MemoryMachine.TestCase):  # type: ignore[misc, valid-type]
+    """In memory, with many examples."""
+
+    settings = AT_LENGTH

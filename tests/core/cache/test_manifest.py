@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kit.effort import Effort
 from kit.requirements import require
 from kit.trees import blob, manifest
 from registry_wsgi.cache.manifest import (
@@ -137,7 +138,7 @@ def test_digests_are_found_in_a_broken_manifest() -> None:
     assert mentioned_blobs(b"") == set()
 
 
-def test_the_rough_reading_finds_at_least_what_the_exact_one_does() -> None:
+def test_the_rough_reading_finds_at_least_what_the_exact_one_does(effort: Effort) -> None:
     """For any document that is a manifest, no blob of it is overlooked by `mentioned_blobs`."""
     require("hypothesis")
     from hypothesis import given, settings
@@ -153,7 +154,7 @@ def test_the_rough_reading_finds_at_least_what_the_exact_one_does() -> None:
         optional={"config": layers | st.none(), "annotations": st.text()},
     )
 
-    @settings(deadline=None)
+    @settings(deadline=None, max_examples=effort.examples(100))
     @given(documents, st.booleans(), st.sampled_from([None, 1]))
     def check(document: object, ascii_only: bool, indent: int | None) -> None:
         data = json.dumps(document, ensure_ascii=ascii_only, indent=indent).encode()
@@ -166,7 +167,7 @@ def test_the_rough_reading_finds_at_least_what_the_exact_one_does() -> None:
     check()
 
 
-def test_any_bytes_are_a_manifest_or_an_error_of_ours() -> None:
+def test_any_bytes_are_a_manifest_or_an_error_of_ours(effort: Effort) -> None:
     """No file content makes `parse_manifest` raise anything but its own error."""
     require("hypothesis")
     from hypothesis import given, settings
@@ -185,7 +186,7 @@ def test_any_bytes_are_a_manifest_or_an_error_of_ours() -> None:
     )
     documents = st.fixed_dictionaries({}, optional={"layers": values, "config": values})
 
-    @settings(deadline=None)
+    @settings(deadline=None, max_examples=effort.examples(100))
     @given(st.binary() | (values | documents).map(lambda value: json.dumps(value).encode()))
     def check(data: bytes) -> None:
         try:
@@ -197,7 +198,7 @@ def test_any_bytes_are_a_manifest_or_an_error_of_ours() -> None:
     check()
 
 
-def test_the_usual_form_is_read_as_any_other() -> None:
+def test_the_usual_form_is_read_as_any_other(effort: Effort) -> None:
     """What is read without a JSON parser, as it looks as Ollama writes it, comes to the same."""
     require("hypothesis")
     from hypothesis import given, settings
@@ -221,7 +222,7 @@ def test_the_usual_form_is_read_as_any_other() -> None:
     # Where something is put in, how much of what is there it replaces, and what it is.
     edits = st.lists(st.tuples(st.integers(0), st.integers(0, 3), pieces | st.just("")), max_size=2)
 
-    @settings(deadline=None, max_examples=500)
+    @settings(deadline=None, max_examples=effort.examples(200))
     @given(documents, edits)
     def check(text: str, edits: list[tuple[int, int, str]]) -> None:
         for place, length, piece in edits:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
+from kit.effort import Effort
 from kit.requirements import require
 from registry_wsgi.http.body import read_body, read_model
 
@@ -295,7 +296,7 @@ def oracle(data: bytes) -> str | None:
     return None if wrong else values["model"] or values["name"]
 
 
-def test_any_body_is_read_as_by_python_with_the_rules_of_go() -> None:
+def test_any_body_is_read_as_by_python_with_the_rules_of_go(effort: Effort) -> None:
     """For documents, fragments and noise, the outcome is that of `json` with Go's rules added."""
     require("hypothesis")
     from hypothesis import HealthCheck, given, settings
@@ -303,7 +304,11 @@ def test_any_body_is_read_as_by_python_with_the_rules_of_go() -> None:
 
     from kit.strategies import bodies
 
-    @settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+    @settings(
+        deadline=None,
+        max_examples=effort.examples(200),
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     @given(st.one_of(*bodies().values()))
     def check(data: bytes) -> None:
         assert outcome(data) == oracle(data)

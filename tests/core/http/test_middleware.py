@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -18,6 +17,7 @@ from werkzeug.exceptions import ServiceUnavailable, TooManyRequests, Unauthorize
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from kit.asking import SMOL, Shelf, ask, bare, hello
+from kit.effort import Effort
 from kit.requirements import require
 from kit.trees import HOST, Tree, contents, manifest
 from kit.views import keys
@@ -547,7 +547,7 @@ def test_one_object_serves_many_threads() -> None:
             assert found == [answer for n in range(thread, 1_600, 8) for answer in expected(n)]
 
 
-def test_no_request_is_our_fault() -> None:
+def test_no_request_is_our_fault(effort: Effort) -> None:
     """With a cache in order no request, however odd, is answered 5xx, and errors are JSON."""
     require("hypothesis")
     from hypothesis import HealthCheck, given, settings
@@ -577,7 +577,11 @@ def test_no_request_is_our_fault() -> None:
         },
     )
 
-    @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+    @settings(
+        deadline=None,
+        max_examples=effort.examples(150),
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     @given(bodies, environs)
     def check(body: bytes, environ: dict[str, Any]) -> None:
         cache = Shelf("smol", "SMOL")
@@ -592,10 +596,6 @@ def test_no_request_is_our_fault() -> None:
     check()
 
 
-# How many bodies are generated; tox has one Python do 10,000.
-EXAMPLES = int(os.environ.get("REGISTRY_WSGI_EXAMPLES", "400"))
-
-
 def state(store: MemoryStore) -> list[object]:
     """All that is in a store."""
     manifests = {key: store.read(key) for key in keys(store)}
@@ -604,7 +604,7 @@ def state(store: MemoryStore) -> list[object]:
 
 
 @pytest.mark.parametrize("kind", ["documents", "fragments", "around", "noise"])
-def test_no_body_changes_anything_but_what_it_deletes(kind: str) -> None:
+def test_no_body_changes_anything_but_what_it_deletes(kind: str, effort: Effort) -> None:
     """Never a 5xx, JSON in each error, and nothing in the store changes without a 200."""
     require("hypothesis")
     from hypothesis import HealthCheck, given, settings
@@ -632,7 +632,7 @@ def test_no_body_changes_anything_but_what_it_deletes(kind: str) -> None:
     limits = settings(
         deadline=None,
         derandomize=True,
-        max_examples=EXAMPLES // 4,
+        max_examples=effort.examples(400) // 4,
         suppress_health_check=[HealthCheck.too_slow],
     )
     limits(given(bodies()[kind])(check))()
