@@ -11,7 +11,7 @@ import pytest
 from kit.trees import contents
 from mutations.__main__ import main
 from mutations.table import DoesNotApplyError, Mutation, load
-from mutations.trial import ROOT, try_out
+from mutations.trial import ROOT, check, try_out
 
 MUTATIONS = load()
 PACKAGE = ROOT / "registry_wsgi"
@@ -75,7 +75,7 @@ def test_a_table_that_is_wrong_is_refused(second: str, tmp_path: Path) -> None:
 def test_a_mutation_is_noticed_and_the_project_stays_as_it_is() -> None:
     """The test that failed is named, and no file of the package is changed."""
     before = contents(PACKAGE)
-    outcome = try_out(NOTICED)
+    [outcome] = check([try_out(NOTICED)])
     assert outcome.is_noticed, outcome.problem
     assert "test_what_a_name_leaves_out_is_filled_in" in outcome.noticed_by
     changed = {path for path, data in contents(PACKAGE).items() if before.get(path, data) != data}
@@ -112,7 +112,8 @@ def test_a_test_that_always_fails_notices_nothing(
 ) -> None:
     """What fails without the mutation too says nothing about it."""
     root = copy_of_the_project("def test_it() -> None:\n    raise AssertionError\n")
-    outcome = try_out(dataclasses.replace(NOTICED, tests="test_names.py"), root)
+    tried = try_out(dataclasses.replace(NOTICED, tests="test_names.py"), root)
+    [outcome] = check([tried], root)
     assert not outcome.is_noticed
     assert "fails without the mutation" in outcome.problem
 

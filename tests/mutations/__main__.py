@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mutations.table import TIERS, Mutation, load
-from mutations.trial import Outcome, try_out
+from mutations.trial import Outcome, check, try_out
 
 _HEADINGS = ("mutation", "noticed by", "tier", "seconds")
 
@@ -36,38 +36,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         for mutation in chosen:
             print(f"{mutation.name} ({mutation.tier}): {mutation.promise}")
         return 0
-    outcomes = [_show(try_out(_announced(mutation))) for mutation in chosen]
+    outcomes = [*map(_shown, check(map(_tried, chosen)))]
     print(*_table([_HEADINGS, *map(_cells, outcomes)]), sep="\n")
     if options.docs:
         options.docs.write_text("\n".join(_rst(outcomes)) + "\n", encoding="utf-8")
     return 0 if all(outcome.is_noticed for outcome in outcomes) else 1
 
 
-def _announced(mutation: Mutation) -> Mutation:
-    print(f"taking out: {mutation.name}", file=sys.stderr, flush=True)
-    return mutation
-
-
-def _show(outcome: Outcome) -> Outcome:
-    """Print at once what cannot wait for the table."""
-    if outcome.problem:
-        print(outcome.problem, file=sys.stderr, flush=True)
-    elif not outcome.is_noticed:
-        print("NO TEST NOTICES", file=sys.stderr, flush=True)
+def _tried(mutation: Mutation) -> Outcome:
+    print(f"{mutation.name}: ", end="", file=sys.stderr, flush=True)
+    outcome = try_out(mutation)
+    print(f"{_test(outcome)}, {outcome.seconds:.1f} s", file=sys.stderr, flush=True)
     return outcome
 
 
+def _shown(outcome: Outcome) -> Outcome:
+    """Print what the table has no room for."""
+    if outcome.problem:
+        print(f"{outcome.mutation.name}: {outcome.problem}", file=sys.stderr, flush=True)
+    return outcome
+
+
+def _test(outcome: Outcome) -> str:
+    """Name the test that has noticed by its file and its function."""
+    if outcome.problem:
+        return "CANNOT BE TOLD"
+    path, _, function = outcome.noticed_by.partition("::")
+    return f"{Path(path).name}::{function.partition('[')[0]}" if path else "NO TEST"
+
+
 def _cells(outcome: Outcome) -> tuple[str, ...]:
-    test = "CANNOT BE TOLD" if outcome.problem else "NO TEST"
-    if outcome.is_noticed:
-        test = _short(outcome.noticed_by)
-    return outcome.mutation.name, test, outcome.mutation.tier, f"{outcome.seconds:.1f}"
-
-
-def _short(test: str) -> str:
-    """Name a test by its file and its function."""
-    path, _, function = test.partition("::")
-    return f"{Path(path).name}::{function.partition('[')[0]}"
+    mutation = outcome.mutation
+    return mutation.name, _test(outcome), mutation.tier, f"{outcome.seconds:.1f}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterable[str]:

@@ -9,14 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mutations.table import TIERS, DoesNotApplyError, Mutation
 
-__all__ = ["ROOT", "Outcome", "try_out"]
+__all__ = ["ROOT", "Outcome", "check", "try_out"]
 
 #: The folder of the project.
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,27 +70,33 @@ class _Run:
 
 
 def try_out(mutation: Mutation, root: Path = ROOT) -> Outcome:
-    """
-    Run the tests of *mutation* on a copy of the project that has the change.
-
-    A test that fails counts only if it passes on a copy without the change.
-    """
+    """Run the tests of *mutation* on a copy of the project that has the change."""
     try:
         with _copied(root) as copy:
             path, content = mutation.apply(copy / _PACKAGE)
             path.write_text(content, encoding="utf-8")
-            run = _run_tests(copy, [*TIERS[mutation.tier], *mutation.arguments(copy / "tests")])
-        if run.problem or not run.failed:
-            return Outcome(mutation, "", run.seconds, run.problem)
-        test = run.failed[0]
-        with _copied(root) as copy:
-            control = _run_tests(copy, [test])
+            run = _run_tests(copy, "-x", *TIERS[mutation.tier], *mutation.arguments(copy / "tests"))
     except DoesNotApplyError as error:
         return Outcome(mutation, problem=str(error))
-    problem = control.problem
-    if control.failed:
-        problem = f"{test} fails without the mutation, too: {control.output[-2000:]}"
-    return Outcome(mutation, test, run.seconds, problem)
+    return Outcome(mutation, run.failed[0] if run.failed else "", run.seconds, run.problem)
+
+
+def check(outcomes: Iterable[Outcome], root: Path = ROOT) -> list[Outcome]:
+    """Run the tests that have noticed once more, without any change: a test that fails has not."""
+    outcomes = [*outcomes]
+    tests = {outcome.noticed_by for outcome in outcomes if outcome.is_noticed}
+    if not tests:
+        return outcomes
+    with _copied(root) as copy:
+        run = _run_tests(copy, *sorted(tests))
+    return [_checked(outcome, run) for outcome in outcomes]
+
+
+def _checked(outcome: Outcome, run: _Run) -> Outcome:
+    if not outcome.is_noticed or (not run.problem and outcome.noticed_by not in run.failed):
+        return outcome
+    failed = f"{outcome.noticed_by} fails without the mutation, too: {run.output[-2000:]}"
+    return replace(outcome, problem=run.problem or failed)
 
 
 @contextmanager
@@ -108,10 +114,10 @@ def _copied(root: Path) -> Iterator[Path]:
         yield copy
 
 
-def _run_tests(copy: Path, options: Sequence[str]) -> _Run:
-    """Run pytest in *copy*, up to the first test that fails."""
+def _run_tests(copy: Path, *options: str) -> _Run:
+    """Run pytest in *copy*."""
     result = copy / "result.json"
-    plain = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header"]
+    plain = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header"]
     command = [sys.executable, "-m", "mutations.inside", str(result), *plain]
     command += [f"--timeout={_TEST_TIMEOUT}", *options]
     environment = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}

@@ -20,6 +20,7 @@ import pytest
 from kit.trees import Tree, blob, broken, manifest
 from registry_wsgi import DiskStore, ModelCache, RegistryError
 from registry_wsgi.errors import ModelExistsError, ModelNotFoundError
+from registry_wsgi.stores.base import Deleted
 
 WEEK = timedelta(days=7).total_seconds()
 LATER = time.time() + 2 * WEEK  # the clock of these tests is ahead
@@ -39,6 +40,8 @@ class Stepped(DiskStore):
         self.hooks = hooks
         self.steps = 0
         self.condemning: int | None = None
+        self.judging: int | None = None
+        self.reading: int | None = None
 
     def step(self) -> None:
         """Count a step, and do what is to be done before it."""
@@ -63,9 +66,11 @@ class Stepped(DiskStore):
         return self._stepped(super().read_all())
 
     def versions(self) -> Any:
+        self.reading = self.steps
         return self._stepped(super().versions())
 
     def look(self, *arguments: Any) -> Any:
+        self.judging = self.steps
         return self._stepped(super().look(*arguments))
 
     def look_aside(self, *arguments: Any) -> Any:
@@ -190,6 +195,64 @@ def test_a_pull_over_several_steps_loses_nothing(
         assert broken(tree.root) == [], (look, commit)
 
 
+class SlowPull(Pull):
+    """A pull of two old blobs that nothing needed: it looks, downloads what is absent, commits."""
+
+    def __init__(self, tree: Tree) -> None:
+        super().__init__(tree, "new", touching=False)
+        self.absent: list[Path] = []
+
+    def look(self) -> None:
+        """See which of the two are absent."""
+        paths = [self.tree.blobs / blob(data) for data in (b"old", b"older")]
+        self.absent = [path for path in paths if not path.exists()]
+
+    def first_byte(self) -> None:
+        """Begin to download what is absent, or something else that the model needs as well."""
+        for path in self.absent or [self.tree.blobs / blob(b"{}")]:
+            partial = path.with_name(f"{path.name}-partial")
+            partial.write_bytes(b"half")
+            os.utime(partial, (LATER, LATER))
+
+    def look_and_begin(self) -> None:
+        """Both at once."""
+        self.look()
+        self.first_byte()
+
+    def commit(self) -> None:
+        """End the download, and write the manifest."""
+        for path in self.tree.blobs.glob("*-partial"):
+            path.unlink()
+        for path in self.absent:
+            path.write_bytes(b"old" if path.name == blob(b"old") else b"older")
+            os.utime(path, (LATER, LATER))
+        self.tree.write(self.name, manifest(b"old", b"older"))
+
+
+@pytest.mark.parametrize("shows", ["while manifests are read", "before"])
+def test_a_pull_that_shows_on_one_side_of_the_second_reading_is_waited_for(
+    tmp_path: Path, steps: int, shows: str
+) -> None:
+    """It shows only until the manifests are read again, or only from then on: whole in the end."""
+    undisturbed = Stepped(scene(tmp_path / "count").root, {})
+    cache_of(undisturbed).prune()
+    begun, last = undisturbed.condemning, undisturbed.reading
+    assert begun is not None
+    assert last is not None
+    for look in range(begun, begun + 4):
+        for later in range(look + 1, steps if shows == "before" else last + 1):
+            tree = scene(tmp_path / f"{look}-{later}")
+            pull = SlowPull(tree)
+            if shows == "before":
+                run(tree, {look: pull.look_and_begin, later: pull.commit})
+            else:
+                run(tree, {look: pull.look, later: pull.first_byte})
+            if not tree.path("new").exists():
+                pull.commit()
+            cache_of(DiskStore(tree.root)).prune()
+            assert broken(tree.root) == [], (look, later)
+
+
 def test_a_pull_that_touches_what_it_uses_may_take_its_time(tmp_path: Path, steps: int) -> None:
     """What was touched stays, or was not there to be touched: nothing else tells of the pull."""
     for step in range(steps):
@@ -276,6 +339,36 @@ def test_a_restore_at_any_step_is_whole_or_refused(tmp_path: Path, steps: int) -
     assert outcomes == {"restored", "refused"}
 
 
+class Halfway(DiskStore):
+    """A store whose restores stop before the manifest goes back."""
+
+    entry: Deleted | None = None
+
+    def recover(self, entry: Deleted) -> bool:
+        self.entry = entry
+        return False
+
+
+def test_a_restore_that_takes_its_time_is_whole_or_refused(tmp_path: Path, steps: int) -> None:
+    """It finds all blobs before a collection begins, and puts the manifest back at any step."""
+    outcomes = set()
+    for step in range(steps):
+        tree = scene(tmp_path / str(step))
+        slow = Halfway(tree.root)
+        with pytest.raises(ModelNotFoundError):
+            ModelCache(slow).restore("gone")
+        entry = slow.entry
+        assert entry is not None
+
+        def recover(tree: Tree = tree, entry: Deleted = entry) -> None:
+            outcomes.add(DiskStore(tree.root).recover(entry))
+
+        run(tree, {step: recover})
+        cache_of(DiskStore(tree.root)).prune()
+        assert broken(tree.root) == [], step
+    assert outcomes == {True, False}
+
+
 def test_a_delete_at_any_step_can_be_undone(tmp_path: Path, steps: int) -> None:
     """A model that is deleted while a collection runs comes back whole."""
     for step in range(steps):
@@ -284,6 +377,24 @@ def test_a_delete_at_any_step_can_be_undone(tmp_path: Path, steps: int) -> None:
         run(tree, {step: lambda later=later: later.unlink("kept")})  # type: ignore[misc]
         later.restore("kept")
         assert tree.path("kept").exists()
+        assert broken(tree.root) == [], step
+
+
+def test_a_model_that_is_pulled_and_deleted_again_can_be_restored(
+    tmp_path: Path, steps: int
+) -> None:
+    """One that a collection sees neither among the manifests nor, at first, in the trash."""
+    store = Stepped(scene(tmp_path / "count").root, {})
+    cache_of(store).prune()
+    assert store.condemning is not None
+    for step in range(store.condemning + 1, steps):
+        tree = scene(tmp_path / str(step))
+        later = cache_of(DiskStore(tree.root))
+        pull = Pull(tree, "new", touching=False)
+        run(tree, {store.condemning: pull.whole, step: lambda later=later: later.unlink("new")})  # type: ignore[misc]
+        later.restore("new")
+        assert broken(tree.root) == [], step
+        cache_of(DiskStore(tree.root)).prune()
         assert broken(tree.root) == [], step
 
 
@@ -306,16 +417,27 @@ def test_a_second_collection_at_any_step_does_no_harm(
         assert [path for path in (tree.root / "condemned").iterdir() if any(path.iterdir())] == []
 
 
-def test_a_model_that_is_pulled_anew_is_not_old(tmp_path: Path, steps: int) -> None:
-    """With `all`, a manifest that changes after it was found to be old stays, or comes whole."""
+@pytest.mark.parametrize("ahead", [True, False], ids=["its time too", "its content alone"])
+def test_a_model_that_is_pulled_anew_is_not_old(tmp_path: Path, steps: int, ahead: bool) -> None:
+    """With `all`, a manifest that changes after it was found to be old stays, whatever its time."""
+    undisturbed = Stepped(scene(tmp_path / "count").root, {})
+    cache_of(undisturbed).prune(all=True)
+    assert undisturbed.judging is not None
     for step in range(steps + 10):
         tree = scene(tmp_path / str(step))
-        run(tree, {step: lambda tree=tree: tree.add("kept", b"new weights")}, all=True)  # type: ignore[misc]
+
+        def again(tree: Tree = tree) -> None:
+            path = tree.add("kept", b"new weights")
+            if ahead:
+                os.utime(path, (LATER, LATER))
+
+        run(tree, {step: again}, all=True)
         cache_of(DiskStore(tree.root)).prune()
         assert broken(tree.root) == [], step
         if not tree.path("kept").exists():
             # It came before it was judged, and with it was too old by this clock.
-            assert step < steps
+            assert not ahead, step
+            assert step < undisturbed.judging
 
 
 def test_a_model_that_is_pulled_anew_as_it_was_is_not_old(tmp_path: Path, steps: int) -> None:
