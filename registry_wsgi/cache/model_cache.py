@@ -22,7 +22,7 @@ from .listing import list_models, usage
 from .manifest import mentioned_blobs
 from .observer import Observer, tell
 from .patterns import matches, normalize
-from .protocol import Cache
+from .protocol import Cache, follows_delete
 from .reading import name_of
 from .results import DeletedModel, Model, Usage
 from .trash import list_deleted, restore
@@ -230,7 +230,7 @@ class ModelCache:
         age: Duration | None = None,
         all: bool = False,  # noqa: A002 - the name is that of the promised option
         dry_run: bool = False,
-        deleted_only: bool = False,
+        deleted_only: bool | None = None,
         progress: Progress | None = None,
     ) -> PruneReport:
         """
@@ -247,8 +247,9 @@ class ModelCache:
                 blobs stay for as long as a model that stays uses them.
             dry_run: Touch nothing, and report what would go.
             deleted_only: Leave out what is needed by nothing but was not deleted. When nothing has
-                expired this only lists the trash, however large the store is. The middleware
-                prunes so after a delete.
+                expired this only lists the trash, however large the store is. None: no, unless the
+                middleware has just deleted a model, and no other argument is given: then this call
+                is one of `prune_deleted`.
             progress: Called with what is being done, how much is done, and how much there is (or
                 None) every thousand steps.
 
@@ -258,6 +259,10 @@ class ModelCache:
                 The message names it. Nothing is removed.
             StoreError: The storage failed.
         """
+        if deleted_only is None:
+            if follows_delete() and age is None and not all and not dry_run:
+                return self.prune_deleted()
+            deleted_only = False
         limits = Limits(
             self._clock(),
             self.retention if age is None else to_seconds(age),
@@ -280,6 +285,20 @@ class ModelCache:
                 lambda observer: observer.pruned(report, seconds, deleted_only=deleted_only),
             )
         return report
+
+    def claim(self) -> Callable[[], None] | None:
+        """
+        Be the only one to do a long piece of work (`registry_wsgi.stores.base.Store.claim`).
+
+        No method heeds it. It is there so that of two who want to prune one can be told to wait.
+
+        Returns:
+            What gives the claim back, from any thread. None if another has it now.
+
+        Raises:
+            StoreError: The storage failed.
+        """
+        return self.store.claim()
 
     def prune_deleted(self) -> PruneReport:
         """

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Protocol
 
-__all__ = ["Cache", "clean_up"]
+from ..durations import Duration
+from .collector import Progress, PruneReport
+from .results import DeletedModel
+
+__all__ = ["Cache", "MaintainedCache", "clean_up", "follows_delete"]
+
+_cleaning_up: ContextVar[bool] = ContextVar("registry_wsgi_cleaning_up", default=False)
 
 
 class Cache(Protocol):
@@ -16,7 +24,9 @@ class Cache(Protocol):
 
     A cache that has a third method, ``prune_deleted()``, has that one called after a delete, in
     the place of ``prune()``: for caches whose whole prune is too much work for one request. A cache
-    that wraps a `registry_wsgi.ModelCache` passes this method on.
+    that wraps a `registry_wsgi.ModelCache` passes this method on. If it does not, and its
+    ``prune()`` calls that of the `registry_wsgi.ModelCache` without arguments, that one does the
+    work of ``prune_deleted()`` after a delete, too.
     """
 
     def unlink(self, name: str) -> bool:
@@ -41,6 +51,47 @@ class Cache(Protocol):
         """Remove what is no longer needed. Called after each delete; the result is not used."""
 
 
+class MaintainedCache(Cache, Protocol):
+    """
+    What `registry_wsgi.http.maintenance` asks of a cache besides.
+
+    Each method is that of `registry_wsgi.ModelCache`.
+    """
+
+    def deleted(self) -> list[DeletedModel]:
+        """List the models in the trash."""
+
+    def restore(self, name: str) -> str:
+        """Bring a deleted model back."""
+
+    def prune(
+        self,
+        *,
+        age: Duration | None = None,
+        all: bool = False,  # noqa: A002 - the name is that of ModelCache
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> PruneReport:
+        """Remove for good what is no longer needed."""
+
+    def claim(self) -> Callable[[], None] | None:
+        """Be the only one to prune, as far as the storage can tell."""
+
+
 def clean_up(cache: Cache) -> None:
-    """Remove what a delete has left: by ``prune_deleted`` of *cache*, or else by its ``prune``."""
-    getattr(cache, "prune_deleted", cache.prune)()
+    """
+    Remove what a delete has left: by ``prune_deleted`` of *cache*, or else by its ``prune``.
+
+    For as long as this takes, `follows_delete` is true, so that a `registry_wsgi.ModelCache` behind
+    a cache of two methods knows what its ``prune()`` is called for.
+    """
+    token = _cleaning_up.set(True)
+    try:
+        getattr(cache, "prune_deleted", cache.prune)()
+    finally:
+        _cleaning_up.reset(token)
+
+
+def follows_delete() -> bool:
+    """Tell whether the prune that is under way in this thread was asked for by `clean_up`."""
+    return _cleaning_up.get()

@@ -35,14 +35,17 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict
+from inspect import signature
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from werkzeug.exceptions import BadRequest, Conflict, Forbidden
 from werkzeug.wrappers import Response
 
-from ..cache.model_cache import Cache, ModelCache, PruneReport
+from ..cache import Cache
+from ..cache.collector import PruneReport
+from ..cache.protocol import MaintainedCache
 from ..durations import to_seconds
 from ..errors import ConfigurationError, InvalidDurationError, quote
 from .answers import describe, failure, json_response, no_answer, refused, to_json
@@ -81,13 +84,12 @@ class Maintenance:
         cache: Where the models are.
 
     Raises:
-        ConfigurationError: *cache* is no `registry_wsgi.ModelCache`.
+        ConfigurationError: *cache* lacks a method of
+            `registry_wsgi.cache.protocol.MaintainedCache`; the message names it.
     """
 
     def __init__(self, cache: Cache) -> None:
-        if not isinstance(cache, ModelCache):
-            raise ConfigurationError(f"maintenance: {cache!r} is not a ModelCache")
-        self._cache = cache
+        self._cache = _maintained(cache)
 
     def endpoints(self, *, delete: Endpoint) -> Mapping[str, Mapping[str, Endpoint]]:
         """Tell what answers which path and method; *delete* is what answers a ``DELETE``."""
@@ -112,7 +114,7 @@ class Maintenance:
         options = _read_options(request.body())
         request.permit("prune", _EVERYTHING)
         stream = options.pop("stream", False)
-        release = self._cache.store.claim()
+        release = self._cache.claim()
         if release is None:
             raise Conflict("a prune is under way")
         if stream:
@@ -158,6 +160,24 @@ class Maintenance:
             release()
             raise
         return Stream(iter(lines.get, None), done)
+
+
+def _maintained(cache: Cache) -> MaintainedCache:
+    """
+    Make sure that *cache* has what is asked of it here, also if it only passes its methods on.
+
+    Raises:
+        ConfigurationError: It has not.
+    """
+    for method in ("deleted", "restore", "claim"):
+        if not callable(getattr(cache, method, None)):
+            raise ConfigurationError(f"maintenance: {cache!r} has no method {method}()")
+    try:
+        signature(cache.prune).bind(age="7d", all=True, dry_run=True, progress=None)
+    except TypeError as error:
+        message = f"maintenance: prune() of {cache!r} takes no age, all, dry_run and progress"
+        raise ConfigurationError(message) from error
+    return cast("MaintainedCache", cache)
 
 
 def _from_here(endpoint: Endpoint) -> Endpoint:

@@ -29,9 +29,10 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response
 
-from ..cache.model_cache import Cache, ModelCache
+from ..cache import Cache
 from ..cache.observer import Observer, tell
 from ..cache.opening import open_cache
+from ..cache.protocol import clean_up
 from .answers import empty, error_response, failure, no_answer, refused
 from .authorization import Authorize
 from .log import log_request, text_of
@@ -53,16 +54,19 @@ class LocalRegistry:
         app: The WSGI app to wrap. None: other paths are answered 404.
         cache: Where the models are: any object with the two methods of
             `registry_wsgi.cache.Cache`. None: `registry_wsgi.open_cache`.
-        prune: Whether to prune after a delete. With a `registry_wsgi.ModelCache` this only looks at
-            what has expired in the trash, so that it takes no longer in a larger store; another
-            cache's ``prune()`` is called. If it fails, the answer is 500 and the model is deleted.
+        prune: Whether to prune after a delete. Of a `registry_wsgi.ModelCache`, and of any cache
+            that has such a method, ``prune_deleted()`` is called: it only looks at what has expired
+            in the trash, so that it takes no longer in a larger store. Of another cache,
+            ``prune()`` is called. If it fails, the answer is 500, and the model is deleted all the
+            same.
         authorize: Called as ``authorize(environ, action, name)``, with the action ``"delete"`` and
             the full name (``host/namespace/model:tag``), before the cache is asked. Unless it
             returns True the answer is 403; a `werkzeug.exceptions.HTTPException` that it raises is
             the answer; any other exception is a 500. In none of these cases anything is deleted.
             Names are equal without regard to case. See `registry_wsgi.http.authorization`.
         maintenance: Whether to answer the requests of `registry_wsgi.http.maintenance` too, which
-            have more actions. They take a `registry_wsgi.ModelCache`.
+            have more actions. They take a `registry_wsgi.ModelCache`, or a cache with the same
+            methods (`registry_wsgi.cache.protocol.MaintainedCache`).
         logger: Takes one record for each request handled here, ERROR for a 5xx, WARNING for a 4xx,
             else INFO, by the status that the server was given. The record has the attributes
             ``error``, ``status``, ``method``, ``path``, ``content_length``, ``remote``, ``proto``
@@ -159,10 +163,7 @@ class LocalRegistry:
             raise NotFound("model not found")
         if self.prune:
             with no_answer():
-                if isinstance(self.cache, ModelCache):
-                    self.cache.prune(deleted_only=True)
-                else:
-                    self.cache.prune()
+                clean_up(self.cache)
         return empty()
 
     def _note(

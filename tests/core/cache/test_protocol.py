@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from werkzeug.test import Client
 
 from kit.clocks import later
-from kit.trees import Tree
+from kit.trees import HOST, Tree
+from registry_wsgi import LocalRegistry, ModelCache
 from registry_wsgi.cache.protocol import Cache, clean_up
 
 MONTH = timedelta(days=30)
@@ -64,6 +67,53 @@ def test_a_cache_that_wraps_ours_gets_the_prune_after_a_delete(tree: Tree) -> No
     assert (wrapping.asked, wrapping.pruned) == (["prune_deleted"], 0)
     assert len(list(tree.blobs.iterdir())) == 3
     assert later(tree.root).deleted() == []
+
+
+class OfTwoMethods:
+    """A cache that wraps another and has the two methods of the protocol, and nothing else."""
+
+    def __init__(self, inner: ModelCache, **options: Any) -> None:
+        self.inner, self.options = inner, options
+
+    def unlink(self, name: str) -> bool:
+        """Pass it on."""
+        return self.inner.unlink(name)
+
+    def prune(self) -> object:
+        """Pass it on."""
+        return self.inner.prune(**self.options)
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [({}, 3), ({"age": 0}, 2), ({"deleted_only": False}, 2)],
+    ids=str,
+)
+def test_a_cache_of_two_methods_that_wraps_ours_gets_it_too(
+    tree: Tree, options: dict[str, Any], left: int
+) -> None:
+    """Unless it asks for a prune of another kind; on its own its prune is a whole one."""
+    tree.add("keep", b"k")
+    tree.add("gone", b"g")
+    tree.add_blob(b"left over")
+    later(tree.root).unlink("gone")
+    wrapping = OfTwoMethods(later(tree.root, MONTH), **options)
+    clean_up(wrapping)
+    assert len(list(tree.blobs.iterdir())) == left
+    OfTwoMethods(later(tree.root, MONTH)).prune()
+    assert len(list(tree.blobs.iterdir())) == 2
+
+
+def test_the_middleware_cleans_up_behind_a_cache_of_two_methods(tree: Tree) -> None:
+    """A delete over HTTP takes what has expired, and leaves what nobody deleted."""
+    tree.add("keep", b"k")
+    tree.add("gone", b"g")
+    tree.add_blob(b"left over")
+    later(tree.root).unlink("gone")
+    app = LocalRegistry(None, OfTwoMethods(later(tree.root, MONTH)))
+    assert Client(app).delete("/api/delete", json={"model": "keep"}).status_code == 200
+    assert [model.name for model in later(tree.root).deleted()] == [f"{HOST}/library/keep:latest"]
+    assert len(list(tree.blobs.iterdir())) == 3
 
 
 def test_what_is_out_of_reach_stops_the_prune_after_a_delete_alone(

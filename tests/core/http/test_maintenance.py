@@ -127,11 +127,36 @@ def test_other_methods_are_told_which_are_allowed(
     assert (*error(answer), answer.headers["Allow"]) == (405, "method_not_allowed", allowed)
 
 
-def test_it_takes_a_cache_of_ours() -> None:
-    """Another has no trash to speak of."""
-    cache: Any = object()
-    with pytest.raises(ConfigurationError, match=r"maintenance: .* is not a ModelCache"):
+def test_a_cache_without_the_methods_is_refused_at_the_start() -> None:
+    """A cache of two methods has no trash to speak of; the message names what lacks."""
+
+    class TwoMethods:
+        unlink: Any = staticmethod(lambda *_: False)
+        prune: Any = staticmethod(lambda: None)
+
+    class NoOptions(TwoMethods):
+        deleted = restore = claim = TwoMethods.unlink
+
+    cache: Any = TwoMethods()
+    with pytest.raises(ConfigurationError, match=r"maintenance: .* has no method deleted\(\)"):
         LocalRegistry(None, cache, maintenance=True)
+    cache = NoOptions()
+    with pytest.raises(ConfigurationError, match=r"maintenance: prune\(\) of .* takes no age"):
+        LocalRegistry(None, cache, maintenance=True)
+
+
+def test_a_cache_that_wraps_ours_serves(cache: ModelCache) -> None:
+    """What counts is what it can do, and not of which class it is."""
+
+    class Wrapping:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(cache, name)
+
+    wrapping: Any = Wrapping()
+    client = Buffered(LocalRegistry(None, wrapping, maintenance=True))
+    assert post(client, "/api/delete", {"model": "smol"}).status_code == 200
+    assert NAME in client.get("/api/deleted").text
+    assert '"models": 1' in post(client, "/api/prune", {"age": "0"}).text
 
 
 @pytest.mark.parametrize("value", ["1", "0", ""])
