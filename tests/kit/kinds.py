@@ -236,6 +236,11 @@ class BucketKind(Kind):
     def sweep_blob(self, name: str) -> None:
         self.client.delete(f"blobs/{name}")
 
+    def objects(self) -> list[str]:
+        """All that is in the bucket, but for the indices, which are only caches."""
+        found = (meta["path"] for page in self.client.list() for meta in page)
+        return sorted(key for key in found if not key.startswith("index/"))
+
 
 class S3Kind(BucketKind):
     """A bucket behind S3: Ceph's, or whatever the tests are given."""
