@@ -23,9 +23,9 @@ from botocore.client import BaseClient
 
 from benchmarks.trees import blob_name, blobs_of, key_of, manifest_of, name_of
 from kit import s3
+from kit.inside import replace_obstore
 from registry_wsgi import ModelCache
 from registry_wsgi.stores.bucket import ObjectStore
-from registry_wsgi.stores.bucket import requests as bucket
 
 _MONTH = 30 * 86_400
 _AT_ONCE = 64
@@ -121,6 +121,6 @@ def _counted() -> Iterator[Counter[str]]:
 
     call_api = BaseClient._make_api_call
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bucket, "obstore", SimpleNamespace(**{kind: wrap(kind) for kind in kinds}))
+        replace_obstore(patch, SimpleNamespace(**{kind: wrap(kind) for kind in kinds}))
         patch.setattr(BaseClient, "_make_api_call", through_botocore)
         yield requests

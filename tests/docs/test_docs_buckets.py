@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kit import s3
+from kit import inside, s3
 from kit.clocks import Clock
 from kit.kinds import BucketKind
 from registry_wsgi import ModelCache, open_cache
@@ -44,8 +44,6 @@ def test_the_page_quotes_what_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     opened("s3://models/team-a", AWS_ENDPOINT_URL="http://127.0.0.1:9")
     opened("s3://key:secret@models/team-a")
 
-    from registry_wsgi.stores.bucket import requests as bucket
-
     kind = BucketKind(tmp_path, Clock())
     kind.put("registry.ollama.ai/library/tinyllama/latest", b"weights")
     kind.store_clock = lambda: time.time() - 360
@@ -56,9 +54,9 @@ def test_the_page_quotes_what_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     store = kind.another()
     store.discard("h/n/m/t", (), 1.0)  # looks at what the store can do
     with monkeypatch.context() as patch:
-        patch.setattr(bucket.Bucket, "replace", lambda *_: None)
+        inside.replace_method(patch, "requests", "replace", lambda *_: None)
         said(lambda: ModelCache(store).unlink("tinyllama"))
-        patch.setattr(bucket.Bucket, "replace", lambda *_: "token")
+        inside.replace_method(patch, "requests", "replace", lambda *_: "token")
         said(lambda: ModelCache(kind.another()).unlink("tinyllama"))
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: 1)

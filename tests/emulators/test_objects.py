@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kit import azurite, s3
+from kit import azurite, inside, s3
 from kit.clocks import Clock
 from kit.kinds import KINDS, AzureKind
 from kit.requirements import require
@@ -65,19 +65,17 @@ def test_a_bucket_with_versioning_works_or_is_refused(caplog: pytest.LogCaptureF
 def test_a_bucket_that_is_gone_is_no_empty_bucket(where: str) -> None:
     """Objects cannot be read, written or removed there, and do not count as absent."""
     require("obstore")
-    from registry_wsgi.stores.bucket.requests import Bucket, Meta
-
     place: Any = (
         replace(s3.endpoint(), bucket="no-such-bucket")
         if where == "s3"
         else replace(azurite.account(), container="no-such-container")
     )
-    bucket = Bucket(place.client("x"), "bucket")
+    bucket = inside.bucket_class()(place.client("x"), "bucket")
     steps: list[Callable[[], object]] = [
         lambda: bucket.get("key"),
         lambda: bucket.open("key"),
         lambda: bucket.create("key", b"x"),
-        lambda: bucket.replace(Meta("key", 1, 1, "0", None), b"x"),
+        lambda: bucket.replace(inside.object_meta("key"), b"x"),
         lambda: bucket.delete("key"),
         lambda: bucket.folder("manifests"),
         lambda: list(bucket.objects("manifests")),

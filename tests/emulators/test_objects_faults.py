@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from kit import azurite, s3
+from kit import azurite, inside, s3
 from kit.clocks import Clock
 from kit.faulty import Proxy, proxied
 from kit.kinds import KINDS, AzureKind, BucketKind
@@ -246,8 +246,8 @@ def test_a_delete_is_sent_once_by_whatever_client(
     from registry_wsgi.stores.bucket import ObjectStore
 
     kind.put_blob("sha256-aa", b"x")
-    given = through(proxy, kind)._bucket._storage
-    bucket = ObjectStore(given, name="bucket", tuning=kind.tuning)._bucket
+    given = inside.client_of(through(proxy, kind))
+    bucket = inside.bucket_of(ObjectStore(given, name="bucket", tuning=kind.tuning))
     deletes: list[str] = []
 
     def plan(method: str, path: str) -> str | None:

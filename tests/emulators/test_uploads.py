@@ -6,11 +6,11 @@ import logging
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from kit import s3
+from kit import inside, s3
 from kit.clocks import Clock
 from kit.faulty import proxied
 from kit.kinds import BucketKind, S3Kind
@@ -27,11 +27,6 @@ NAME = blob(b"large")
 def kind(tmp_path: Path) -> S3Kind:
     """An empty store behind S3, opened through a second client for what obstore cannot."""
     return S3Kind(tmp_path, Clock())
-
-
-def uploads(kind: BucketKind) -> Any:
-    """What the store is told of them by."""
-    return cast("Any", kind.store)._blobs._uploads
 
 
 class Uploader:
@@ -154,7 +149,7 @@ def test_one_that_is_finished_or_ended_by_another_is_gone(kind: S3Kind) -> None:
     assert [*store.condemned()] == []
     assert store.blob(NAME) is not None
     assert store.blob(name) is None
-    uploads(kind).abort(name)
+    inside.uploads_of(kind.store).abort(name)
     assert store.blob(NAME) is not None
 
 
@@ -164,7 +159,7 @@ def test_many_are_listed_by_the_page(kind: S3Kind) -> None:
     names = [f"sha256-{number:02}" for number in range(7)]
     for name in names:
         uploader.begin(name, b"x")
-    client = uploads(kind)._s3.client
+    client = inside.botocore_of(kind.store)
     listing = client.get_paginator("list_multipart_uploads")
     found = listing.paginate(
         Bucket=uploader.bucket, Prefix=uploader.prefix, PaginationConfig={"PageSize": 2}
@@ -195,8 +190,6 @@ def test_where_they_are_not_told_of_all_else_goes_on(
     kind: S3Kind, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Credentials that may not list them, or no botocore, cost a warning."""
-    from registry_wsgi.stores.bucket.s3 import S3, NotToldError
-
     kind.put_blob("sha256-aa", b"nobody's")
     Uploader(kind).begin(NAME, b"x")
 
@@ -211,12 +204,12 @@ def test_where_they_are_not_told_of_all_else_goes_on(
             return self
 
         def __next__(self) -> Any:
-            raise NotToldError("the store answers AccessDenied")
+            raise inside.not_told_error("the store answers AccessDenied")
 
         def get_bucket_versioning(self, **options: Any) -> Any:
-            raise NotToldError("the store answers AccessDenied")
+            raise inside.not_told_error("the store answers AccessDenied")
 
-    monkeypatch.setattr(S3, "client", Forbidden())
+    inside.all_ask_through(monkeypatch, Forbidden())
     with caplog.at_level(logging.WARNING):
         assert ModelCache(kind.store).prune(age=0).blobs == 1
     assert "unfinished uploads are not looked for" in caplog.text
@@ -225,4 +218,4 @@ def test_where_they_are_not_told_of_all_else_goes_on(
 def test_other_kinds_of_buckets_have_none(tmp_path: Path) -> None:
     """Nothing is asked of a store that is not S3's."""
     kind = BucketKind(tmp_path, Clock())
-    assert [*uploads(kind).names()] == []
+    assert [*inside.uploads_of(kind.store).names()] == []

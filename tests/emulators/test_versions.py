@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from kit import inside
 from kit.bucket_seam import Seam, caching
 from kit.clocks import Clock
 from kit.effort import Effort
 from kit.faults import Killed
-from kit.kinds import VersionedKind, ask_through
+from kit.kinds import VersionedKind
 from kit.trees import blob, manifest
 from kit.views import content, purge
 from registry_wsgi import ModelCache
@@ -124,19 +125,16 @@ def test_what_comes_before_the_delete_is_not_lost(
     kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A blob written between the mark and the delete that hides it is brought back."""
-    from registry_wsgi.stores.bucket.requests import Bucket
-
     kind.put_blob(NAME, b"old")
     store = kind.another()
-    delete = Bucket.delete
 
-    def late(bucket: Bucket, *keys: str) -> None:
+    def late(bucket: Any, *keys: str) -> None:
         if f"blobs/{NAME}" in keys:
             time.sleep(1.1)  # times are whole seconds
             kind.put_blob(NAME, b"new")
         delete(bucket, *keys)
 
-    monkeypatch.setattr(Bucket, "delete", late)
+    delete = inside.replace_method(monkeypatch, "requests", "delete", late)
     before = store.blob(NAME)
     [aside] = store.condemn([NAME], time.time())
     monkeypatch.undo()
@@ -154,19 +152,16 @@ def test_what_comes_and_goes_before_the_removal_is_not_lost(
     kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another blob of the name, written and deleted just then, is shown rather than forgotten."""
-    from registry_wsgi.stores.bucket.tombstones import Tombstones
-
     kind.put_blob(NAME, b"old")
     [aside] = condemn(kind, NAME)
     store = kind.another()
-    take = Tombstones.take
 
-    def late(tombstones: Tombstones, meta: Any) -> bool:
+    def late(tombstones: Any, meta: Any) -> Any:
         kind.put_blob(NAME, b"new")
         kind.sweep_blob(NAME)
         return take(tombstones, meta)
 
-    monkeypatch.setattr(Tombstones, "take", late)
+    take = inside.replace_method(monkeypatch, "tombstones", "take", late)
     assert list(store.purge([(aside, math.inf)])) == [(aside, False)]
     assert content(store, NAME) == b"new"
 
@@ -175,21 +170,18 @@ def test_a_delete_that_fails_half_way_is_undone(
     kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some are hidden and some are not: the run ends with the error, and all are in their place."""
-    from registry_wsgi.stores.bucket.requests import Bucket
-
     names = ["sha256-aa", "sha256-bb", "sha256-cc"]
     for name in names:
         kind.put_blob(name, b"nobody's")
-    delete = Bucket.delete
 
-    def half(bucket: Bucket, *keys: str) -> None:
+    def half(bucket: Any, *keys: str) -> None:
         if keys[0].startswith("blobs/"):
             delete(bucket, *keys[:2])
             raise StoreError("the store answers SlowDown")
         delete(bucket, *keys)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Bucket, "delete", half)
+        delete = inside.replace_method(patch, "requests", "delete", half)
         with pytest.raises(StoreError, match="SlowDown"):
             caching(kind).prune(age=0)
     assert sorted(kind.store.blobs()) == names
@@ -223,13 +215,15 @@ def test_many_are_listed_by_the_page(kind: VersionedKind, monkeypatch: pytest.Mo
             kind.put_blob(name, data)
     kind.put_blob("sha256-99", b"visible")
     condemn(kind, *names)
-    versions = kind.another()._blobs.versions
-    listing = versions._s3.client.get_paginator("list_object_versions")
+    store = kind.another()
+    versions = inside.versions_of(store)
+    listing = inside.botocore_of(store).get_paginator("list_object_versions")
     pages = listing.paginate
     for size in (1, 2, 3, 1_000):
         config = {"PaginationConfig": {"PageSize": size}}
-        monkeypatch.setattr(
-            type(versions._s3),
+        inside.replace_method(
+            monkeypatch,
+            "botocore",
             "pages",
             lambda _, operation, key, config=config, **parameters: pages(
                 Bucket=kind.endpoint.bucket, **parameters, **config
@@ -249,11 +243,9 @@ def test_a_mark_without_a_delete_is_taken_off_later(
     kind: VersionedKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of a run that was killed between the two goes, but not while it may be at work."""
-    from registry_wsgi.stores.bucket import blobs
-
     kind.put_blob(NAME, b"nobody's")
     with monkeypatch.context() as patch:
-        patch.setattr(blobs.Blobs, "_hide", lambda *_: None)
+        inside.hide_nothing(patch)
         condemn(kind, NAME)
     assert content(kind.store, NAME) == b"nobody's"
     assert list(kind.store.blobs()) == [NAME]
@@ -300,7 +292,7 @@ class Refusing:
 def refusing(kind: VersionedKind, *refused: str) -> Any:
     """A store of the same bucket, with credentials that may do less."""
     store = kind.another()
-    ask_through(store, Refusing(kind.endpoint.botocore(), *refused))
+    inside.ask_through(store, Refusing(kind.endpoint.botocore(), *refused))
     return store
 
 
@@ -316,7 +308,7 @@ def test_who_may_not_touch_versions_marks_as_in_any_bucket(
     store = refusing(kind, refused)
     if refused == "mfa":
         monkeypatch.setattr(
-            store._blobs.versions._s3.client,
+            inside.botocore_of(store),
             "get_bucket_versioning",
             lambda **_: {"Status": "Enabled", "MFADelete": "Enabled"},
             raising=False,
@@ -354,11 +346,11 @@ def suspended(kind: VersionedKind) -> Any:
     """
     store = kind.another()
     client = SimpleNamespace(
-        get_paginator=store._blobs.versions._s3.client.get_paginator,
-        delete_objects=store._blobs.versions._s3.client.delete_objects,
+        get_paginator=inside.botocore_of(store).get_paginator,
+        delete_objects=inside.botocore_of(store).delete_objects,
         get_bucket_versioning=lambda **_: {"Status": "Suspended"},
     )
-    ask_through(store, client)
+    inside.ask_through(store, client)
     return store
 
 
@@ -394,7 +386,7 @@ def test_the_setting_is_asked_for_before_each_delete(kind: VersionedKind) -> Non
     kind.put_blob(NAME, b"nobody's")
     store = kind.another()
     assert store.sets_aside
-    ask_through(store, suspended(kind)._blobs.versions._s3.client)
+    inside.ask_through(store, inside.botocore_of(suspended(kind)))
     assert len([*store.condemn([NAME], time.time())]) == 1
     assert content(store, NAME) == b"nobody's"
 
@@ -419,16 +411,13 @@ def test_what_is_marked_when_versioning_is_switched_on_is_marked_anew(
 
 def watch_all(monkeypatch: pytest.MonkeyPatch, hook: Callable[[], None]) -> None:
     """Call *hook* before each request of a store, be it through obstore or botocore."""
-    from registry_wsgi.stores.bucket.s3 import S3
 
-    reported = S3.reported
-
-    def through_botocore(s3: S3, key: str) -> Any:
+    def through_botocore(s3: Any, key: str) -> Any:
         hook()
         return reported(s3, key)
 
     Seam(monkeypatch, lambda *_: hook())
-    monkeypatch.setattr(S3, "reported", through_botocore)
+    reported = inside.replace_method(monkeypatch, "botocore", "reported", through_botocore)
 
 
 def furnish(kind: VersionedKind) -> tuple[list[str], bytes]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kit.inside import replace_obstore
 from kit.kinds import BucketKind
 from registry_wsgi import ModelCache
 
@@ -28,8 +29,6 @@ class Seam:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, hook: Callable[..., None]) -> None:
         import obstore
 
-        from registry_wsgi.stores.bucket import requests as bucket
-
         self.requests: list[tuple[str, Any]] = []
 
         def wrap(name: str) -> Callable[..., Any]:
@@ -43,4 +42,4 @@ class Seam:
 
         names = ("copy", "delete", "get", "head", "list", "list_with_delimiter", "put")
         self.active = True
-        monkeypatch.setattr(bucket, "obstore", SimpleNamespace(**{n: wrap(n) for n in names}))
+        replace_obstore(monkeypatch, SimpleNamespace(**{n: wrap(n) for n in names}))

@@ -18,6 +18,7 @@ import pytest
 
 from kit import azurite, s3
 from kit.clocks import Clock
+from kit.inside import ask_through
 from kit.requirements import require
 from kit.trees import Tree, blob, manifest
 from registry_wsgi import DiskStore, MemoryStore
@@ -297,8 +298,3 @@ def kinds(*names: str) -> list[Any]:
         pytest.param(name, marks=[pytest.mark.emulator] if name in EMULATED else [])
         for name in names or KINDS
     ]
-
-
-def ask_through(store: Any, client: Any) -> None:
-    """Have the store of a bucket ask what obstore cannot through *client*, and make none."""
-    vars(store._blobs.versions._s3)["client"] = client

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kit.inside import trust_young_files
+
 
 @pytest.fixture
 def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,5 +15,4 @@ def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     For tests that count calls: with the clock that stamps files between two of its ticks, a
     manifest is read once more.
     """
-    monkeypatch.setattr("registry_wsgi.stores.disk.walk._TICK", 0.0)
-    monkeypatch.setattr("registry_wsgi.stores.disk.walk._LONG_TICK", 0.0)
+    trust_young_files(monkeypatch)

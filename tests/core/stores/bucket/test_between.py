@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kit import inside
 from kit.bucket_seam import Seam
 from kit.kinds import BucketKind
 from kit.views import purge
@@ -127,8 +128,6 @@ def test_what_a_write_did_counts_and_not_its_answer(
     """The answer to the write that decides gets lost: it is known for done, and done once."""
     import obstore
 
-    from registry_wsgi.stores.bucket import requests as module
-
     bucket.put_manifest(KEY, b"{}")
     bucket.put_blob("sha256-aa", b"x")
 
@@ -142,7 +141,7 @@ def test_what_a_write_did_counts_and_not_its_answer(
                 raise obstore.exceptions.GenericError("the connection was closed")
             return done
 
-    monkeypatch.setattr(module, "obstore", Lossy())
+    inside.replace_obstore(monkeypatch, Lossy())
     assert bucket.store.discard(KEY, (), 1.0) is not None
     [aside] = bucket.store.condemn(["sha256-aa"], 1.0)
     assert purge(bucket.store, aside) is True
@@ -157,8 +156,6 @@ def test_a_store_that_ignores_conditions_is_refused(
     """Where any write goes through, nobody knows who has won: nothing is changed."""
     import obstore
 
-    from registry_wsgi.stores.bucket import requests as module
-
     bucket.put(KEY, b"weights")
     bucket.put_blob("sha256-aa", b"nobody's")
     before = bucket.objects()
@@ -171,7 +168,7 @@ def test_a_store_that_ignores_conditions_is_refused(
             ignored = (mode == "create") == (blind == "create")
             return obstore.put(*rest, mode=None if ignored else mode, **options)
 
-    monkeypatch.setattr(module, "obstore", Blind())
+    inside.replace_obstore(monkeypatch, Blind())
     for step in (
         lambda: ModelCache(bucket.another()).unlink("smol"),
         lambda: ModelCache(bucket.another()).prune(age=0),
@@ -192,8 +189,6 @@ def test_a_version_means_that_old_ones_are_kept_but_for_gcs(
     import obstore
     from obstore.store import GCSStore
 
-    from registry_wsgi.stores.bucket import requests as module
-
     class Numbering:
         def __getattr__(self, name: str) -> Any:
             return getattr(obstore, name)
@@ -206,11 +201,11 @@ def test_a_version_means_that_old_ones_are_kept_but_for_gcs(
             return obstore.put(*rest, mode=mode, **options)
 
     store = bucket.another()
-    gcs = module.Bucket(GCSStore("models", skip_signature=True), "gcs")
-    assert (gcs.numbers, store._bucket.numbers) == (True, False)
-    store._bucket.numbers = numbers
+    gcs = inside.bucket_class()(GCSStore("models", skip_signature=True), "gcs")
+    assert (gcs.numbers, inside.bucket_of(store).numbers) == (True, False)
+    inside.bucket_of(store).numbers = numbers
     bucket.put(KEY, b"weights")
-    monkeypatch.setattr(module, "obstore", Numbering())
+    inside.replace_obstore(monkeypatch, Numbering())
     assert ModelCache(store).unlink("smol")
     assert ("keeps old versions" in caplog.text) is not numbers
 

@@ -1,0 +1,111 @@
+"""
+The inside of the package: the only place where tests reach for names that are not public.
+
+A function here says what it does for a test. So a change of the package touches this file alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+def replace_obstore(monkeypatch: pytest.MonkeyPatch, substitute: object) -> None:
+    """Have all stores in buckets use *substitute* for the module `obstore`."""
+    from registry_wsgi.stores.bucket import requests
+
+    monkeypatch.setattr(requests, "obstore", substitute)
+
+
+def bucket_class() -> Any:
+    """The class of what sends a store's requests."""
+    from registry_wsgi.stores.bucket.requests import Bucket
+
+    return Bucket
+
+
+def object_meta(key: str) -> Any:
+    """What a listing says of an object that is not there."""
+    from registry_wsgi.stores.bucket.requests import Meta
+
+    return Meta(key, 1, 1, "0", None)
+
+
+def bucket_of(store: Any) -> Any:
+    """What sends the requests of *store*."""
+    return store._bucket
+
+
+def client_of(store: Any) -> Any:
+    """The client of obstore that *store* was given."""
+    return store._bucket._storage
+
+
+def uploads_of(store: Any) -> Any:
+    """What tells *store* of unfinished uploads."""
+    return store._blobs._uploads
+
+
+def versions_of(store: Any) -> Any:
+    """What tells *store* of old versions."""
+    return store._blobs.versions
+
+
+def botocore_of(store: Any) -> Any:
+    """The client of botocore by which *store* asks what obstore cannot."""
+    return store._blobs.versions._s3.client
+
+
+def ask_through(store: Any, client: Any) -> None:
+    """Have *store* ask what obstore cannot through *client*, and make no client of its own."""
+    vars(store._blobs.versions._s3)["client"] = client
+
+
+def all_ask_through(monkeypatch: pytest.MonkeyPatch, client: Any) -> None:
+    """The same for all stores."""
+    from registry_wsgi.stores.bucket.s3 import S3
+
+    monkeypatch.setattr(S3, "client", client)
+
+
+def replace_method(monkeypatch: pytest.MonkeyPatch, of: str, method: str, function: Any) -> Any:
+    """
+    Replace a method for all stores in buckets.
+
+    Args:
+        of: Whose: ``requests`` (to the bucket), ``botocore``, ``tombstones``.
+        method: Its name.
+        function: What is called instead.
+
+    Returns:
+        The method.
+    """
+    from registry_wsgi.stores.bucket.requests import Bucket
+    from registry_wsgi.stores.bucket.s3 import S3
+    from registry_wsgi.stores.bucket.tombstones import Tombstones
+
+    cls = {"requests": Bucket, "botocore": S3, "tombstones": Tombstones}[of]
+    original = getattr(cls, method)
+    monkeypatch.setattr(cls, method, function)
+    return original
+
+
+def hide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a store in a bucket with versions mark blobs, and end before it hides them."""
+    from registry_wsgi.stores.bucket.blobs import Blobs
+
+    monkeypatch.setattr(Blobs, "_hide", lambda *_: None)
+
+
+def not_told_error(message: str) -> Exception:
+    """What the client of botocore raises where credentials do not suffice."""
+    from registry_wsgi.stores.bucket.s3 import NotToldError
+
+    return NotToldError(message)
+
+
+def trust_young_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a store on disk trust the times of files that were changed just now, too."""
+    monkeypatch.setattr("registry_wsgi.stores.disk.walk._TICK", 0.0)
+    monkeypatch.setattr("registry_wsgi.stores.disk.walk._LONG_TICK", 0.0)
