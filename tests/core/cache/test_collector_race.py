@@ -253,12 +253,15 @@ def test_a_pull_that_shows_on_one_side_of_the_second_reading_is_waited_for(
             assert broken(tree.root) == [], (look, later)
 
 
-def test_a_pull_that_touches_what_it_uses_may_take_its_time(tmp_path: Path, steps: int) -> None:
-    """What was touched stays, or was not there to be touched: nothing else tells of the pull."""
+@pytest.mark.parametrize("shows", [False, True], ids=["nothing shows", "a download shows"])
+def test_a_pull_that_touches_what_it_uses_may_take_its_time(
+    tmp_path: Path, steps: int, shows: bool
+) -> None:
+    """What was touched is in its place after the run, or was not there to be touched."""
     for step in range(steps):
         tree = scene(tmp_path / str(step))
         pull = Pull(tree, "new", touching=True)
-        run(tree, {step: pull.look})
+        run(tree, {step: pull.begin if shows else pull.look})
         pull.commit()
         assert broken(tree.root) == [], step
 
