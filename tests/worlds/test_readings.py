@@ -256,7 +256,7 @@ def test_a_mount_that_did_not_come_up_stops_the_sweep(worlds: Worlds, tree: Tree
         later(tree.root, MONTH).prune()
     with pytest.raises(RegistryError, match="--age 0"):
         later(tree.root, MONTH).prune(dry_run=True)
-    worlds.close()
+    worlds.unmount()
     assert broken(tree.root) == []
 
 
