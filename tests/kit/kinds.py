@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,19 +30,25 @@ if TYPE_CHECKING:
     from registry_wsgi.stores.bucket import Tuning
 
 
+#: What a program does between two steps of a pull.
+Pause = Callable[[], None]
+
+
+def no_pause() -> None:
+    """Go on at once."""
+
+
 class Kind(ABC):
     """
     An empty store of one kind, and the ways of the other programs that use the same storage.
 
     Attributes:
-        store: The store.
         clock: Gives the time of what is stored, where the storage lets us.
         holds: Whether the trash keeps the content of blobs that another program removes.
         threads: Whether several threads may use the storage at once.
         remote: Whether each step takes requests that are waited for.
     """
 
-    store: Store
     holds: bool
     threads = True
     remote = False
@@ -48,9 +56,33 @@ class Kind(ABC):
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
 
+    @cached_property
+    def store(self) -> Store:
+        """The store, opened when a test first asks for it."""
+        return self.another()
+
     @abstractmethod
     def another(self) -> Store:
         """Open the same storage once more, as another process would."""
+
+    @abstractmethod
+    def download(self, name: str, data: bytes, pause: Pause = no_pause, *, part: float = 1) -> bool:
+        """
+        Fetch a blob bit by bit, as a pull does.
+
+        Args:
+            name: Its name.
+            data: Its content.
+            pause: Called between the bits.
+            part: How much of it comes; less than 1: the download ends there.
+
+        Returns:
+            Whether the blob is in its place in the end. Another program may have removed it.
+        """
+
+    @abstractmethod
+    def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause = no_pause) -> None:
+        """Write a manifest as a pull does, with a pause between its *pieces* if that can be."""
 
     @abstractmethod
     def put_manifest(self, key: str, data: bytes) -> None:
@@ -113,13 +145,30 @@ class DiskKind(DatedKind):
     def __init__(self, path: Path, clock: Clock, name: str = "models") -> None:
         super().__init__(clock)
         self.tree = Tree(path / name)
-        self.store = DiskStore(self.tree.root)
 
     def another(self) -> Store:
         return DiskStore(self.tree.root)
 
     def put_manifest(self, key: str, data: bytes, *, age: float | None = None) -> None:
-        self.date(self.tree.write(key, data), age)
+        self.write_manifest(key, [data])
+        self.date(self.tree.path(key), age)
+
+    def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause = no_pause) -> None:
+        path = self.tree.path(key)
+        while True:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+                break
+            except FileNotFoundError:
+                continue  # a delete has just removed the empty directory: as if pulled once more
+        try:
+            os.write(file, pieces[0])
+            for piece in pieces[1:]:
+                pause()
+                os.write(file, piece)
+        finally:
+            os.close(file)
 
     def settle(self) -> None:
         when = time.time() - 10
@@ -128,11 +177,27 @@ class DiskKind(DatedKind):
         time.sleep(0.03)  # more than a tick of the clock that stamps a change of the times
 
     def put_blob(self, name: str, data: bytes, *, age: float | None = None) -> None:
+        assert self.download(name, data)
+        self.date(self.tree.blobs / name, age)
+
+    def download(self, name: str, data: bytes, pause: Pause = no_pause, *, part: float = 1) -> bool:
         # A new file with each pull: what the trash holds stays as it is.
-        path = self.tree.blobs / name
-        path.unlink(missing_ok=True)
-        path.write_bytes(data)
-        self.date(path, age)
+        path = os.path.join(self.tree.blobs, name)
+        file = os.open(f"{path}-partial", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            # All of its size at once, as Ollama does; several at a time write the same bytes.
+            os.ftruncate(file, len(data))
+            end, step = int(len(data) * part), len(data) // 4 + 1
+            for start in range(0, end, step):
+                os.pwrite(file, data[start : min(start + step, end)], start)
+                pause()
+        finally:
+            os.close(file)
+        if part == 1:
+            # It is gone if another writer was first, or if it has been set aside.
+            with suppress(FileNotFoundError):
+                os.rename(f"{path}-partial", path)
+        return part == 1 and os.path.exists(path)
 
     def sweep_blob(self, name: str) -> None:
         (self.tree.blobs / name).unlink()
@@ -151,11 +216,13 @@ class MemoryKind(DatedKind):
     """A store in memory, which its application fills."""
 
     holds = True
-    store: MemoryStore
 
     def __init__(self, path: Path, clock: Clock) -> None:
         super().__init__(clock)
-        self.store = MemoryStore(clock=clock)
+
+    @cached_property
+    def store(self) -> MemoryStore:
+        return MemoryStore(clock=self.clock)
 
     def another(self) -> Store:
         return self.store  # there is no other way to it
@@ -167,6 +234,15 @@ class MemoryKind(DatedKind):
     def put_blob(self, name: str, data: bytes, *, age: float | None = None) -> None:
         with self.clock.ago(age or 0):
             self.store.put_blob(name, data)
+
+    def download(self, name: str, data: bytes, pause: Pause = no_pause, *, part: float = 1) -> bool:
+        pause()
+        if part == 1:
+            self.store.put_blob(name, data)
+        return part == 1
+
+    def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause = no_pause) -> None:
+        self.store.put_manifest(key, b"".join(pieces))
 
     def settle(self) -> None:
         """It makes none: each manifest has a number."""
@@ -201,8 +277,6 @@ class BucketKind(Kind):
         require("obstore")
         self.tuning: Tuning | None = None
         self.store_clock: Callable[[], float] = time.time
-        self.client = self._client()
-        self.store = self.another()
 
     def tune(self, **tuning: Any) -> None:
         """Open the store anew, and from now on all others, with this tuning."""
@@ -215,7 +289,12 @@ class BucketKind(Kind):
         """Who is killed is not at work, and nothing is waited for."""
         self.tune(at_work=-5, poll=0, bury_pauses=(0, 0, 0))
 
-    def _client(self) -> Any:
+    @cached_property
+    def store(self) -> Any:
+        return self.another()
+
+    @cached_property
+    def client(self) -> Any:
         from obstore.store import MemoryStore as Bucket
 
         return Bucket()
@@ -226,10 +305,19 @@ class BucketKind(Kind):
         return ObjectStore(self.client, name="bucket", tuning=self.tuning, clock=self.store_clock)
 
     def put_manifest(self, key: str, data: bytes) -> None:
-        self.client.put(f"manifests/{key}", data)
+        self.write_manifest(key, [data])
 
     def put_blob(self, name: str, data: bytes) -> None:
-        self.client.put(f"blobs/{name}", data)
+        assert self.download(name, data)
+
+    def download(self, name: str, data: bytes, pause: Pause = no_pause, *, part: float = 1) -> bool:
+        pause()
+        if part == 1:
+            self.client.put(f"blobs/{name}", data)
+        return part == 1
+
+    def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause = no_pause) -> None:
+        self.client.put(f"manifests/{key}", b"".join(pieces))
 
     def settle(self) -> None:
         """It makes none: an object has an ETag."""
@@ -247,20 +335,22 @@ class S3Kind(BucketKind):
     """A bucket behind S3: Ceph's, or whatever the tests are given."""
 
     threads = True
-    endpoint: s3.Endpoint
 
-    def _client(self) -> Any:
-        self.endpoint = self._endpoint()
+    @cached_property
+    def client(self) -> Any:
         return self.endpoint.client(s3.fresh_prefix())
 
-    def _endpoint(self) -> s3.Endpoint:
+    @cached_property
+    def endpoint(self) -> s3.Endpoint:
+        """Where the bucket is."""
         return s3.endpoint()
 
 
 class VersionedKind(S3Kind):
     """A bucket behind S3 that keeps old versions."""
 
-    def _endpoint(self) -> s3.Endpoint:
+    @cached_property
+    def endpoint(self) -> s3.Endpoint:
         return s3.versioned()
 
     def another(self) -> Any:
@@ -274,7 +364,8 @@ class AzureKind(BucketKind):
 
     threads = True
 
-    def _client(self) -> Any:
+    @cached_property
+    def client(self) -> Any:
         return azurite.account().client(azurite.fresh_prefix())
 
 

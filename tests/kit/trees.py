@@ -46,8 +46,8 @@ class Tree:
         self.blobs = root / "blobs"
         self.manifests = root / "manifests"
         self.trash = root / "trash"
-        self.blobs.mkdir(parents=True)
-        self.manifests.mkdir()
+        self.blobs.mkdir(parents=True, exist_ok=True)
+        self.manifests.mkdir(exist_ok=True)
 
     def add_blob(self, data: bytes) -> Path:
         path = self.blobs / blob(data)

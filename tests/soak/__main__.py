@@ -275,7 +275,7 @@ class Worker:
 def open_cache(place: Place, settings: Settings) -> ModelCache:
     """The library over *place*."""
     return ModelCache(
-        place.open(),
+        place.store,
         retention=settings.retention,
         in_flight=settings.in_flight,
         hold=settings.hold,
@@ -495,7 +495,7 @@ def note_removals(worker: Worker, store: Store) -> None:
 
 def watch(worker: Worker) -> None:
     """Look for models that have lost a blob for good."""
-    store = worker.place.open()
+    store = worker.place.store
     for _ in worker.turns(*list(Phase)[1:]):
         try:
             present = set(store.blobs())

@@ -10,21 +10,19 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kit import s3
+from kit.clocks import Clock
+from kit.kinds import BucketKind, DiskKind, Pause, no_pause
 from kit.trees import blob
 from registry_wsgi.errors import StoreError
 from registry_wsgi.stores.base import Store
-from registry_wsgi.stores.disk.store import DiskStore
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
-
-    from registry_wsgi.stores.bucket import ObjectStore
-
-Pause = Callable[[], None]
 
 
 class Place(Protocol):
@@ -46,8 +44,9 @@ class Place(Protocol):
     at_work: float
     lag: float
 
-    def open(self) -> Store:
-        """Open the store. Called in each process, after it was forked."""
+    @property
+    def store(self) -> Store:
+        """The store, opened when it is first asked for: in each process, after it was forked."""
 
     def limits(self, hold: float, in_flight: float) -> tuple[float, float]:
         """Tell how long a pull may take, and go without a trace, for the promise to cover it."""
@@ -68,10 +67,10 @@ class Place(Protocol):
         """Tell whether the blob *name* is in its place and whole."""
 
     def download(self, name: str, data: bytes, pause: Pause, *, part: float = 1) -> bool:
-        """Fetch a *part* of a blob bit by bit; False if it is not in its place in the end."""
+        """As `Kind.download`."""
 
     def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause) -> None:
-        """Write a manifest in place, with a pause between its *pieces* if that can be."""
+        """As `Kind.write_manifest`."""
 
     def keep(self, blobs: Mapping[str, bytes], failed: Callable[[StoreError], None]) -> int:
         """
@@ -89,7 +88,7 @@ class Place(Protocol):
         """Remove all that is there, if it is there only for the soak."""
 
 
-class Disk:
+class Disk(DiskKind):
     """
     A `Place` in a directory, with writers that do there what Ollama does.
 
@@ -104,78 +103,37 @@ class Disk:
     lag = 0.0
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self._blobs = root / "blobs"
-        self._blobs.mkdir(parents=True, exist_ok=True)
-        (root / "manifests").mkdir(exist_ok=True)
+        super().__init__(root.parent, Clock(), root.name)
 
     def __str__(self) -> str:
-        return str(self.root)
-
-    def open(self) -> Store:
-        return DiskStore(self.root)
+        return str(self.tree.root)
 
     def limits(self, hold: float, in_flight: float) -> tuple[float, float]:
         return hold, in_flight
 
     def blobs(self) -> set[str]:
-        return set(os.listdir(self._blobs))
+        return set(os.listdir(self.tree.blobs))
 
     def look(self, name: str) -> bool:
-        return os.path.exists(os.path.join(self._blobs, name))
+        return os.path.exists(os.path.join(self.tree.blobs, name))
 
     def touch(self, name: str) -> bool:
         try:
-            os.utime(os.path.join(self._blobs, name))
+            os.utime(os.path.join(self.tree.blobs, name))
         except FileNotFoundError:
             return False
         return True
 
     def stir(self) -> None:
-        path = self._blobs / "sha256-somebody-partial"
+        path = self.tree.blobs / "sha256-somebody-partial"
         path.touch()
         path.unlink()
 
     def verify(self, name: str) -> bool:
         try:
-            return blob((self._blobs / name).read_bytes()) == name
+            return blob((self.tree.blobs / name).read_bytes()) == name
         except FileNotFoundError:
             return False
-
-    def download(self, name: str, data: bytes, pause: Pause, *, part: float = 1) -> bool:
-        path = os.path.join(self._blobs, name)
-        file = os.open(f"{path}-partial", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            # All of its size at once, as Ollama does; several at a time write the same bytes.
-            os.ftruncate(file, len(data))
-            end, step = int(len(data) * part), len(data) // 4 + 1
-            for start in range(0, end, step):
-                os.pwrite(file, data[start : min(start + step, end)], start)
-                pause()
-        finally:
-            os.close(file)
-        if part == 1:
-            # It is gone if another writer was first, or if it has been set aside.
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(f"{path}-partial", path)
-        return part == 1 and os.path.exists(path)
-
-    def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause) -> None:
-        path = self.root / "manifests" / key
-        while True:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-                break
-            except FileNotFoundError:
-                continue  # a delete has just removed the empty directory: as if pulled once more
-        try:
-            os.write(file, pieces[0])
-            for piece in pieces[1:]:
-                pause()
-                os.write(file, piece)
-        finally:
-            os.close(file)
 
     def keep(self, blobs: Mapping[str, bytes], failed: Callable[[StoreError], None]) -> int:
         raise NotImplementedError
@@ -184,7 +142,7 @@ class Disk:
         """If it is temporary, it is removed with the directory that it is in."""
 
 
-class Bucket:
+class Bucket(BucketKind):
     """
     A `Place` in a bucket behind S3, with writers that put into it what they have elsewhere.
 
@@ -214,6 +172,7 @@ class Bucket:
         "still": 3.0,
         "watch": 0.5,
     }
+    threads = True
     touches = False
     keeps = True
     lag = 1.0
@@ -226,30 +185,25 @@ class Bucket:
 
         from registry_wsgi.stores import bucket
 
+        super().__init__(Path(), Clock())
         self.at_work = at_work
         self._module = bucket
         self._endpoint = endpoint
         self._prefix = prefix
         self._temporary = temporary
-        self._client: S3Store | None = None
-        self._store: ObjectStore | None = None
 
     def __str__(self) -> str:
         return f"s3://{self._endpoint.bucket}/{self._prefix}"
 
-    @property
+    @cached_property
     def client(self) -> S3Store:
         """This process's client, without the library."""
-        if self._client is None:
-            self._client = self._endpoint.client(self._prefix)
-        return self._client
+        return self._endpoint.client(self._prefix)
 
-    def open(self) -> Store:
-        if self._store is None:
-            config: dict[str, Any] = {**self._endpoint.config}
-            tuning = self._module.Tuning(at_work=self.at_work)
-            self._store = self._module.ObjectStore.from_url(str(self), tuning=tuning, **config)
-        return self._store
+    def another(self) -> Store:
+        config: dict[str, Any] = {**self._endpoint.config}
+        tuning = self._module.Tuning(at_work=self.at_work)
+        return self._module.ObjectStore.from_url(str(self), tuning=tuning, **config)
 
     def limits(self, hold: float, in_flight: float) -> tuple[float, float]:
         return float("inf"), float("inf")
@@ -280,7 +234,7 @@ class Bucket:
             except FileNotFoundError:
                 return False
 
-    def download(self, name: str, data: bytes, pause: Pause, *, part: float = 1) -> bool:
+    def download(self, name: str, data: bytes, pause: Pause = no_pause, *, part: float = 1) -> bool:
         key = f"blobs/{name}"
         # Some programs upload files that are still growing, as they lie on the disk.
         growing = part < 1 or len(data) % 8 == 0
@@ -296,7 +250,7 @@ class Bucket:
                 self.client.delete(f"{key}-partial")
         return part == 1
 
-    def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause) -> None:
+    def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause = no_pause) -> None:
         with _told():
             self.client.put(f"manifests/{key}", b"".join(pieces))
 
@@ -304,9 +258,7 @@ class Bucket:
         again = 0
         while True:
             try:
-                store = self.open()
-                assert isinstance(store, self._module.ObjectStore)
-                for name in store.keep(blobs):
+                for name in self.store.keep(blobs):
                     with _told():
                         self.client.put(f"blobs/{name}", blobs[name])
                     again += 1
