@@ -40,17 +40,20 @@ def open_store(location: str) -> Store:
     if url.scheme == "file" and url.netloc in ("", "localhost") and url.path and plain:
         return DiskStore(unquote(url.path))
     if url.scheme in _BUCKETS:
-        return _open_bucket(url)
+        return _open_bucket(url, url.scheme + location[len(url.scheme) :])
     raise StoreError(
         f"{quote(location)}: not a directory, file:///path, memory:, s3://, gs:// or az://"
     )
 
 
-def _open_bucket(url: SplitResult) -> Store:
+def _open_bucket(url: SplitResult, location: str) -> Store:
     # What follows is shown in messages, so it must not have a secret in it.
     if "@" in url.netloc:
         raise StoreError(f"{url.scheme}://: credentials belong in the environment, not in the URL")
-    place = f"{url.scheme}://{url.netloc}{url.path}"
+    # Not put together from *url*, which lacks tabs and line ends.
+    place = location.partition("?")[0]
+    if "#" in location:
+        raise StoreError(f"{escape(place)}: # would cut it off there: write %23")
     options: dict[str, Any] = dict(parse_qsl(url.query, keep_blank_values=True))
     for option in options:
         if option not in _BUCKET_OPTIONS:

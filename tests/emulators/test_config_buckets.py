@@ -14,7 +14,7 @@ import pytest
 from kit import azurite, s3
 from kit.requirements import require
 from registry_wsgi import ModelCache, create_app, open_cache
-from registry_wsgi.errors import ConfigurationError
+from registry_wsgi.errors import ConfigurationError, StoreError
 
 NO_BUCKETS = "import sys; sys.modules['obstore'] = None\n"
 
@@ -126,6 +126,47 @@ def test_a_url_that_cannot_be_used_is_refused(location: str, message: str) -> No
     with pytest.raises(ConfigurationError, match=message) as caught:
         open_cache(location)
     assert "hunter2" not in str(caught.value) or "duration" in message
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("team#2", "team?2", "#team", "team#", "x/../team", "x/%2e%2e/team", "./team", "team/."),
+        *("te\tam", "te\nam", "team ", "x//team", "//team", "team?region=us-east-1#2"),
+    ],
+)
+@pytest.mark.parametrize("bucket", ["s3://models", "gs://models", "az://account/models"])
+def test_a_url_that_would_lead_elsewhere_is_refused(
+    bucket: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A URL that is read in another way neither lists nor removes another team's models."""
+    require("obstore")
+    monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")
+    said = r"would (open|cut)|empty path segment|option .+: only endpoint"
+    with pytest.raises(ConfigurationError, match=said):
+        open_cache(f"{bucket}/{place}")
+
+
+@pytest.mark.parametrize("url", ["s3://models:80/x", "https://models.s3.amazonaws.com/x"])
+def test_a_client_is_made_for_what_the_url_says_and_no_other(url: str) -> None:
+    """Also where the library is used without `open_cache`."""
+    require("obstore")
+    from registry_wsgi.stores.bucket import ObjectStore
+
+    with pytest.raises(StoreError, match=r"would open models/x|not s3://, gs:// or az://"):
+        ObjectStore.from_url(url)
+
+
+def test_odd_characters_in_a_prefix_are_taken_as_they_are(
+    location: str, endpoint: s3.Endpoint
+) -> None:
+    """Written as a URL has them, they name that prefix."""
+    prefix = location.removeprefix(f"s3://{endpoint.bucket}/")
+    for name in ("team#2", "a b", "ä", "50%", "a+b", "q?x"):
+        endpoint.client(f"{prefix}/{name}").put("manifests/h/n/m/t", b'{"layers": []}')
+        cache = open_cache(f"{location}/{quote(name)}")
+        assert [str(model) for model in cache.models()] == ["h/n/m:t"]
+    assert open_cache(f"{location}/team").models() == []
 
 
 def test_without_the_extra_the_message_says_how_to_get_it() -> None:

@@ -84,12 +84,13 @@ class Account:
         return urlencode(token)
 
     def put(self, path: str, query: str, **headers: str) -> None:
-        """Ask for what obstore does not; *query* is one pair."""
+        """Ask for what obstore does not; *query* is one pair, or empty."""
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         headers |= {"x-ms-date": formatdate(usegmt=True), "x-ms-version": _API}
         signed = [f"{name}:{value}" for name, value in sorted(headers.items())]
         place = f"/{self.name}/{self.name}/{self.container}{path}"
-        signature = self.sign("PUT", *[""] * 11, *signed, place, query.replace("=", ":"))
+        asked = [query.replace("=", ":")] if query else []
+        signature = self.sign("PUT", *[""] * 11, *signed, place, *asked)
         headers["Authorization"] = f"SharedKey {self.name}:{signature}"
         url = f"{self.url}/{self.container}{path}?{query}"
         request = urllib.request.Request(url, method="PUT", headers=headers)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from obstore import store as _stores
 from obstore.exceptions import BaseError
@@ -53,9 +54,11 @@ def connect(
         StoreError: A setting cannot be used.
     """
     place, scheme = url, url.partition(":")[0]
+    if scheme not in _ENDPOINTS:
+        raise StoreError(f"{escape(url)}: not s3://, gs:// or az://")
     endpoint = endpoint_of(scheme, config)
     if scheme == "az":  # to obstore, a URL begins with the container
-        parts = re.match(r"az://([^/]+)/([^/].*)", url)
+        parts = re.fullmatch(r"az://([^/]+)/([^/].*)", url, re.DOTALL)
         if parts is None:
             raise StoreError(f"{escape(url)}: not az://account/container/prefix")
         config = {"account_name": parts[1], **config}
@@ -63,7 +66,7 @@ def connect(
     if scheme == "gs" and "endpoint" in config:
         config["base_url"] = config.pop("endpoint")
     try:
-        return _stores.from_url(
+        storage = _stores.from_url(
             place,
             client_options={
                 "connect_timeout": timedelta(seconds=connect_timeout),
@@ -78,6 +81,25 @@ def connect(
         )
     except (BaseError, TypeError, ValueError) as error:
         raise StoreError(f"{escape(url)}: {reason(error)}") from None
+    _check_place(storage, url, place)
+    return storage
+
+
+def _check_place(storage: Any, url: str, place: str) -> None:
+    """
+    Refuse a URL that leads elsewhere than it says: ``x/../y`` is read as ``y``, say.
+
+    Raises:
+        StoreError: The client is one for another bucket or prefix.
+    """
+    bucket, _, prefix = place.partition("://")[2].partition("/")
+    found = storage.config.get("bucket") or storage.config.get("container_name")
+    opened = f"{found}/{storage.prefix or ''}".rstrip("/")
+    if opened != f"{bucket}/{unquote(prefix)}".rstrip("/"):
+        raise StoreError(
+            f"{escape(url)}: this would open {escape(opened)}: write each character that is special"
+            " in a URL as %XX, and no . or .. for a part"
+        )
 
 
 def without_repeats(storage: Storage) -> Storage:

@@ -65,7 +65,7 @@ class Manifests:
             raise InvalidManifestError(f"not a manifest: {error}") from error
 
     def _metas(self) -> Iterator[Meta]:
-        for meta in self._bucket.objects("manifests"):
+        for meta in self._bucket.objects("manifests", depth=4):
             if meta.key.count("/") != 4:
                 _log.warning("%s: not a manifest, skipped", quote(meta.key))
             elif not self._tombstones.is_one(meta):

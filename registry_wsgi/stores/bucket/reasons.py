@@ -6,7 +6,7 @@ import re
 
 from ...errors import escape
 
-__all__ = ["is_lost", "names_no_bucket", "reason"]
+__all__ = ["is_lost", "names_no_bucket", "reason", "refuses_key"]
 
 # What to do about it, by what stores answer.
 _HINTS = {
@@ -38,6 +38,11 @@ def names_no_bucket(error: Exception) -> bool:
 def is_lost(error: Exception) -> bool:
     """Tell whether there was no answer, or half of one."""
     return "HTTP error: " in str(error).partition("\n")[0] and "builder error" not in str(error)
+
+
+def refuses_key(error: Exception) -> bool:
+    """Tell whether obstore refuses a listing because of one of its keys."""
+    return "Encountered object with invalid path" in str(error)
 
 
 def reason(error: Exception) -> str:

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar, cast
 
 import obstore
 from obstore import store as _stores
@@ -29,7 +29,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from ...errors import StoreError, escape
 from ..layout import MANIFEST_SIZE
 from .parallel import at_once, batches
-from .reasons import is_lost, names_no_bucket, reason
+from .reasons import is_lost, names_no_bucket, reason, refuses_key
 from .tuning import Tuning
 
 if TYPE_CHECKING:
@@ -92,6 +92,16 @@ class Content:
     token: str | None
 
 
+class Lister(Protocol):
+    """What lists the objects of a bucket where obstore refuses to, as one of the keys is odd."""
+
+    def pages_of(self, folder: str, after: str | None) -> Iterator[list[Meta]]:
+        """List the objects below *folder*, with keys after *after*; keys that are odd are not."""
+
+    def folder(self, folder: str) -> tuple[Sequence[str], list[Meta]]:
+        """List the folders and the objects that are in *folder* itself."""
+
+
 class Bucket:
     """
     A bucket, or what is below a prefix in one.
@@ -103,6 +113,7 @@ class Bucket:
         name: What it is called in messages.
         tuning: How requests are paced.
         deleting: The client for deletes, one that does not repeat them. None: *storage*.
+        lister: What lists keys that obstore refuses. None: nothing does.
 
     Attributes:
         numbers: Whether each write has a version, be old ones kept or not.
@@ -115,10 +126,12 @@ class Bucket:
         tuning: Tuning | None = None,
         *,
         deleting: Storage | None = None,
+        lister: Lister | None = None,
     ) -> None:
         self.tuning = tuning or Tuning()
         self._storage = storage
         self._deleting = deleting or storage
+        self._lister = lister
         self.numbers = isinstance(storage, _stores.GCSStore)
         # Of many keys, obstore tells only of the first that is gone there: what follows may have
         # failed, may be under way, or was never asked for.
@@ -164,21 +177,57 @@ class Bucket:
                 return None
         return cast("BinaryIO", _Stream(self, key, iter(chunks)))
 
-    def objects(self, folder: str, after: str | None = None) -> Iterator[Meta]:
-        """List all objects below *folder* (with keys *after* that), page by page, in no order."""
+    def objects(self, folder: str, after: str | None = None, depth: int = 1) -> Iterator[Meta]:
+        """
+        List the objects below *folder*, page by page, in no order.
+
+        Folder markers (empty objects with keys like ``blobs/``, which consoles and file browsers
+        make), and keys with an empty part, ``.`` or ``..``, are left out: none of them is ours.
+
+        Args:
+            folder: Where.
+            after: Only keys after this one.
+            depth: How many slashes the keys have in which the caller is interested.
+        """
+        before: set[str] = set()
+        for page in self.pages(folder, after):
+            keys = {meta.key for meta in page if meta.size}
+            yield from (meta for meta in page if meta.size)
+            empty = {meta.key for meta in page if not meta.size and meta.key.count("/") == depth}
+            # obstore leaves the slash at the end of a key away, so that a folder marker looks like
+            # an object: the object itself is looked at, unless it was just listed as well.
+            for meta in self.at_once(self.head, empty - keys - before):
+                if meta is not None:
+                    yield meta
+            before = keys
+
+    def pages(self, folder: str, after: str | None = None) -> Iterator[list[Meta]]:
+        """List all objects below *folder*, with keys after *after*, by the page."""
         pages = iter(obstore.list(self._storage, folder, offset=after, chunk_size=self.tuning.page))
         while True:
             with self._reported(f"{folder}/"):
-                page = next(pages, None)
+                try:
+                    page = next(pages, None)
+                except BaseError as error:
+                    if self._lister is None or not refuses_key(error):
+                        raise
+                    break
             if page is None:
                 return
-            for found in page:
-                yield _meta(found["path"], found)
+            if page:
+                after = page[-1]["path"]
+                yield [_meta(found["path"], found) for found in page]
+        yield from self._lister.pages_of(folder, after)
 
     def folder(self, folder: str) -> tuple[Sequence[str], list[Meta]]:
         """List the folders and the objects that are in *folder* itself."""
         with self._reported(f"{folder}/"):
-            found = obstore.list_with_delimiter(self._storage, folder)
+            try:
+                found = obstore.list_with_delimiter(self._storage, folder)
+            except BaseError as error:
+                if self._lister is None or not refuses_key(error):
+                    raise
+                return self._lister.folder(folder)
         return found["common_prefixes"], [_meta(meta["path"], meta) for meta in found["objects"]]
 
     def create(self, key: str, data: bytes) -> str | None:

@@ -60,7 +60,15 @@ class S3:
 
     def key(self, blob: str) -> str:
         """Tell the key that the blob of that name has in the bucket."""
-        return f"{self._prefix}/blobs/{blob}" if self._prefix else f"blobs/{blob}"
+        return self.full(f"blobs/{blob}")
+
+    def full(self, key: str) -> str:
+        """Tell the key in the bucket of what is at *key* below the prefix of the store."""
+        return f"{self._prefix}/{key}" if self._prefix else key
+
+    def below_prefix(self, key: str) -> str:
+        """Tell the key below the prefix of the store of what is at *key* in the bucket."""
+        return key.removeprefix(f"{self._prefix}/") if self._prefix else key
 
     @cached_property
     def client(self) -> Any:

@@ -50,6 +50,7 @@ from .probe import Probe
 from .protection import Protection
 from .requests import Bucket
 from .s3 import S3
+from .s3_listing import S3Lister
 from .tombstones import Tombstones, is_tombstone
 from .trash import Trash
 from .tuning import Tuning
@@ -82,10 +83,13 @@ class ObjectStore:
     ) -> None:
         # A delete that is repeated may take what has come after the first.
         deleting = without_repeats(storage)
-        bucket = Bucket(storage, name or str(storage), tuning, deleting=deleting)
+        name = name or str(storage)
+        s3 = S3(storage, name)
+        lister = S3Lister(s3) if s3.bucket else None
+        bucket = Bucket(storage, name, tuning, deleting=deleting, lister=lister)
         tombstones = Tombstones(bucket, clock)
         indices = Indices(bucket)
-        blobs = Blobs(bucket, tombstones, indices, S3(storage, bucket.name))
+        blobs = Blobs(bucket, tombstones, indices, s3)
         probe = Probe(bucket, blobs.versions, clock)
         manifests = Manifests(bucket, tombstones, indices)
         self._bucket, self._tombstones, self._indices, self._probe = (

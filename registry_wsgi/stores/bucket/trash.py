@@ -69,7 +69,7 @@ class Trash:
         return until_unchanged(move, self._bucket.tuning)
 
     def deleted(self, before: float | None = None) -> list[Deleted]:
-        return sorted(entry for entry, _ in self._entries(before))
+        return sorted({entry for entry, _ in self._entries(before)})
 
     def read(self, entry: Deleted) -> Manifest | None:
         return manifest_of(self._manifests.content(_place(entry)))
@@ -118,7 +118,7 @@ class Trash:
         return meta is not None and self._tombstones.remove(meta)
 
     def _entries(self, before: float | None = None) -> Iterator[tuple[Deleted, Meta]]:
-        for meta in self._bucket.objects("trash"):
+        for meta in self._bucket.objects("trash", depth=6):
             run, _, path = meta.key.removeprefix("trash/").partition("/")
             when, key = entry_time(run), path.removeprefix("manifests/")
             if when is None or key == path or key.count("/") != 3:

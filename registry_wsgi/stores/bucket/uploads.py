@@ -53,7 +53,7 @@ class Uploads:
             for page in self._s3.pages("list_multipart_uploads", "blobs/", Prefix=prefix):
                 for upload in page.get("Uploads", ()):
                     blob = upload["Key"].removeprefix(prefix)
-                    if "/" not in blob:
+                    if blob and "/" not in blob:
                         yield f"{blob}{_MARK}{percent_encode(upload['UploadId'], safe='')}"
         except NotToldError as error:
             _log.warning("unfinished uploads are not looked for: %s", error)
