@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from ..durations import Duration, to_seconds
 from ..errors import (
@@ -202,12 +202,17 @@ class ModelCache:
         """
         return list_deleted(self.store, self.retention)
 
-    def restore(self, name: str) -> str:
+    def restore(self, name: str, *, at: datetime | str | None = None) -> str:
         """
-        Bring a deleted model back: the latest of that name, if it was deleted more than once.
+        Bring a deleted model back.
 
         On success it is listed again, with all its blobs, and no longer in the trash. On failure
         nothing has changed, but for blobs that may be back in their place.
+
+        Args:
+            name: Its name.
+            at: Which delete of that name: when it was (as `DeletedModel.deleted`) or its id. None:
+                the latest that is whole.
 
         Returns:
             Its full name, as it was deleted.
@@ -220,7 +225,7 @@ class ModelCache:
             InvalidManifestError: Its manifest cannot be read.
             StoreError: The storage failed.
         """
-        restored = restore(self.store, name)
+        restored = restore(self.store, name, at)
         tell(self.observer, lambda observer: observer.restored(restored))
         return restored
 

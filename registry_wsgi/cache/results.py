@@ -49,6 +49,7 @@ class DeletedModel:
         expires: From when on a prune may remove it for good (UTC).
         restorable: Whether its manifest can be read and all its blobs are there.
         missing: The digests of blobs that are gone, ``sha256:<hex>``.
+        id: What tells it from other deletes of the same name.
     """
 
     name: str
@@ -57,6 +58,7 @@ class DeletedModel:
     expires: datetime
     restorable: bool
     missing: tuple[str, ...]
+    id: str = ""
 
     def __str__(self) -> str:
         return self.name

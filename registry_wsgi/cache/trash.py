@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from datetime import datetime
 
 from ..durations import moment
 from ..errors import (
@@ -12,6 +13,7 @@ from ..errors import (
     ModelExistsError,
     ModelIncompleteError,
     ModelNotFoundError,
+    RegistryError,
     StoreError,
     escape,
 )
@@ -54,26 +56,40 @@ def list_deleted(store: Store, retention: float) -> list[DeletedModel]:
                 moment(entry.when + retention),
                 blobs is not None and not missing,
                 missing,
+                entry.id,
             )
         )
     return models
 
 
-def restore(store: Store, name: str) -> str:
-    """Bring back the deleted model *name*, the latest of that name, and tell its full name."""
-    wanted = _key(name)
-    unreadable = None
-    for entry in reversed(store.deleted()):
-        if entry.key.lower() != wanted.lower():
-            continue
+def restore(store: Store, name: str, at: datetime | str | None = None) -> str:
+    """Bring back the deleted model *name*, the latest that is whole, and tell its full name."""
+    failure: RegistryError | None = None
+    for entry in _candidates(store, _key(name), at):
         try:
-            blobs = _parse(entry, store.read_deleted(entry))
-        except InvalidManifestError as error:
-            unreadable = error
-            continue
-        if blobs is not None and _restore(store, entry, blobs):
-            return str(name_of(entry.key) or entry.key)
-    raise unreadable or ModelNotFoundError(f"{_shown(wanted)}: no deleted model has this name")
+            manifest = store.read_deleted(entry)
+            blobs = _parse(entry, manifest)
+            if blobs is not None and _restore(store, entry, manifest, blobs):
+                return str(name_of(entry.key) or entry.key)
+        except (InvalidManifestError, ModelIncompleteError) as error:
+            failure = failure or error  # an older one may be whole
+    if failure is None:
+        when = at.isoformat() if isinstance(at, datetime) else at
+        what = "no deleted model has this name"
+        if when is not None:
+            what = f"no model of this name was deleted at {escape(when)}"
+        failure = ModelNotFoundError(f"{_shown(_key(name))}: {what}")
+    raise failure
+
+
+def _candidates(store: Store, key: str, at: datetime | str | None) -> list[Deleted]:
+    """List the deletes of the model at *key*, the latest first."""
+    return [
+        entry
+        for entry in reversed(store.deleted())
+        if entry.key.lower() == key.lower()
+        and (at is None or at == (entry.id if isinstance(at, str) else moment(entry.when)))
+    ]
 
 
 def _key(name: str) -> str:
@@ -89,18 +105,28 @@ def _shown(key: str) -> str:
     return str(name_of(key) or escape(key))
 
 
-def _restore(store: Store, entry: Deleted, blobs: _Blobs) -> bool:
+def _restore(store: Store, entry: Deleted, manifest: Manifest | None, blobs: _Blobs) -> bool:
     name = name_of(entry.key)
     place = None if name is None else store.find(name)
-    if place is not None and place != entry.key:  # the same name in another case
+    if place is not None and place != entry.key and not _is_older(store.read(place), manifest):
         raise ModelExistsError(_shown(place))
     held, missing = _missing(store, entry, blobs, dict(store.look(blobs)))
     if missing:
         raise ModelIncompleteError(_shown(entry.key), missing)
-    if place is None and not all(store.recover_blob(entry, blob) for blob in held):
+    if place != entry.key and not all(store.recover_blob(entry, blob) for blob in held):
         return False  # it has just been restored, or removed for good, by another
     # The manifest comes last: whoever sees the model finds it whole.
     return store.recover(entry)
+
+
+def _is_older(beside: Manifest | None, deleted: Manifest | None) -> bool:
+    """
+    Tell whether the model *beside*, of the same name in another case, was there before the delete.
+
+    Then both can be there. The delete was the last change of the deleted manifest. (Both times are
+    by the clock of the storage, which may differ from ours.)
+    """
+    return beside is None or (deleted is not None and beside.written < deleted.modified)
 
 
 def _missing(

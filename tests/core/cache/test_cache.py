@@ -184,6 +184,41 @@ def test_the_latest_comes_back_whatever_its_case(
     assert names(cache.deleted()) == [f"{HOST}/library/SMOL:latest"]
 
 
+def test_an_older_delete_can_be_chosen(kind: Kind, cache: ModelCache, clock: Clock) -> None:
+    """By its moment, or by its id; the others stay in the trash."""
+    for data in (b"first", b"second", b"third"):
+        kind.put(KEY, data)
+        cache.unlink("smol")
+        clock.move(seconds=1)
+    third, second, first = cache.deleted()
+    with pytest.raises(ModelNotFoundError, match="was deleted at"):
+        cache.restore("smol", at=second.deleted + timedelta(seconds=0.5))
+    with pytest.raises(ModelNotFoundError):
+        cache.restore("smol", at="no such id")
+    assert cache.restore("smol", at=second.deleted) == NAME
+    assert [model.size for model in cache.models()] == [second.size]
+    assert cache.deleted() == [third, first]
+    cache.unlink("smol")
+    assert cache.restore("smol", at=first.id) == NAME
+    assert [model.size for model in cache.models()] == [first.size]
+
+
+def test_one_that_lacks_blobs_does_not_hide_an_older_one(
+    kind: Kind, cache: ModelCache, clock: Clock
+) -> None:
+    """The latest that is whole comes back; the other, if asked for, says what it lacks."""
+    kind.put(KEY, b"whole")
+    cache.unlink("smol")
+    clock.move(seconds=1)
+    kind.put(KEY, b"broken")
+    assert kind.store.discard(KEY, (), clock())
+    kind.sweep_blob(blob(b"broken"))
+    with pytest.raises(ModelIncompleteError):
+        cache.restore("smol", at=cache.deleted()[0].deleted)
+    assert cache.restore("smol") == NAME
+    assert [model.size for model in cache.models()] == [len(b"whole{}")]
+
+
 @pytest.mark.parametrize("name", ["other", "smol:v1", "ns/smol", "smo", "smol2"])
 def test_what_was_not_deleted_is_not_restored(kind: Kind, cache: ModelCache, name: str) -> None:
     """There is an error that has the full name, and nothing is changed."""
