@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from kit.clocks import A_DAY, later
 from kit.downloads import Download
+from kit.requirements import require
 from kit.trees import HOST, Tree, blob, contents, manifest
 from kit.worlds import Worlds
 from registry_wsgi import ModelCache, PruneReport, RegistryError
+
+require("hypothesis")
+
+from hypothesis import HealthCheck, given, settings  # noqa: E402 - see above
+from hypothesis import strategies as st  # noqa: E402 - see above
 
 pytestmark = pytest.mark.world
 
