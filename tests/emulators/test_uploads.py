@@ -133,6 +133,21 @@ def test_one_that_goes_on_is_left_and_shows_a_pull(kind: S3Kind) -> None:
     assert content(kind.store, NAME) == b"y" * 200
 
 
+def test_one_is_as_young_as_its_last_part(kind: S3Kind) -> None:
+    """The parts before that say nothing of whether it goes on."""
+    uploader = Uploader(kind)
+    upload = uploader.begin(NAME, b"x" * 100)
+    [name] = kind.store.blobs()
+    first = kind.store.blob(name)
+    time.sleep(1.1)  # the times of the store are in whole seconds
+    uploader.send(upload, 2, b"y")
+    last = kind.store.blob(name)
+    assert first is not None
+    assert last is not None
+    assert last.changed > first.changed
+    assert last.size == 101
+
+
 def test_one_that_is_finished_or_ended_by_another_is_gone(kind: S3Kind) -> None:
     """A mark that is left of it goes, and what it has become stays."""
     uploader = Uploader(kind)

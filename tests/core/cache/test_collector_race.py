@@ -143,10 +143,16 @@ def cache_of(store: DiskStore) -> ModelCache:
 
 
 def run(tree: Tree, hooks: dict[int, Callable[[], object]], **options: Any) -> int:
-    """Collect with *hooks*, and tell how many steps it took."""
+    """Collect with *hooks*, those that come too late after it, and tell how many steps it took."""
     store = Stepped(tree.root, hooks)
-    cache_of(store).prune(**options)
-    return store.steps
+    try:
+        cache_of(store).prune(**options)
+    finally:
+        # A manifest that was written just before is read once more, so the steps differ a little.
+        steps = store.steps
+        for step in sorted(hooks):
+            hooks.pop(step)()
+    return steps
 
 
 @pytest.fixture(scope="module")
@@ -170,8 +176,6 @@ def test_a_pull_at_any_step_loses_nothing(tmp_path: Path, steps: int, touching: 
         tree = scene(tmp_path / str(step))
         pull = Pull(tree, "new", touching=touching)
         run(tree, {step: pull.whole})
-        if step == steps:
-            pull.whole()
         assert broken(tree.root) == [], step  # at once, not only after the next run
         cache_of(DiskStore(tree.root)).prune()
         assert broken(tree.root) == [], step
@@ -189,8 +193,6 @@ def test_a_pull_over_several_steps_loses_nothing(
         tree = scene(tmp_path / str(number))
         pull = Pull(tree, "new", touching=touching)
         run(tree, {look: pull.begin, commit: pull.commit})
-        if not tree.path("new").exists():
-            pull.commit()
         cache_of(DiskStore(tree.root)).prune()
         assert broken(tree.root) == [], (look, commit)
 
@@ -247,7 +249,6 @@ def test_a_pull_that_shows_on_one_side_of_the_second_reading_is_waited_for(
                 run(tree, {look: pull.look_and_begin, later: pull.commit})
             else:
                 run(tree, {look: pull.look, later: pull.first_byte})
-            if not tree.path("new").exists():
                 pull.commit()
             cache_of(DiskStore(tree.root)).prune()
             assert broken(tree.root) == [], (look, later)

@@ -219,3 +219,30 @@ def test_a_restore_never_takes_a_model_for_its_own(bucket: BucketKind) -> None:
     with pytest.raises(ModelExistsError):
         bucket.store.recover(entry)
     assert bucket.store.deleted() == [entry]
+
+
+def test_a_removal_that_is_tried_again_takes_nothing_that_has_come_since(
+    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer was lost, and a pull has written the manifest anew: that stays."""
+    import obstore
+
+    bucket.put_manifest(KEY, b"old")
+    bucket.tune(bury_pauses=(0.0,))
+    lost: list[object] = []
+
+    class Lossy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(obstore, name)
+
+        def delete(self, store: Any, path: Any) -> None:
+            obstore.delete(store, path)
+            if path == f"manifests/{KEY}" and not lost:
+                lost.append(path)
+                bucket.put_manifest(KEY, b"new")
+                raise obstore.exceptions.GenericError("the connection was closed")
+
+    inside.replace_obstore(monkeypatch, Lossy())
+    assert bucket.store.discard(KEY, (), 1.0) is not None
+    assert lost
+    assert content_of(bucket, KEY) == b"new"
