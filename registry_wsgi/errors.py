@@ -24,24 +24,32 @@ __all__ = [
     "RegistryError",
     "StoreError",
     "escape",
+    "one_line",
     "quote",
 ]
 
 _LONGEST = 600  # a little over the longest valid name
 
 
+def one_line(text: str) -> str:
+    """
+    Escape whatever in *text* does not print: line ends, terminal escapes, marks of direction.
+
+    So nobody can forge a line, or drive a terminal. What prints stays, backslashes too: this is for
+    whole messages, whose parts may have been escaped before.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def escape(text: str) -> str:
     """
-    Make *text* fit for a message or a log line.
+    Make *text* fit to be a part of a message or of a log line: `one_line`, and more.
 
-    Backslashes and whatever does not print (line ends, terminal escapes, marks of direction) are
-    escaped, and a very long text is cut, so that nobody can forge a line or flood a log.
+    Backslashes are escaped, too, so that what was escaped can be told from what was there, and a
+    very long text is cut, so that nobody can flood a log.
     """
-    cut = "".join(
-        c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode()
-        for c in text[:_LONGEST]
-    )
-    return cut if len(text) <= _LONGEST else f"{cut}…"
+    shown = one_line(text[:_LONGEST].replace("\\", "\\\\"))
+    return shown if len(text) <= _LONGEST else f"{shown}…"
 
 
 def quote(text: str) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Iterator
 
 from ..durations import moment
 from ..errors import StoreError, escape
-from ..names import Name
 from ..stores.base import Manifest, Store
 from .manifest import parse_manifest
 from .patterns import matches
@@ -40,9 +39,8 @@ def list_models(store: Store, patterns: Collection[str]) -> list[Model]:
     return sorted(models, key=lambda model: model.name)
 
 
-def usage(store: Store, names: Iterable[str]) -> Usage:
-    """Add up the space that the models *names* take together."""
-    wanted = {store.find(Name.parse(name)) for name in names}
+def usage(store: Store, wanted: Collection[str | None]) -> Usage:
+    """Add up the space that the models whose manifests are at the keys *wanted* take together."""
     ours: dict[str, int | None] = {}
     theirs: set[str] = set()
     for key, _, blobs in _readable(store):

@@ -15,7 +15,14 @@ from contextlib import suppress
 
 from ..errors import InvalidManifestError
 
-__all__ = ["blob_name", "is_blob_name", "mentioned_blobs", "needed_blobs", "parse_manifest"]
+__all__ = [
+    "blob_name",
+    "is_blob_name",
+    "mentioned_blobs",
+    "needed_blobs",
+    "parse_manifest",
+    "unambiguous",
+]
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})", re.IGNORECASE | re.ASCII)
 _BLOB_NAME = re.compile(r"sha256-[0-9a-f]{64}")
@@ -103,15 +110,20 @@ def _add(layer: object, blobs: dict[str, int | None]) -> None:
     blobs[name] = size
 
 
-def _unambiguous(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    # Of a key that stands twice Python takes the last value, Go merges objects.
+def unambiguous(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """
+    Make a JSON object of its pairs, for the ``object_pairs_hook`` of `json`.
+
+    Raises:
+        ValueError: A key stands there twice. Python would take the last value, Go merges objects.
+    """
     fields = dict(pairs)
     if len(fields) < len(pairs):
         raise ValueError("a key stands twice in one object")
     return fields
 
 
-_decode = json.JSONDecoder(object_pairs_hook=_unambiguous).decode
+_decode = json.JSONDecoder(object_pairs_hook=unambiguous).decode
 
 
 def _refuse_other_case(fields: Iterable[str], names: tuple[str, ...]) -> None:

@@ -167,6 +167,24 @@ class ModelCache:
         parsed = Name.parse(name)
         return next((pattern for pattern in self.protected() if matches(parsed, pattern)), None)
 
+    def find(self, name: str) -> str | None:
+        """
+        Look up a model, also one that `models` does not list because its manifest is damaged.
+
+        Args:
+            name: As for `unlink`.
+
+        Returns:
+            Its full name as the store has it, or the path of its manifest if that makes no valid
+            name. None if there is no such model.
+
+        Raises:
+            InvalidNameError: *name* is no valid name.
+            StoreError: The storage failed.
+        """
+        key = self._find(name)
+        return None if key is None else str(name_of(key) or key)
+
     def models(self) -> list[Model]:
         """
         List the models, by name.
@@ -188,7 +206,7 @@ class ModelCache:
             InvalidNameError: One of *names* is no valid name.
             StoreError: The storage failed.
         """
-        return usage(self.store, names)
+        return usage(self.store, {self._find(name) for name in names})
 
     def deleted(self) -> list[DeletedModel]:
         """

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Protocol
 
-from ..durations import Duration
-from .collector import Progress, PruneReport
-from .results import DeletedModel
-
-__all__ = ["Cache", "MaintainedCache", "clean_up", "follows_delete"]
+__all__ = ["Cache", "clean_up", "follows_delete"]
 
 _cleaning_up: ContextVar[bool] = ContextVar("registry_wsgi_cleaning_up", default=False)
 
@@ -49,33 +44,6 @@ class Cache(Protocol):
 
     def prune(self) -> object:
         """Remove what is no longer needed. Called after each delete; the result is not used."""
-
-
-class MaintainedCache(Cache, Protocol):
-    """
-    What `registry_wsgi.http.maintenance` asks of a cache besides.
-
-    Each method is that of `registry_wsgi.ModelCache`.
-    """
-
-    def deleted(self) -> list[DeletedModel]:
-        """List the models in the trash."""
-
-    def restore(self, name: str) -> str:
-        """Bring a deleted model back."""
-
-    def prune(
-        self,
-        *,
-        age: Duration | None = None,
-        all: bool = False,  # noqa: A002 - the name is that of ModelCache
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> PruneReport:
-        """Remove for good what is no longer needed."""
-
-    def claim(self) -> Callable[[], None] | None:
-        """Be the only one to prune, as far as the storage can tell."""
 
 
 def clean_up(cache: Cache) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
-__all__ = ["DeletedModel", "Model", "Usage"]
+__all__ = ["DeletedModel", "Model", "Usage", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +78,8 @@ class Usage:
 
     size: int
     shared: int
+
+
+def plain(value: Any) -> Any:
+    """Make of a result what JSON has: the ``default`` of `json.dumps`; times are in ISO form."""
+    return value.isoformat() if isinstance(value, datetime) else asdict(value)

@@ -6,19 +6,19 @@ Text of others never drives the terminal: what does not print is escaped, and no
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..cache.results import plain
 from ..durations import moment
-from ..errors import escape
+from ..errors import InvalidNameError, escape, one_line
 from ..names import Name
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LISTED",
+    "PROGRAM",
     "counted",
     "delete_outcome",
+    "echo_error",
     "echo_json",
     "echo_names",
     "echo_pruned",
@@ -39,14 +41,16 @@ __all__ = [
     "echo_verified",
     "format_size",
     "format_time",
-    "one_line",
     "restorable_until",
+    "short_name",
     "show_log",
     "show_progress",
     "system_error",
 ]
 
 _log = logging.getLogger("registry_wsgi")
+
+PROGRAM = "registry-wsgi"
 
 #: How many names are shown one by one where thousands may be meant.
 LISTED = 20
@@ -70,11 +74,14 @@ def _console(color: bool, *, stderr: bool = False) -> Console:
 
 def echo_json(value: Any) -> None:
     """Write JSON; times in ISO form."""
-    click.echo(json.dumps(value, default=_json, indent=2))
+    click.echo(json.dumps(value, default=plain, indent=2))
 
 
-def _json(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else dataclasses.asdict(value)
+def echo_error(message: str, code: int = 1) -> int:
+    """Say on stderr, in one line, what went wrong; give the exit code *code* back."""
+    with suppress(OSError):  # the exit code is still to be had
+        click.echo(f"{PROGRAM}: {one_line(message)}", err=True)
+    return code
 
 
 def echo_table(
@@ -85,11 +92,15 @@ def echo_table(
     *,
     stderr: bool = False,
 ) -> None:
-    """Write a table whose first column alone may take more than one line."""
+    """
+    Write a table whose first column alone may take more than one line.
+
+    Without *rows* the sentence *empty* is said instead, on a terminal.
+    """
     screen = _console(color, stderr=stderr)
     if not rows:
         if screen.is_terminal:
-            click.echo(f"There are {empty}.", err=True)
+            click.echo(empty, err=True)
         return
     from rich.table import Table  # noqa: PLC0415
 
@@ -107,14 +118,14 @@ def echo_table(
     screen.print(table)
 
 
-def echo_names(heading: str, names: Sequence[Name], *, err: bool = False) -> None:
+def echo_names(heading: str, names: Sequence[str], *, err: bool = False) -> None:
     """Write a heading, and names below it; a single one goes into its line."""
     if len(names) == 1:
-        click.echo(f"{heading.rpartition(' 1 ')[0]} {names[0].short}", err=err)
+        click.echo(f"{heading.rpartition(' 1 ')[0]} {short_name(names[0])}", err=err)
         return
     click.echo(heading, err=err)
     for name in names[:LISTED]:
-        click.echo(f"  {name.short}", err=err)
+        click.echo(f"  {short_name(name)}", err=err)
     if len(names) > LISTED:
         click.echo(f"  and {len(names) - LISTED:,} more", err=err)
 
@@ -168,7 +179,7 @@ def echo_pruned(color: bool, report: PruneReport, *, stderr: bool = False) -> No
 def echo_verified(report: VerifyReport, *, deep: bool, repair: bool) -> None:
     """Say what a check found."""
     for problem in report.problems:
-        users = ", ".join(Name.parse(model).short for model in problem.models)
+        users = ", ".join(map(short_name, problem.models))
         needed = f" (needed by {users})" if users else ""
         repaired = "repaired " if problem.repaired else ""
         subject, detail = escape(problem.subject), one_line(problem.detail)
@@ -254,22 +265,29 @@ def show_log(context: click.Context, level: int, prefix: str) -> None:
         _log.setLevel(before)
 
 
-def one_line(text: str) -> str:
-    """Escape what does not print, so that nothing forges a line or drives the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def system_error(error: OSError) -> str:
     """Say in one line what the system refused."""
     named = f"{error.filename}: " if error.filename else ""
     return f"{named}{error.strerror or error}"
 
 
+def short_name(name: str) -> str:
+    """
+    Write the name of a model without the host and namespace that are the defaults.
+
+    What is no valid name, as the path of a manifest in the wrong place, is only made printable.
+    """
+    try:
+        return Name.parse(name).short
+    except InvalidNameError:
+        return escape(name)
+
+
 def format_size(size: int) -> str:
-    """Write a size in bytes with a unit."""
+    """Write a size in bytes with a unit; what is absurd, as a manifest may say, as 1,000 YB."""
     from rich.filesize import decimal  # noqa: PLC0415
 
-    return decimal(size)
+    return decimal(min(size, 10**27))
 
 
 def format_time(when: datetime) -> str:

@@ -6,8 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import (
@@ -21,6 +19,7 @@ from werkzeug.exceptions import (
 )
 from werkzeug.wrappers import Response
 
+from ..cache.results import plain
 from ..errors import (
     InvalidNameError,
     ModelExistsError,
@@ -116,8 +115,4 @@ def no_answer() -> Iterator[None]:
 
 def to_json(value: Any) -> str:
     """Write *value*: times in ISO form, the library's results as objects."""
-    return json.dumps(value, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else asdict(value)
+    return json.dumps(value, default=plain)

@@ -37,16 +37,17 @@ from concurrent.futures import Future
 from dataclasses import asdict
 from inspect import signature
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from werkzeug.exceptions import BadRequest, Conflict, Forbidden
 from werkzeug.wrappers import Response
 
 from ..cache import Cache
-from ..cache.collector import PruneReport
-from ..cache.protocol import MaintainedCache
-from ..durations import to_seconds
+from ..cache.collector import Progress, PruneReport
+from ..cache.manifest import unambiguous
+from ..cache.results import DeletedModel
+from ..durations import Duration, to_seconds
 from ..errors import ConfigurationError, InvalidDurationError, quote
 from .answers import describe, failure, json_response, no_answer, refused, to_json
 from .request import Endpoint, Request
@@ -54,7 +55,7 @@ from .request import Endpoint, Request
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Maintenance", "Stream"]
+__all__ = ["MaintainedCache", "Maintenance", "Stream"]
 
 _EVERYTHING = "*"  # in place of a name, where what is asked for is about no single model
 
@@ -76,6 +77,33 @@ class Stream(Response):
         self.done = done
 
 
+class MaintainedCache(Cache, Protocol):
+    """
+    What the maintenance API asks of a cache besides.
+
+    Each method is that of `registry_wsgi.ModelCache`.
+    """
+
+    def deleted(self) -> list[DeletedModel]:
+        """List the models in the trash."""
+
+    def restore(self, name: str) -> str:
+        """Bring a deleted model back."""
+
+    def prune(
+        self,
+        *,
+        age: Duration | None = None,
+        all: bool = False,  # noqa: A002 - the name is that of ModelCache
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> PruneReport:
+        """Remove for good what is no longer needed."""
+
+    def claim(self) -> Callable[[], None] | None:
+        """Be the only one to prune, as far as the storage can tell."""
+
+
 class Maintenance:
     """
     The endpoints.
@@ -85,7 +113,7 @@ class Maintenance:
 
     Raises:
         ConfigurationError: *cache* lacks a method of
-            `registry_wsgi.cache.protocol.MaintainedCache`; the message names it.
+            `MaintainedCache`; the message names it.
     """
 
     def __init__(self, cache: Cache) -> None:
@@ -217,7 +245,7 @@ def _read_options(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        options = json.loads(body.decode(), object_pairs_hook=_object)
+        options = json.loads(body.decode(), object_pairs_hook=unambiguous)
     except (RecursionError, ValueError) as error:
         raise BadRequest(f"invalid JSON: {error}") from error
     if not isinstance(options, dict):
@@ -234,10 +262,3 @@ def _read_options(body: bytes) -> dict[str, Any]:
     except InvalidDurationError as error:
         raise BadRequest(str(error)) from error
     return given
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
-    return found

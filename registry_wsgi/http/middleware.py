@@ -66,7 +66,7 @@ class LocalRegistry:
             Names are equal without regard to case. See `registry_wsgi.http.authorization`.
         maintenance: Whether to answer the requests of `registry_wsgi.http.maintenance` too, which
             have more actions. They take a `registry_wsgi.ModelCache`, or a cache with the same
-            methods (`registry_wsgi.cache.protocol.MaintainedCache`).
+            methods (`registry_wsgi.http.maintenance.MaintainedCache`).
         logger: Takes one record for each request handled here, ERROR for a 5xx, WARNING for a 4xx,
             else INFO, by the status that the server was given. The record has the attributes
             ``error``, ``status``, ``method``, ``path``, ``content_length``, ``remote``, ``proto``

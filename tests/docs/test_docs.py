@@ -664,7 +664,7 @@ def provoked(
     for package, name in (("rich", "list"), ("gunicorn.app.base", "serve")):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
-            patch.delitem(sys.modules, "registry_wsgi.cli.serving", raising=False)
+            patch.delitem(sys.modules, "registry_wsgi.cli.server", raising=False)
             messages.append(command(1, name))
 
     wrong = ("", "{", "'{}'", '"tinyllama"', '{"model": 1}', '{"model": "tiny llama"}')

@@ -23,6 +23,7 @@ from kit.trees import Tree, broken, contents
 from registry_wsgi import ModelCache, open_cache
 from registry_wsgi.cache.results import Model
 from registry_wsgi.cli.sample import make_sample
+from registry_wsgi.errors import StoreError
 
 require("click", "rich")
 
@@ -206,6 +207,53 @@ def test_an_empty_store_has_nothing_to_list(tree: Tree, run: Run) -> None:
     assert run(*models, "list", "--json") == (0, "[]\n", "")
 
 
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [("list", "There are no models.\n"), ("deleted", "Nothing is deleted.\n")],
+)
+def test_at_a_terminal_an_empty_list_is_a_sentence(
+    tree: Tree, run: Run, monkeypatch: pytest.MonkeyPatch, command: str, sentence: str
+) -> None:
+    """On stderr, as it is no result."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which makes rich take it for a terminal
+    assert run("--models", str(tree.root), command) == (0, "", sentence)
+
+
+def test_a_model_under_a_path_that_makes_no_name_can_be_dealt_with(tree: Tree, run: Run) -> None:
+    """It is listed by the path, which deletes and restores it, and no pattern means it."""
+    tree.add("smol", b"weights")
+    tree.add("registry.ollama.ai/library/sm ol/latest", b"odd")
+    models, path = ["--models", str(tree.root)], "registry.ollama.ai/library/sm ol/latest"
+    before = contents(tree.root)
+    assert f"\n{path} " in run(*models, "list")[1]
+    assert run(*models, "rm", "-y", "*")[1].startswith("Deleted smol:latest\n")
+    assert run(*models, "rm", path)[1].startswith(f"Deleted {path}\n5 bytes will be freed")
+    assert f"\n{path} " in run(*models, "deleted")[1]
+    assert run(*models, "restore", path) == (0, f"Restored {path}\n", "")
+    assert run(*models, "restore", "smol")[0] == 0
+    assert contents(tree.root) == before
+    for command in ("rm", "restore"):
+        code, out, err = run(*models, command, "registry.ollama.ai/library/sm  ol/latest")
+        assert (code, out) == (2, "")
+        assert "invalid or missing name" in err
+
+
+@pytest.mark.parametrize("digits", [20, 30, 400, 5_000])
+def test_an_absurd_size_in_a_manifest_is_no_traceback(tree: Tree, run: Run, digits: int) -> None:
+    """Whatever a manifest says, the commands say something, and the model can be deleted."""
+    tree.add("smol", b"weights")
+    path = tree.add("bad", b"w")
+    path.write_text(path.read_text().replace('"size": 1}', f'"size": {"9" * digits}}}'))
+    models = ["--models", str(tree.root)]
+    assert "smol:latest" in run(*models, "list")[1]
+    assert run(*models, "list", "--json")[0] == 0
+    assert run(*models, "verify")[0] == 1
+    assert run(*models, "rm", "bad")[0] == 0
+    assert "bad:latest" in run(*models, "deleted")[1]
+    assert run(*models, "deleted", "--json")[0] == 0
+    assert run(*models, "prune", "--age", "0")[0] == 0
+
+
 def test_a_damaged_manifest_is_a_line_on_stderr(tree: Tree, run: Run) -> None:
     """The other models are listed; the damaged one can be deleted by its name."""
     tree.add("smol", b"weights")
@@ -213,7 +261,7 @@ def test_a_damaged_manifest_is_a_line_on_stderr(tree: Tree, run: Run) -> None:
     models = ["--models", str(tree.root)]
     code, out, err = run(*models, "list")
     assert (code, out.count("\n")) == (0, 2)
-    assert re.fullmatch(r"registry-wsgi: manifests/.*/bad/latest: not a manifest.*\n", err)
+    assert re.fullmatch(r"registry-wsgi: manifests/.*/bad/latest: not listed: .*\n", err)
     assert run(*models, "rm", "bad")[0] == 0
     assert run(*models, "list")[2] == ""
 
@@ -253,6 +301,60 @@ def test_rm_takes_patterns(sample: Path, run: Run) -> None:
     assert out.splitlines()[:3] == ["Deleted 2 models:", *(f"  {name}" for name in SAMPLE[:2])]
     assert out.rstrip().endswith(f" restore {SAMPLE[0]} {SAMPLE[1]}")
     assert [model.name.rpartition("/")[2] for model in open_cache().models()] == SAMPLE[2:]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("*", "sample-*", "SAMPLE-chat:*", "*:te[r]se", "registry.ollama.ai/library/*", "*/*:*"),
+        *("registry.ollama.ai/*/sample-?hat:*", "library/*", "example.com/*", "*/me/[!a]*"),
+    ],
+)
+def test_rm_restore_and_verify_take_a_pattern_as_protect_does(
+    tree: Tree, run: Run, pattern: str
+) -> None:
+    """The models that it would protect are those that it deletes, brings back and checks."""
+    for name in ("sample-chat/latest", "sample-chat/terse", "embed/latest"):
+        tree.add(name, b"weights")
+    tree.add("example.com/me/sample-chat/latest", b"weights")
+    models = ["--models", str(tree.root)]
+    count = int(re.findall(r"\((\d) models? now\)", run(*models, "protect", pattern)[1])[0])
+    marked = [line.split()[0] for line in run(*models, "list")[1].splitlines() if "yes" in line]
+    run(*models, "unprotect", pattern)
+    assert len(marked) == count
+    code, out, err = run(*models, "rm", "-y", pattern)
+    if not marked:
+        assert (code, out, err) == (1, "", f'registry-wsgi: "{pattern}": nothing matches\n')
+        return
+    assert all(name in out for name in marked)
+    left = [line.split()[0] for line in run(*models, "list")[1].splitlines()[1:]]
+    assert (len(left), set(left) & {*marked}) == (4 - count, set())
+    out = run(*models, "restore", pattern)[1]
+    assert {line.split()[1] for line in out.splitlines()} == {*marked}
+    assert run(*models, "verify", pattern)[1].startswith(f"{count} model")
+
+
+def test_a_pattern_with_a_character_that_no_name_has_is_wrong_usage(sample: Path, run: Run) -> None:
+    """As for `protect`: it could never match."""
+    for command in (["rm", "-y"], ["restore"], ["verify"], ["protect"]):
+        assert run(*command, "sam ple*")[0] == 2
+
+
+def test_one_that_cannot_be_deleted_does_not_hold_up_the_others(
+    sample: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named, the exit code tells, and the rest can be undone."""
+    unlink = ModelCache.unlink
+
+    def busy(self: ModelCache, name: str) -> bool:
+        if "terse" in name:
+            raise StoreError("/models/x: Device or resource busy")
+        return unlink(self, name)
+
+    monkeypatch.setattr(ModelCache, "unlink", busy)
+    code, out, err = run("rm", "-y", "*")
+    assert (code, err) == (1, "registry-wsgi: /models/x: Device or resource busy\n")
+    assert out.startswith("Deleted 2 models:\n  sample-chat:latest\n  sample-embed:latest\nUndo")
 
 
 @pytest.mark.parametrize("names", [["sample-chat", "sample-embed"], ["sample-embed*"]])
@@ -683,7 +785,7 @@ def test_an_absent_package_says_what_to_install(
 ) -> None:
     """One line, fit for a shell."""
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, "registry_wsgi.cli.serving", raising=False)
+    monkeypatch.delitem(sys.modules, "registry_wsgi.cli.server", raising=False)
     code, out, err = run(*argv)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.endswith(f": pip install 'registry-wsgi[{extra}]'\n")

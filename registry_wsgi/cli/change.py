@@ -1,0 +1,271 @@
+"""The commands that change the store: rm, restore, protect, unprotect, prune."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from ..cache.patterns import is_pattern, normalize
+from ..durations import to_seconds
+from ..errors import (
+    InvalidDurationError,
+    ModelNotFoundError,
+    ModelProtectedError,
+    RegistryError,
+    escape,
+    quote,
+)
+from .options import Options, json_option, yes_option
+from .targets import (
+    complete_deleted,
+    complete_models,
+    complete_protected,
+    not_found,
+    resolve,
+    resolve_deleted,
+    stands_for,
+)
+from .terminal import (
+    LISTED,
+    counted,
+    delete_outcome,
+    echo_error,
+    echo_json,
+    echo_names,
+    echo_pruned,
+    short_name,
+    show_progress,
+)
+
+if TYPE_CHECKING:
+    from ..cache.collector import PruneReport
+    from ..cache.model_cache import ModelCache
+
+__all__ = ["protect", "prune", "restore", "rm", "unprotect"]
+
+
+@click.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_models)
+@yes_option
+@click.pass_context
+def rm(context: click.Context, names: tuple[str, ...], *, yes: bool) -> None:
+    """
+    Delete models, with a way back.
+
+    They can be restored for as long as the retention lasts. A NAME may be a pattern, in quotes:
+    'llama*'. With a pattern or several names it asks before it deletes.
+    """
+    options: Options = context.obj
+    asks = (len(names) > 1 or is_pattern(names[0])) and _must_ask(yes)
+    cache = options.cache()
+    models = resolve(cache, names)
+    _refuse_protected(cache, models)
+    outcome = delete_outcome(cache, cache.usage(models))
+    if asks:
+        echo_names(f"This deletes {counted(len(models), 'model')}:", models, err=True)
+        click.echo(outcome, err=True)
+        _confirm("Delete?")
+    begun = datetime.now(UTC)
+    gone: list[str] = []
+    try:
+        failures = _delete(cache, models, gone)
+    finally:  # what went before a Ctrl-C can be undone, too
+        if gone:
+            heading = f"Deleted {counted(len(gone), 'model')}"
+            if asks:  # the names and the outcome are on the screen already
+                click.echo(heading)
+            else:
+                echo_names(f"{heading}:", gone)
+                if len(gone) == len(models):
+                    click.echo(outcome)
+            since = ["--since", begun.isoformat(), "*"]
+            undo = [short_name(name) for name in gone] if len(gone) <= LISTED else since
+            click.echo(f"Undo: {options.undo(context, undo)}")
+    _raise_all(failures)
+
+
+def _refuse_protected(cache: ModelCache, models: Sequence[str]) -> None:
+    """Refuse to delete any of *models* if one of them is protected."""
+    protected = cache.protected()
+    for name in models:
+        for pattern in protected:
+            if stands_for(pattern, name):
+                raise ModelProtectedError(short_name(name), pattern)
+
+
+def _delete(cache: ModelCache, models: Sequence[str], gone: list[str]) -> list[RegistryError]:
+    """Delete *models*, note in *gone* which are, and collect why the others are not."""
+    failures: list[RegistryError] = []
+    for name in models:
+        try:
+            if not cache.unlink(name):
+                message = f"{short_name(name)}: it has just been deleted by another"
+                raise ModelNotFoundError(message)
+            gone.append(name)
+        except RegistryError as error:
+            failures.append(error)  # the others do not depend on it
+    return failures
+
+
+def _raise_all(failures: Sequence[RegistryError]) -> None:
+    """Say each of *failures*: the last one is raised, so that it makes the exit code."""
+    for failure in failures[:-1]:
+        echo_error(str(failure))
+    if failures:
+        raise failures[-1]
+
+
+@click.command()
+@click.argument(
+    "names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_deleted
+)
+@click.option(
+    "--since",
+    metavar="TIME",
+    callback=lambda *given: _parse_time(given[2]),
+    help="Of those that match a pattern, only what was deleted since, as 2026-01-31 or"
+    " '2026-01-31 12:00'.",
+)
+@click.pass_obj
+def restore(options: Options, names: tuple[str, ...], since: datetime | None) -> None:
+    """
+    Bring deleted models back.
+
+    A NAME may be a pattern, in quotes: 'llama*'. Of several deletes of one name, it takes the
+    latest. A model in place is never overwritten.
+    """
+    cache = options.cache()
+    failures: list[RegistryError] = []
+    for name in resolve_deleted(cache, names, since):
+        try:
+            click.echo(f"Restored {short_name(cache.restore(name))}")
+        except ModelNotFoundError as error:
+            failures.append(not_found(str(error), name, cache.deleted()))
+        except RegistryError as error:
+            failures.append(error)  # the others do not depend on it
+    _raise_all(failures)
+
+
+@click.command()
+@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_models)
+@click.pass_obj
+def protect(options: Options, names: tuple[str, ...]) -> None:
+    """
+    Let models not be deleted, until they are unprotected.
+
+    A NAME may be a pattern, in quotes: 'llama*'. It counts for models that come later, too.
+    Without a NAME, this lists what is protected.
+    """
+    cache = options.cache()
+    patterns = dict.fromkeys(map(normalize, names))  # all are checked before the first is kept
+    for pattern in patterns:
+        cache.protect(pattern)
+    models = cache.models() if patterns else []
+    for pattern in patterns:
+        count = sum(stands_for(pattern, model.name) for model in models)
+        click.echo(f"Protected {pattern} ({counted(count, 'model')} now)")
+    if not names:
+        for pattern in cache.protected():
+            click.echo(escape(pattern))
+
+
+@click.command()
+@click.argument(
+    "names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_protected
+)
+@click.pass_obj
+def unprotect(options: Options, names: tuple[str, ...]) -> None:
+    """
+    Let models be deleted again.
+
+    Each NAME is one that was protected, or the very pattern.
+    """
+    cache = options.cache()
+    patterns = list(dict.fromkeys(map(normalize, names)))
+    kept = cache.protected()
+    for pattern in patterns:  # all or none
+        if pattern not in kept:
+            other = None if is_pattern(pattern) else cache.protected_by(pattern)
+            by = f" by this name, but by {quote(other)}" if other else ""
+            raise ModelNotFoundError(f"{pattern}: is not protected{by}")
+    for pattern in patterns:
+        cache.unprotect(pattern)
+        click.echo(f"Unprotected {pattern}")
+
+
+@click.command()
+@click.option(
+    "--age",
+    metavar="DURATION",
+    callback=lambda *given: _checked_age(given[2]),
+    help="How long ago, as 0, 90s, 15m, 12h, 7d or 2w; default: the retention. 0: at once, which"
+    " takes even the blobs of a pull under way.",
+)
+@click.option("--all", "every", is_flag=True, help="Also models older than the age.")
+@click.option("--dry-run", "-n", is_flag=True, help="Only say what would go.")
+@yes_option
+@json_option
+@click.pass_obj
+def prune(
+    options: Options, age: str | None, *, every: bool, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    """
+    Remove for good what is no longer needed.
+
+    \b
+    prune                  what was deleted or is needed by nothing for longer than the retention
+    prune --age 7d         the same, with this age
+    prune --age 0          all that is deleted or needed by nothing, now
+    prune --age 7d --all   also models that are older than 7 days
+    prune --age 0 --all    everything
+
+    A blob stays for as long as any model that stays uses it. With --all it asks first.
+    """
+    asks = every and not dry_run and _must_ask(yes)
+    cache = options.cache()
+
+    def run(*, dry_run: bool) -> PruneReport:
+        with show_progress(options.color) as progress:
+            return cache.prune(age=age, all=every, dry_run=dry_run, progress=progress)
+
+    if asks:
+        echo_pruned(options.color, run(dry_run=True), stderr=True)
+        _confirm("Remove for good?")
+    report = run(dry_run=dry_run)
+    if as_json:
+        echo_json(report)
+    else:
+        echo_pruned(options.color, report)
+
+
+def _must_ask(yes: bool) -> bool:
+    """Tell whether to ask; without a terminal to ask on, the user has to say so beforehand."""
+    if yes:
+        return False
+    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
+        raise click.UsageError("there is no terminal to ask on: give --yes to go on without")
+    return True
+
+
+def _confirm(question: str) -> None:
+    if not click.confirm(question, err=True):
+        raise click.ClickException("nothing was changed")
+
+
+def _checked_age(text: str | None) -> str | None:
+    try:
+        to_seconds(text or "0")
+    except InvalidDurationError as error:
+        raise click.BadParameter(str(error)) from error
+    return text
+
+
+def _parse_time(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else datetime.fromisoformat(text).astimezone()
+    except (OverflowError, ValueError) as error:
+        raise click.BadParameter(f"{quote(text or '')} is not a time") from error

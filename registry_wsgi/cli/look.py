@@ -1,0 +1,133 @@
+"""The commands that look, and change nothing unless asked to repair: list, deleted, verify."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from .options import Options, json_option, reverse_option
+from .targets import complete_models, resolve
+from .terminal import (
+    echo_json,
+    echo_table,
+    echo_verified,
+    format_size,
+    format_time,
+    restorable_until,
+    short_name,
+    show_progress,
+)
+
+__all__ = ["deleted", "list_models", "verify"]
+
+
+@click.command("list")
+@click.option(
+    "--sort",
+    type=click.Choice(["name", "size", "shared", "modified"]),
+    default="name",
+    show_default=True,
+    help="Sizes: the largest first; times: the latest first.",
+)
+@reverse_option
+@json_option
+@click.pass_obj
+def list_models(options: Options, sort: str, *, reverse: bool, as_json: bool) -> None:
+    """
+    List the models.
+
+    SHARED is how much of the SIZE other models use too, so that deleting the model does not free
+    it. PROTECTED are those that are not to be deleted, if there are any.
+    """
+    models = options.cache().models()
+    models.sort(key=lambda model: getattr(model, sort), reverse=(sort != "name") != reverse)
+    if as_json:
+        echo_json(models)
+        return
+    headings = ["NAME", "SIZE", "SHARED", "MODIFIED"]
+    if any(model.protected for model in models):
+        headings.append("PROTECTED")
+    rows = [
+        (
+            short_name(model.name),
+            format_size(model.size),
+            format_size(model.shared),
+            format_time(model.modified),
+            "yes" if model.protected else "",
+        )[: len(headings)]
+        for model in models
+    ]
+    echo_table(options.color, headings, rows, "There are no models.")
+
+
+@click.command()
+@click.option(
+    "--sort",
+    type=click.Choice(["name", "size", "deleted", "expires"]),
+    default="deleted",
+    show_default=True,
+    help="Sizes: the largest first; deleted: the latest first; expires: the next first.",
+)
+@reverse_option
+@json_option
+@click.pass_obj
+def deleted(options: Options, sort: str, *, reverse: bool, as_json: bool) -> None:
+    """List what was deleted, and until when it can be restored."""
+    models = options.cache().deleted()
+    descending = sort in ("size", "deleted")
+    models.sort(key=lambda model: getattr(model, sort), reverse=descending != reverse)
+    if as_json:
+        echo_json(models)
+        return
+    rows = [
+        (
+            short_name(model.name),
+            format_size(model.size),
+            format_time(model.deleted),
+            restorable_until(model),
+        )
+        for model in models
+    ]
+    echo_table(
+        options.color, ["NAME", "SIZE", "DELETED", "RESTORABLE UNTIL"], rows, "Nothing is deleted."
+    )
+    for model in models:
+        if model.missing:
+            click.echo(f"{short_name(model.name)} lacks {', '.join(model.missing)}")
+
+
+@click.command()
+@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_models)
+@click.option("--deep", is_flag=True, help="Read every blob, and compare its content.")
+@click.option("--repair", is_flag=True, help="Put back what the trash or a prune still has.")
+@click.option(
+    "--threads", metavar="N", type=click.IntRange(1, 256), help="How many blobs to read at once."
+)
+@json_option
+@click.pass_context
+def verify(
+    context: click.Context,
+    names: tuple[str, ...],
+    *,
+    deep: bool,
+    repair: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """
+    Check that models are whole.
+
+    Those of the names or patterns, or all. Each blob must be there in its size; --deep reads them,
+    too. The exit code is 1 if something is wrong.
+    """
+    options: Options = context.obj
+    cache = options.cache()
+    wanted = resolve(cache, names) if names else None
+    with show_progress(options.color) as progress:
+        report = cache.verify(wanted, deep=deep, repair=repair, threads=threads, progress=progress)
+    if as_json:
+        echo_json({"ok": report.ok, **dataclasses.asdict(report)})
+    else:
+        echo_verified(report, deep=deep, repair=repair)
+    context.exit(0 if report.ok else 1)

@@ -1,0 +1,70 @@
+"""What the options of the group say, and the options that several commands share."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import ConfigurationError, one_line
+from ..settings import CacheSettings
+from .terminal import PROGRAM
+
+if TYPE_CHECKING:
+    from ..cache.model_cache import ModelCache
+
+__all__ = ["Options", "json_option", "missing_extra", "reverse_option", "yes_option"]
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Write JSON: sizes in bytes, times in ISO form."
+)
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+reverse_option = click.option("--reverse", "-r", is_flag=True, help="The other way round.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """What the options of the group say."""
+
+    models: str | None
+    color: bool
+
+    def cache(self) -> ModelCache:
+        """Open the store."""
+        from ..cache.opening import open_cache  # noqa: PLC0415
+
+        try:
+            return open_cache(self.models)
+        except ConfigurationError as error:
+            message = str(error)
+            if not message.startswith("location: "):  # the environment is at fault
+                raise
+            message = one_line(message[10:])
+            raise click.BadParameter(message, param_hint="'--models'") from error
+
+    def undo(self, context: click.Context, arguments: Iterable[str]) -> str:
+        """Write the command line that restores, for a shell."""
+        program = context.parent.command_path if context.parent else PROGRAM
+        if program == PROGRAM and not _is_on_path():
+            program = f"{shlex.quote(sys.executable)} -m registry_wsgi"
+        location = self.models or CacheSettings.read().location
+        options = ["--models", location] if location != CacheSettings().location else []
+        return one_line(f"{program} {shlex.join([*options, 'restore', *arguments])}")
+
+
+def missing_extra(extra: str) -> str:
+    """Say what to install for a command whose packages are not there."""
+    return f"this needs packages that are not installed: pip install 'registry-wsgi[{extra}]'"
+
+
+def _is_on_path() -> bool:
+    """Tell whether the shell would run this very installation."""
+    command = shutil.which(PROGRAM)
+    here = os.path.dirname(sys.executable)
+    return command is not None and os.path.dirname(os.path.realpath(command)) == here

@@ -1,0 +1,150 @@
+"""Which models are meant by the names and patterns that were typed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from functools import cache as remember
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..cache.patterns import is_pattern, matches, normalize
+from ..errors import InvalidNameError, ModelNotFoundError, RegistryError, quote
+from ..names import Name
+from .terminal import short_name
+
+if TYPE_CHECKING:
+    from ..cache.model_cache import ModelCache
+    from ..cache.results import DeletedModel, Model
+
+__all__ = [
+    "complete_deleted",
+    "complete_models",
+    "complete_protected",
+    "matching",
+    "not_found",
+    "resolve",
+    "resolve_deleted",
+    "stands_for",
+]
+
+
+def resolve(cache: ModelCache, typed: Sequence[str]) -> list[str]:
+    """
+    Look up names and patterns, all of them before the first is acted on.
+
+    Returns:
+        The names of the models as the store has them, each once.
+
+    Raises:
+        InvalidNameError: One of *typed* is neither a name nor a pattern of names.
+        ModelNotFoundError: There is no model of one of the names, or none for a pattern.
+    """
+    models = remember(cache.models)
+    found: dict[str, None] = {}
+    for text in typed:
+        if is_pattern(text):
+            found.update(dict.fromkeys(matching(models(), text)))
+        else:
+            # This also finds a model that cannot be listed, as its manifest is damaged.
+            name = cache.find(text)
+            if name is None:
+                message = f"{short_name(text)}: there is no model of this name"
+                raise not_found(message, text, models())
+            found[name] = None
+    return list(found)
+
+
+def resolve_deleted(
+    cache: ModelCache, typed: Sequence[str], since: datetime | None = None
+) -> list[str]:
+    """
+    Look up patterns among the deleted models, and check the names.
+
+    Args:
+        cache: Where the models are.
+        typed: The names and patterns.
+        since: Patterns stand only for what was deleted at this time or later.
+
+    Returns:
+        The names, each once. That there is a deleted model of a name is not checked.
+
+    Raises:
+        InvalidNameError: One of *typed* is neither a name nor a pattern of names.
+        ModelNotFoundError: There is no deleted model for a pattern.
+    """
+    deleted = remember(cache.deleted)
+    found: dict[str, None] = {}
+    for text in typed:
+        if is_pattern(text):
+            models = [model for model in deleted() if not since or model.deleted >= since]
+            found.update(dict.fromkeys(matching(models, text)))
+        else:
+            found[_name_or_path(text, deleted)] = None
+    return list(found)
+
+
+def _name_or_path(text: str, deleted: Callable[[], list[DeletedModel]]) -> str:
+    try:
+        return str(Name.parse(text))
+    except InvalidNameError:
+        # The path of a manifest is what a model is listed by whose name is not valid.
+        if any(model.name == text for model in deleted()):
+            return text
+        raise
+
+
+def matching(models: Iterable[Model | DeletedModel], pattern: str) -> list[str]:
+    """
+    Find those of *models* that *pattern* stands for (see `registry_wsgi.cache.patterns`).
+
+    Raises:
+        InvalidNameError: *pattern* has a character that no name has.
+        ModelNotFoundError: It stands for none of them.
+    """
+    kept = normalize(pattern)
+    found = [model.name for model in models if stands_for(kept, model.name)]
+    if not found:
+        raise ModelNotFoundError(f"{quote(pattern)}: nothing matches")
+    return found
+
+
+def stands_for(pattern: str, name: str) -> bool:
+    """Tell whether *pattern*, which `normalize` gave, stands for the model listed as *name*."""
+    try:
+        return matches(Name.parse(name), pattern)
+    except InvalidNameError:  # patterns are of names, and this is the path of a manifest
+        return False
+
+
+def not_found(
+    message: str, name: str, models: Iterable[Model | DeletedModel]
+) -> ModelNotFoundError:
+    """Make the error that says *message*, and which of *models* are called most like *name*."""
+    shown = dict.fromkeys(short_name(model.name) for model in models)
+    nearest = difflib.get_close_matches(short_name(name), shown)
+    return ModelNotFoundError(message + (f"; is it {' or '.join(nearest)}?" if nearest else ""))
+
+
+def _complete(look: Callable[[ModelCache], Iterable[str]]) -> Callable[..., list[str]]:
+    """Complete a name by those that *look* finds."""
+
+    def complete(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+        del parameter
+        from ..cache.opening import open_cache  # noqa: PLC0415 - most commands do not complete
+
+        given: Any = context.parent.params.get("models") if context.parent else None
+        try:
+            names = list(look(open_cache(given)))
+        except (RegistryError, OSError):
+            return []
+        return [name for name in names if name.lower().startswith(typed.lower())]
+
+    return complete
+
+
+complete_models = _complete(lambda cache: [short_name(model.name) for model in cache.models()])
+complete_deleted = _complete(lambda cache: [short_name(model.name) for model in cache.deleted()])
+complete_protected = _complete(lambda cache: cache.protected())
