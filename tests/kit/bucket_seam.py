@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +24,10 @@ class Seam:
 
     Args:
         hook: Called before each request with its name, the key, and how (the mode of a ``put``).
+
+    Attributes:
+        requests: The requests, each by its name and key. A listing is one, whatever its pages.
+        pages: How many pages of listings were read.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, hook: Callable[..., None]) -> None:
@@ -36,10 +40,17 @@ class Seam:
                 if self.active:
                     self.requests.append((name, key))
                     hook(name, key, options.get("mode"))
-                return getattr(obstore, name)(store, key, *rest, **options)
+                found = getattr(obstore, name)(store, key, *rest, **options)
+                return self._counted(found) if name == "list" else found
 
             return call
 
         names = ("copy", "delete", "get", "head", "list", "list_with_delimiter", "put")
         self.active = True
+        self.pages = 0
         replace_obstore(monkeypatch, SimpleNamespace(**{n: wrap(n) for n in names}))
+
+    def _counted(self, pages: Iterable[Any]) -> Iterator[Any]:
+        for page in pages:
+            self.pages += 1
+            yield page

@@ -14,13 +14,20 @@ from urllib.parse import urlsplit
 
 #: What may go wrong with a request. It is not passed on: ``500`` and ``503`` are answered; ``drop``
 #: closes the connection, ``hang`` waits before that, and ``deny`` says of the first key of
-#: a bulk delete that it may not be removed. It is passed on: ``lose`` gives no answer,
+#: a bulk delete that it may not be removed. ``501`` says that there is no such request, and ``md5``
+#: that it lacks the header ``Content-MD5``, if it does. It is passed on: ``lose`` gives no answer,
 #: ``cut`` gives half of it.
 Fault = str
 
 #: Says what goes wrong with a request, by its method and its path with the query; None: nothing.
 Plan = Callable[[str, str], Fault | None]
 
+_CODES = {
+    "500": (500, "InternalError"),
+    "501": (501, "NotImplemented"),
+    "503": (503, "SlowDown"),
+    "md5": (400, "MissingContentMD5"),
+}
 _DENIED = b"<Error>%b<Code>AccessDenied</Code><Message>no</Message></Error>"
 
 
@@ -66,10 +73,12 @@ def proxied(endpoint: str, hang: float = 3) -> Iterator[Proxy]:
             if fault in ("drop", "hang"):
                 self.close_connection = True
                 return
-            if fault in ("500", "503"):
-                code = {"500": "InternalError", "503": "SlowDown"}[fault]
+            if fault == "md5" and self.headers.get("content-md5"):
+                fault = None
+            if fault in _CODES:
+                status, code = _CODES[fault]
                 error = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
-                self.answer(int(fault), [("Content-Type", "application/xml")], error)
+                self.answer(status, [("Content-Type", "application/xml")], error)
                 return
             if fault == "deny":
                 key, *others = re.findall(rb"<Key>.*?</Key>", body)

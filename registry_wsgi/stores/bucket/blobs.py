@@ -69,7 +69,8 @@ class Blobs:
         yield from (name for name in self._uploads.names() if name not in aside)
 
     def look(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
-        for some in self._bucket.batches(names):
+        # In order: each batch then has pages of the listing of its own.
+        for some in self._bucket.batches(sorted(names)):
             for name, meta in self._lookup.in_any_case(some).items():
                 yield name, _look(meta)
 

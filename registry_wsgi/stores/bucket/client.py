@@ -102,8 +102,14 @@ def _check_place(storage: Any, url: str, place: str) -> None:
         )
 
 
-def without_repeats(storage: Storage) -> Storage:
-    """Make a client of obstore like *storage* that sends each request once."""
+def without_repeats(storage: Storage, *, bulk: bool = True) -> Storage:
+    """
+    Make a client of obstore like *storage* that sends each request once.
+
+    Args:
+        storage: The client. What is none for a service is returned as it is.
+        bulk: Whether it removes many objects by one request, where the service has one for that.
+    """
     if not isinstance(storage, _stores.S3Store | _stores.AzureStore | _stores.GCSStore):
         return storage
     options: dict[str, Any] = {
@@ -114,6 +120,8 @@ def without_repeats(storage: Storage) -> Storage:
     }
     once: RetryConfig = {**(storage.retry_config or {}), "max_retries": 0}
     given = {name: value for name, value in options.items() if value is not None}
+    if not bulk and isinstance(storage, _stores.S3Store):
+        given["config"] = {**storage.config, "disable_bulk_delete": True}
     return type(storage)(retry_config=once, **given)
 
 

@@ -75,6 +75,8 @@ class Indices:
         renewed = index.renewed()
         if renewed is not None:
             self._renewed[index.key] = renewed
+        if index.added >= self._bucket.tuning.index_after:
+            self.write()
 
     def write(self) -> None:
         """Write those that are out of date, if that can be had."""
@@ -91,6 +93,9 @@ class _Index:
     Args:
         bucket: Where it is kept.
         folder: Which folder.
+
+    Attributes:
+        added: How many objects were read, as it did not know them.
     """
 
     def __init__(self, bucket: Bucket, folder: str) -> None:
@@ -98,7 +103,7 @@ class _Index:
         self.key = f"index/{folder}"
         self._old: dict[str, Any] = self._load()
         self._new: dict[str, Any] = {}
-        self._changed = False
+        self.added = 0
 
     def find(self, meta: Meta) -> bytes | None:
         """Give the content of the object *meta* of a listing; None if it has to be read."""
@@ -121,11 +126,11 @@ class _Index:
             self._new[found.meta.key] = [*found.meta.fingerprint, found.data.decode()]
         except UnicodeDecodeError:
             return
-        self._changed = True
+        self.added += 1
 
     def renewed(self) -> bytes | None:
         """Give what is to be kept, of what was found and added; None if that is kept already."""
-        if not self._changed and len(self._new) == len(self._old):
+        if not self.added and len(self._new) == len(self._old):
             return None
         document = {"format": _FORMAT, "objects": self._new}
         return gzip.compress(json.dumps(document).encode(), 1, mtime=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from ..layout import checked
@@ -50,11 +51,12 @@ class Lookup:
 
 
 def listed(bucket: Bucket, folder: str, names: Sequence[str]) -> dict[str, Meta]:
-    """Look for *names* in the listing of *folder*; one that came just now may be left out."""
+    """Look for *names* in the listing of *folder*; some of those that are there may be left out."""
     found = {}
     wanted = {*map(checked, names)}
     first, last = min(wanted), max(wanted)
-    for meta in bucket.objects(folder, after=f"{folder}/{first[:-1]}"):
+    entries = bucket.objects(folder, after=f"{folder}/{first[:-1]}")
+    for meta in itertools.islice(entries, len(wanted) * bucket.tuning.density):
         name = name_of(meta)
         if name in wanted:
             found[name] = meta

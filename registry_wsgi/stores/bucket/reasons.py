@@ -6,7 +6,7 @@ import re
 
 from ...errors import escape
 
-__all__ = ["is_lost", "names_no_bucket", "reason", "refuses_key"]
+__all__ = ["is_lost", "names_no_bucket", "reason", "refuses_key", "refuses_request"]
 
 # What to do about it, by what stores answer.
 _HINTS = {
@@ -43,6 +43,11 @@ def is_lost(error: Exception) -> bool:
 def refuses_key(error: Exception) -> bool:
     """Tell whether obstore refuses a listing because of one of its keys."""
     return "Encountered object with invalid path" in str(error)
+
+
+def refuses_request(error: Exception) -> bool:
+    """Tell whether the store has refused a request as a whole, whoever sends it."""
+    return re.search(r"status code: (400|405|411|501)\b", str(error)) is not None
 
 
 def reason(error: Exception) -> str:

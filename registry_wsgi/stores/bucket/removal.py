@@ -140,8 +140,10 @@ class MarkAndHide:
         return self._versions.on
 
     def histories(self, names: Sequence[str]) -> Mapping[str, History]:
-        many = len(names) > self._bucket.tuning.few
-        found = self._versions.find_all({*names}) if many else {}
+        tuning = self._bucket.tuning
+        found = {}
+        if len(names) > tuning.few:
+            found = self._versions.find_all({*names}, len(names) * tuning.density)
         rest = [name for name in names if name not in found]
         return found | dict(zip(rest, self._bucket.at_once(self._versions.find, rest), strict=True))
 

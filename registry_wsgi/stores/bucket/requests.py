@@ -29,7 +29,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from ...errors import StoreError, escape
 from ..layout import MANIFEST_SIZE
 from .parallel import at_once, batches
-from .reasons import is_lost, names_no_bucket, reason, refuses_key
+from .reasons import is_lost, names_no_bucket, reason, refuses_key, refuses_request
 from .tuning import Tuning
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ class Bucket:
         storage: The client of obstore.
         name: What it is called in messages.
         tuning: How requests are paced.
-        deleting: The client for deletes, one that does not repeat them. None: *storage*.
+        deleting: The clients for deletes, which do not repeat them: one that removes many objects
+            by one request, and one that does not. None: *storage* for both.
         lister: What lists keys that obstore refuses. None: nothing does.
 
     Attributes:
@@ -125,12 +126,12 @@ class Bucket:
         name: str,
         tuning: Tuning | None = None,
         *,
-        deleting: Storage | None = None,
+        deleting: tuple[Storage, Storage] | None = None,
         lister: Lister | None = None,
     ) -> None:
         self.tuning = tuning or Tuning()
         self._storage = storage
-        self._deleting = deleting or storage
+        self._deleting, self._deleting_single = deleting or (storage, storage)
         self._lister = lister
         self.numbers = isinstance(storage, _stores.GCSStore)
         # Of many keys, obstore tells only of the first that is gone there: what follows may have
@@ -294,6 +295,16 @@ class Bucket:
                     obstore.delete(self._deleting, some if more else some[0])
                 except FileNotFoundError as error:
                     _check_absent(error)
+                    continue
+                except BaseError as error:
+                    if self._deleting is self._deleting_single or not refuses_request(error):
+                        raise
+                else:
+                    continue
+            # Some stores want a header for deletes of many that obstore does not send, Content-MD5,
+            # and others have no such request. It was refused as a whole: nothing has happened.
+            self._deleting, self._one_by_one = self._deleting_single, True
+            self.delete(*some)
 
     def batches(self, items: Iterable[_T]) -> Iterator[list[_T]]:
         """Split *items* into lists of as many as go into one request."""

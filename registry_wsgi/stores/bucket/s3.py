@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from .retry import botocore_retries
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Storage
 
-__all__ = ["S3", "GoneError", "NotToldError"]
+__all__ = ["S3", "GoneError", "NotToldError", "RefusedError"]
 
 # What a store answers where there is nothing to be had: to credentials that may not ask, and by
 # stores that have no such requests.
@@ -26,11 +28,15 @@ _NOT_TOLD = ("AccessDenied", "MethodNotAllowed", "NotImplemented")
 _GONE = ("NoSuchKey", "NoSuchUpload", "NoSuchVersion")
 
 
-class GoneError(StoreError):
+class RefusedError(StoreError):
+    """The store will not do what it was asked for, however often."""
+
+
+class GoneError(RefusedError):
     """What was asked about is not there."""
 
 
-class NotToldError(StoreError):
+class NotToldError(RefusedError):
     """The store does not say, and will not."""
 
 
@@ -89,7 +95,7 @@ class S3:
         virtual = str(given.get("virtual_hosted_style_request", "")).lower() == "true"
         if endpoint and virtual:  # there it begins with the bucket
             endpoint = endpoint.replace(f"//{given['bucket']}.", "//", 1)
-        return botocore.session.get_session().create_client(
+        client = botocore.session.get_session().create_client(
             "s3",
             endpoint_url=endpoint,
             region_name=given.get("region")
@@ -108,6 +114,8 @@ class S3:
                 max_pool_connections=16,  # one for each of the threads that ask at once
             ),
         )
+        client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)
+        return client
 
     def pages(self, operation: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
         """Ask for a listing about *key*, page by page."""
@@ -129,11 +137,23 @@ class S3:
             yield
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", "no reason"))
-            raise self.error(key, code) from None
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+            raise self.error(key, code, refused=400 <= status < 500) from None
         except BotoCoreError as error:
             raise StoreError(f"{self.name}/{escape(key)}: {type(error).__name__}") from None
 
-    def error(self, key: str, code: str) -> StoreError:
+    def error(self, key: str, code: str, *, refused: bool = False) -> StoreError:
         """Make the error for what the store answers about *key*."""
-        kind = NotToldError if code in _NOT_TOLD else GoneError if code in _GONE else StoreError
+        kind = RefusedError if refused else StoreError
+        kind = NotToldError if code in _NOT_TOLD else GoneError if code in _GONE else kind
         return kind(f"{self.name}/{escape(key)}: the store answers {escape(code)}")
+
+
+def _add_md5(request: Any, **_: Any) -> None:
+    """
+    Give a delete of many the header that older stores want: of MinIO before 2025, Ceph, and others.
+
+    botocore sends a newer checksum, and the store answers that this one is missing.
+    """
+    digest = hashlib.md5(request.data, usedforsecurity=False).digest()
+    request.headers["Content-MD5"] = base64.b64encode(digest).decode()

@@ -82,7 +82,7 @@ class ObjectStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         # A delete that is repeated may take what has come after the first.
-        deleting = without_repeats(storage)
+        deleting = without_repeats(storage), without_repeats(storage, bulk=False)
         name = name or str(storage)
         s3 = S3(storage, name)
         lister = S3Lister(s3) if s3.bucket else None

@@ -21,6 +21,11 @@ class Tuning:
         threads: How many requests are under way at once, where there are many.
         few: Up to how many objects are looked at one by one. Of more, the listing is read: one
             page of it costs as much as one look.
+        density: How many entries of a listing are read for each object that is looked for in it.
+            Of a listing that has more others among them, the objects are looked at one by one, so
+            that a few objects never cost all pages of a large bucket.
+        index_after: From how many objects on that had to be read a reading writes the index at
+            once, rather than leaving that to the next prune.
         attempts: How often a step is taken again because the object was changed just before it.
         at_work: For how long a tombstone or a mark may belong to a process that is still at work,
             in seconds. It must be longer than the few requests that follow it can take (each is
@@ -42,6 +47,8 @@ class Tuning:
     page: int = 1_000
     threads: int = 16
     few: int = 50
+    density: int = 100
+    index_after: int = 200
     attempts: int = 10
     at_work: float = 600
     marking: float = 150

@@ -17,7 +17,7 @@ from typing import Any
 
 from .parallel import batches
 from .requests import Meta
-from .s3 import S3, GoneError, NotToldError
+from .s3 import S3, GoneError, NotToldError, RefusedError
 
 __all__ = ["History", "Versions"]
 
@@ -84,11 +84,17 @@ class Versions:
         """Look at all versions of the blob *name*."""
         return dict(itertools.islice(self._histories(name), 1)).get(name, History())
 
-    def find_all(self, names: Collection[str]) -> dict[str, History]:
-        """Look at all versions of the blobs *names* by the page; some may be left out."""
+    def find_all(self, names: Collection[str], most: int) -> dict[str, History]:
+        """
+        Look at all versions of the blobs *names* by the page; some may be left out.
+
+        Args:
+            names: Which blobs.
+            most: Of how many blobs to read the versions at most.
+        """
         first, last = min(names), max(names)
         # Not the first that is listed: moto forgets its newest version.
-        listed = itertools.islice(self._histories("", first[:-1]), 1, None)
+        listed = itertools.islice(self._histories("", first[:-1]), 1, most + 1)
         known = itertools.takewhile(lambda found: found[0] <= last, listed)
         return {name: history for name, history in known if name in names}
 
@@ -163,7 +169,7 @@ class Versions:
         try:
             self.find(_NOBODYS)
             self.destroy([(_NOBODYS, "null")])
-        except NotToldError as error:
+        except RefusedError as error:  # whatever the reason: they cannot be had
             self.refused = str(error)
             return False
         return True
