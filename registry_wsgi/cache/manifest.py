@@ -44,6 +44,9 @@ _USUAL = re.compile(
     rf'"layers":\[{_LAYER}(?:,{_LAYER})*\]\}}'
 )
 
+# Ollama reads a size as an integer of 64 bits, and takes no manifest with a larger one.
+_SIZE_LIMIT = 1 << 63
+
 _DOCUMENT_KEYS = ("layers", "config", "manifests")
 _LAYER_KEYS = ("digest", "size")
 _USUAL_KEYS = {"mediaType", "digest", "size"}
@@ -105,7 +108,7 @@ def _add(layer: object, blobs: dict[str, int | None]) -> None:
     name = blob_name(digest)
     if name is None:
         raise InvalidManifestError(f"not a manifest: invalid digest {digest!r:.100}")
-    if size is not None and (type(size) is not int or size < 0):
+    if size is not None and (type(size) is not int or not 0 <= size < _SIZE_LIMIT):
         raise InvalidManifestError(f"not a manifest: invalid size {size!r:.100} of {name}")
     blobs[name] = size
 

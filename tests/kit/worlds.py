@@ -85,12 +85,6 @@ class Worlds:
         """Mount a new exFAT: no links, no owners, names without regard to case."""
         return self._formatted("mkfs.exfat", [], 40, driver="mount.exfat-fuse")
 
-    def vfat(self) -> Path:
-        """Mount a new FAT, if the kernel has it; no package can bring that."""
-        if "\tvfat\n" not in Path("/proc/filesystems").read_text():
-            unavailable("the kernel has no vfat")
-        return self._formatted("mkfs.vfat", [], 40)
-
     def ntfs(self) -> Path:
         """Mount a new NTFS that lists all names in lower case, and takes them in any."""
         require_command("lowntfs-3g")

@@ -109,7 +109,13 @@ def test_what_is_no_manifest_is_refused(data: bytes) -> None:
     "part",
     [
         *(None, 5, [], "x", f"sha256:{HEX}", {}, layer(None), layer(""), layer(5), layer([])),
-        *(layer("md5:x"), layer(f"sha256:{HEX}x"), layer(f"../{HEX}"), layer(size=-1)),
+        *(
+            layer("md5:x"),
+            layer(f"sha256:{HEX}x"),
+            layer(f"../{HEX}"),
+            layer(size=-1),
+            layer(size=1 << 63),
+        ),
         *(layer("\x1b[2J\n" * 100), layer(["x"] * 100), layer(size="\n" * 1_000)),
         *(layer(size="5"), layer(size=5.0), layer(size=True), layer(size=[])),
     ],
