@@ -20,8 +20,8 @@ import pytest
 
 from kit import azurite, inside, s3
 from kit.clocks import Clock
-from kit.faulty import Proxy, proxied
 from kit.kinds import KINDS, AzureKind, BucketKind
+from kit.proxy import Proxy, proxied
 from kit.trees import blob, manifest
 from kit.views import content, state
 from registry_wsgi import ModelCache

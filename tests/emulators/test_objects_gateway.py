@@ -11,9 +11,9 @@ import pytest
 from kit import s3
 from kit.clocks import Clock
 from kit.kinds import S3Kind
+from kit.outages import Gateway
 from kit.trees import blob
 from kit.views import state
-from kit.weather import Gateway
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import StoreError
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kit.clocks import Clock
-from kit.faulty import Proxy, proxied
 from kit.kinds import S3Kind, VersionedKind
+from kit.proxy import Proxy, proxied
 from kit.trees import blob
 from registry_wsgi import ModelCache
 

@@ -12,8 +12,8 @@ import pytest
 
 from kit import inside, s3
 from kit.clocks import Clock
-from kit.faulty import proxied
 from kit.kinds import BucketKind, S3Kind
+from kit.proxy import proxied
 from kit.trees import blob
 from kit.views import content
 from registry_wsgi import ModelCache

@@ -49,7 +49,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kit import s3
-from kit.weather import Gateway, Storm, Weather
+from kit.outages import Gateway, Storm, Weather
 from soak.parent import Soak
 from soak.places import Bucket, Disk
 from soak.settings import PROTECTIONS, Settings

@@ -13,7 +13,7 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import TypeVar, cast
 
-from kit.weather import Weather
+from kit.outages import Weather
 from registry_wsgi.errors import (
     StoreError,
 )

@@ -17,7 +17,7 @@ import subprocess
 import time
 from typing import Protocol
 
-from kit.faulty import proxied
+from kit.proxy import proxied
 
 _FAULTS = ("500", "503", "drop", "hang", "lose", "cut")
 
