@@ -7,7 +7,8 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -39,8 +40,14 @@ class Options:
         """Open the store."""
         from ..cache.opening import open_cache  # noqa: PLC0415
 
-        try:
+        with self.blamed():
             return open_cache(self.models)
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Turn the error about a location that was typed into one about the option."""
+        try:
+            yield
         except ConfigurationError as error:
             message = str(error)
             if not message.startswith("location: "):  # the environment is at fault

@@ -1,0 +1,117 @@
+"""``registry-wsgi serve`` over a bucket: each worker opens it, and a mistake is said at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+import registry_wsgi
+from kit import s3
+from kit.requirements import require
+from kit.servers import LIMIT, wait_for
+
+require("click", "rich", "gunicorn")
+
+COMMAND = [sys.executable, "-m", "registry_wsgi"]
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def location() -> str:
+    """An empty place in a bucket, with all that it takes but the credentials."""
+    endpoint = s3.endpoint()
+    where = f"endpoint={quote(endpoint.url)}&region=us-east-1"
+    return f"s3://{endpoint.bucket}/{s3.fresh_prefix()}?{where}"
+
+
+@pytest.fixture
+def variables() -> dict[str, str]:
+    """The environment for a child, with the credentials."""
+    package = str(Path(registry_wsgi.__file__).parents[1])
+    return {**os.environ, **s3.endpoint().environment, "PYTHONPATH": package}
+
+
+@pytest.fixture
+def start(variables: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+    """Serve from a child process whose output is a file."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / "output").open("wb") as output:
+            command = [*COMMAND, *arguments]
+            started.append(
+                subprocess.Popen(
+                    command,
+                    env=variables,
+                    cwd=tmp_path,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            )
+        return started[-1]
+
+    yield start
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(LIMIT)
+
+
+def delete(port: int, model: str) -> int:
+    """Ask the server at *port* to delete *model*: the status."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/delete",
+        data=json.dumps({"model": model}).encode(),
+        method="DELETE",
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=LIMIT) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def test_each_worker_opens_the_bucket(location: str, start: Start, tmp_path: Path) -> None:
+    """The client of a bucket does not survive a fork; every request is answered all the same."""
+    endpoint = s3.endpoint()
+    client = endpoint.client(location.partition("?")[0].removeprefix(f"s3://{endpoint.bucket}/"))
+    for number in range(6):
+        client.put(f"manifests/registry.ollama.ai/library/m{number}/latest", b'{"layers": []}')
+    process = start("--models", location, "serve", "--port", "0", "--workers", "2")
+
+    def port() -> int | None:
+        text = (tmp_path / "output").read_text()
+        assert process.poll() is None, text
+        found = re.search(r"Listening at: http://\S+:(\d+)", text)
+        return int(found[1]) if found else None
+
+    where = wait_for(port, "the port")
+    assert where is not None
+    assert [delete(where, f"m{number}") for number in range(6)] == [200] * 6
+    assert delete(where, "m0") == 404
+
+
+def test_a_bucket_that_is_not_there_is_one_line(
+    location: str, start: Start, tmp_path: Path
+) -> None:
+    """Before a worker is started, and with the exit code of wrong usage."""
+    process = start("--models", location.replace("s3://", "s3://no-such-"), "serve", "--port", "0")
+    assert process.wait(LIMIT) == 2
+    text = (tmp_path / "output").read_text()
+    assert re.fullmatch(r"registry-wsgi: Invalid value for '--models': .*no such bucket.*\n", text)
