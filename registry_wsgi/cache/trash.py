@@ -40,7 +40,9 @@ def list_deleted(store: Store, retention: float) -> list[DeletedModel]:
             blobs = _parse(entry, found[entry])
         except StoreError as error:
             _log.warning("%s", error)
-            trash.append((entry, None))
+            # A file of another program that lies among the manifests is no model.
+            if name_of(entry.key) is not None or not isinstance(error, InvalidManifestError):
+                trash.append((entry, None))
         else:
             if blobs is not None:
                 trash.append((entry, blobs))
@@ -151,5 +153,5 @@ def _parse(entry: Deleted, found: Read) -> _Blobs | None:
         if found is not None:
             raise found
     except InvalidManifestError as error:
-        raise InvalidManifestError(f"{entry.id}/{entry.key}: {error}") from error
+        raise InvalidManifestError(f"{entry.id}/{escape(entry.key)}: {error}") from error
     return None
