@@ -107,15 +107,29 @@ def test_what_is_not_noticed_is_told(
     assert problem in shown.err
 
 
-def test_a_test_that_always_fails_notices_nothing(
-    copy_of_the_project: Callable[[str], Path],
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("def test_it():\n    raise AssertionError\n", "fails without the mutation"),
+        (
+            (
+                "import pytest, time\n\n@pytest.mark.timeout(0.1)\n"
+                "def test_it():\n    time.sleep(60)\n"
+            ),
+            "took too long",
+        ),
+    ],
+    ids=["always", "slow"],
+)
+def test_a_test_that_fails_for_another_reason_notices_nothing(
+    copy_of_the_project: Callable[[str], Path], body: str, problem: str
 ) -> None:
-    """What fails without the mutation too says nothing about it."""
-    root = copy_of_the_project("def test_it() -> None:\n    raise AssertionError\n")
+    """What fails without the mutation too, or for lack of time, says nothing about it."""
+    root = copy_of_the_project(body)
     tried = try_out(dataclasses.replace(NOTICED, tests="test_names.py"), root)
     [outcome] = check([tried], root)
     assert not outcome.is_noticed
-    assert "fails without the mutation" in outcome.problem
+    assert problem in outcome.problem
 
 
 @pytest.fixture

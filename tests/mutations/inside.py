@@ -20,15 +20,18 @@ COPY = Path(__file__).resolve().parents[2]
 
 
 class Witness:
-    """Remembers which tests failed, and how many passed."""
+    """Remembers which tests failed, which took too long, and how many passed."""
 
     def __init__(self) -> None:
         self.failed: list[str] = []
+        self.slow: list[str] = []
         self.passed = 0
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            self.failed.append(report.nodeid)
+            # A busy machine is slow, whatever the mutation does.
+            timeout = "Timeout (>" in report.longreprtext
+            (self.slow if timeout else self.failed).append(report.nodeid)
         elif report.when == "call" and report.passed:
             self.passed += 1
 
@@ -42,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         return 1
     witness = Witness()
     code = int(pytest.main(options, plugins=[witness]))
-    outcome = {"code": code, "failed": witness.failed, "passed": witness.passed}
+    outcome = {"code": code, **vars(witness)}
     Path(result).write_text(json.dumps(outcome), encoding="utf-8")
     return 0
 
