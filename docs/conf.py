@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 import sys
+
+import registry_wsgi
 
 project = "registry-wsgi"
 author = "registry-wsgi authors"
 copyright = "2026, registry-wsgi authors"
-release = version = importlib.metadata.version("registry-wsgi")
+release = version = registry_wsgi.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon", "sphinx_click"]
 exclude_patterns = ["_build"]

@@ -26,6 +26,8 @@ __all__ = [
     "open_cache",
 ]
 
+__version__ = "0.1.0"
+
 if not TYPE_CHECKING:
     # Each when it is first asked for: the command line, which lies in this package too, answers
     # twice as fast without werkzeug.

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.resources import files
 from pathlib import Path
 
@@ -67,15 +68,13 @@ def test_the_types_ship() -> None:
 def test_the_metadata_is_that_of_the_project() -> None:
     """Name, version, the one dependency and the extras are as pyproject.toml has them."""
     installed = installation()
-    project = Path(__file__).parents[2].joinpath("pyproject.toml").read_text()
-    version = re.search(r'^version = "(.+)"$', project, re.MULTILINE)
-    assert version is not None
-    assert installed.version == version[1]
+    project = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())
+    assert installed.version == registry_wsgi.__version__
     base = [text for text in installed.requires or () if "extra ==" not in text]
     assert [re.split(r"\W", text)[0] for text in base] == ["werkzeug"]
-    assert set(installed.metadata.get_all("Provides-Extra") or ()) == {
-        *("cli", "metrics", "s3", "serve")
-    }
+    extras = installed.metadata.get_all("Provides-Extra") or ()
+    assert {*extras} == {*project["project"]["optional-dependencies"]}
+    assert {*extras} == {*("buckets", "cli", "metrics", "s3", "serve")}
     assert "Typing :: Typed" in (installed.metadata.get_all("Classifier") or ())
 
 

@@ -184,7 +184,7 @@ def test_without_the_extra_the_message_says_how_to_get_it() -> None:
     )
     lines = done.stdout.splitlines()
     assert len(lines) == 2
-    assert all("pip install 'registry-wsgi[s3]'" in line for line in lines)
+    assert all("pip install 'registry-wsgi[buckets]'" in line for line in lines)
 
 
 @pytest.fixture

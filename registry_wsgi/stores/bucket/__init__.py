@@ -4,7 +4,8 @@ try:
     import obstore as _  # noqa: F401 - says what to install, before a module below needs it
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "object stores need the package obstore: pip install 'registry-wsgi[s3]'", name=error.name
+        "object stores need the package obstore: pip install 'registry-wsgi[buckets]'",
+        name=error.name,
     ) from error
 
 from .store import ObjectStore
