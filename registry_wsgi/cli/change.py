@@ -21,10 +21,12 @@ from ..errors import (
 )
 from .options import Options, json_option, yes_option
 from .targets import (
+    choose_delete,
     complete_deleted,
     complete_models,
     complete_protected,
     not_found,
+    parse_time,
     resolve,
     resolve_deleted,
     stands_for,
@@ -130,21 +132,30 @@ def _raise_all(failures: Sequence[RegistryError]) -> None:
     help="Of those that match a pattern, only what was deleted since, as 2026-01-31 or"
     " '2026-01-31 12:00'.",
 )
+@click.option(
+    "--at",
+    metavar="TIME",
+    help="Of several deletes of one name, the one at this time, as 'deleted' shows it: '2026-01-31"
+    " 12:00'; or the one with this id of 'deleted --json'.",
+)
 @click.pass_obj
-def restore(options: Options, names: tuple[str, ...], since: datetime | None) -> None:
+def restore(
+    options: Options, names: tuple[str, ...], since: datetime | None, at: str | None
+) -> None:
     """
     Bring deleted models back.
 
     A NAME may be a pattern, in quotes: 'llama*'. Of several deletes of one name, it takes the
-    latest. A model in place is never overwritten.
+    latest that is whole. A model in place is never overwritten.
     """
     cache = options.cache()
     failures: list[RegistryError] = []
     for name in resolve_deleted(cache, names, since):
         try:
-            click.echo(f"Restored {short_name(cache.restore(name))}")
+            chosen = None if at is None else choose_delete(cache, name, at)
+            click.echo(f"Restored {short_name(cache.restore(name, at=chosen))}")
         except ModelNotFoundError as error:
-            failures.append(not_found(str(error), name, cache.deleted()))
+            failures.append(error if at else not_found(str(error), name, cache.deleted()))
         except RegistryError as error:
             failures.append(error)  # the others do not depend on it
     _raise_all(failures)
@@ -265,7 +276,4 @@ def _checked_age(text: str | None) -> str | None:
 
 
 def _parse_time(text: str | None) -> datetime | None:
-    try:
-        return None if text is None else datetime.fromisoformat(text).astimezone()
-    except (OverflowError, ValueError) as error:
-        raise click.BadParameter(f"{quote(text or '')} is not a time") from error
+    return None if text is None else parse_time(text)

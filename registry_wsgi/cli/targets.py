@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache as remember
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..cache.patterns import is_pattern, matches, normalize
-from ..errors import InvalidNameError, ModelNotFoundError, RegistryError, quote
+from ..errors import InvalidNameError, ModelNotFoundError, RegistryError, escape, quote
 from ..names import Name
 from .terminal import short_name
 
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from ..cache.results import DeletedModel, Model
 
 __all__ = [
+    "choose_delete",
     "complete_deleted",
     "complete_models",
     "complete_protected",
     "matching",
     "not_found",
+    "parse_time",
     "resolve",
     "resolve_deleted",
     "stands_for",
@@ -94,6 +96,57 @@ def _name_or_path(text: str, deleted: Callable[[], list[DeletedModel]]) -> str:
         if any(model.name == text for model in deleted()):
             return text
         raise
+
+
+def choose_delete(cache: ModelCache, name: str, at: str) -> str:
+    """
+    Find one of several deletes of a name.
+
+    Args:
+        cache: Where the models are.
+        name: The name.
+        at: The id of the delete, or a time: to the minute, the second, or as exact as it is. A day
+            alone stands for its last delete.
+
+    Returns:
+        The id of the delete.
+
+    Raises:
+        ModelNotFoundError: The model was not deleted then. The message says when it was.
+    """
+    deletes = [model for model in cache.deleted() if model.name.lower() == name.lower()]
+    if any(model.id == at for model in deletes):
+        return at
+    begin = parse_time(at)
+    end = begin + _exactness(begin)
+    for model in deletes:  # the latest first
+        if begin <= model.deleted < end:
+            return model.id
+    times = ", ".join(f"{model.deleted.astimezone():%Y-%m-%d %H:%M:%S}" for model in deletes)
+    message = f"{short_name(name)}: no model of this name was deleted at {escape(at)}"
+    raise ModelNotFoundError(f"{message}, but at {times}" if times else message)
+
+
+def _exactness(time: datetime) -> timedelta:
+    """Tell how exact a time is that somebody has written."""
+    if time.microsecond:
+        return timedelta(microseconds=1)
+    if time.second:
+        return timedelta(seconds=1)
+    return timedelta(minutes=1) if time.hour or time.minute else timedelta(days=1)
+
+
+def parse_time(text: str) -> datetime:
+    """
+    Read a time, by the clock of this machine unless it says otherwise.
+
+    Raises:
+        click.BadParameter: *text* is no time.
+    """
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (OverflowError, ValueError) as error:
+        raise click.BadParameter(f"{quote(text)} is not a time") from error
 
 
 def matching(models: Iterable[Model | DeletedModel], pattern: str) -> list[str]:

@@ -435,6 +435,29 @@ def test_restore_takes_patterns(sample: Path, run: Run) -> None:
     assert open_cache().deleted() == []
 
 
+def test_restore_takes_an_older_delete(sample: Path, run: Run) -> None:
+    """By its id or its time, as exact as that is; the error says which times there are."""
+    for _ in range(2):
+        open_cache().unlink(SAMPLE[0])
+        newest = open_cache().deleted()[0]
+        open_cache().restore(SAMPLE[0])
+    open_cache().unlink(SAMPLE[0])
+    when = open_cache().deleted()[0].deleted.astimezone()
+    code, _, err = run("restore", SAMPLE[0], "--at", newest.id)
+    assert (code, "is not a time" in err) == (2, True)  # that one has been restored
+    year = when.year + 1
+    code, _, err = run("restore", SAMPLE[0], "--at", f"{year}-01-01")
+    message = f"no model of this name was deleted at {year}-01-01, but at {when:%Y-%m-%d %H:%M:%S}"
+    assert (code, message in err) == (1, True)
+    for exact in (f"{when:%Y-%m-%d}", f"{when:%Y-%m-%d %H:%M}", f"{when:%Y-%m-%d %H:%M:%S}"):
+        assert run("restore", SAMPLE[0], "--at", exact) == (0, f"Restored {SAMPLE[0]}\n", "")
+        open_cache().unlink(SAMPLE[0])
+        when = open_cache().deleted()[0].deleted.astimezone()
+    assert run("restore", SAMPLE[0], "--at", when.isoformat())[0] == 0
+    open_cache().unlink(SAMPLE[0])
+    assert run("restore", SAMPLE[0], "--at", open_cache().deleted()[0].id)[0] == 0
+
+
 @pytest.mark.parametrize("command", ["rm", "restore", "verify"])
 def test_unknown_names_suggest_the_nearest(sample: Path, run: Run, command: str) -> None:
     """Of the models, or of the deleted ones."""
