@@ -73,7 +73,9 @@ def restore(store: Store, name: str, at: datetime | str | None = None) -> str:
             blobs = _parse(entry, manifest)
             if blobs is not None and _restore(store, entry, manifest, blobs):
                 return str(name_of(entry.key) or entry.key)
-        except (InvalidManifestError, ModelIncompleteError) as error:
+        except (StoreError, ModelIncompleteError) as error:
+            if entry.key and not isinstance(error, (InvalidManifestError, ModelIncompleteError)):
+                raise
             failure = failure or error  # an older one may be whole
     if failure is None:
         when = at.isoformat() if isinstance(at, datetime) else at
@@ -89,7 +91,8 @@ def _candidates(store: Store, key: str, at: datetime | str | None) -> list[Delet
     return [
         entry
         for entry in reversed(store.deleted())
-        if entry.key.lower() == key.lower()
+        # One whose directories cannot be read has no key: it may be of that model.
+        if (not entry.key or entry.key.lower() == key.lower())
         and (at is None or at == (entry.id if isinstance(at, str) else moment(entry.when)))
     ]
 

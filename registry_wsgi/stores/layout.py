@@ -15,6 +15,7 @@ __all__ = [
     "MANIFEST_SIZE",
     "checked",
     "checked_key",
+    "digits_of",
     "entry_id",
     "entry_time",
     "stamp_after",
@@ -30,7 +31,11 @@ MANIFEST_SIZE = 16 << 20
 # Names that are no way out of a directory, which nearly all are.
 _USUAL_PART = re.compile(r"[^./\0][^/\0]*")
 _USUAL_KEY = re.compile(rf"{_USUAL_PART.pattern}(?:/{_USUAL_PART.pattern}){{3}}")
-_ENTRY = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)\.(\d{6})Z-[0-9a-f]{8}", re.ASCII)
+# Without regard to case, as some file systems list all names in lower case.
+_ENTRY = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)\.(\d{6})Z-[0-9a-f]{8}", re.ASCII | re.IGNORECASE
+)
+_DIGEST = re.compile(r"sha256[-:]([0-9a-f]{64})", re.ASCII | re.IGNORECASE)
 
 
 def checked(part: str) -> str:
@@ -86,9 +91,19 @@ def entry_time(entry: str) -> float | None:
         return None
 
 
+def digits_of(name: str) -> str | None:
+    """
+    Tell the digits of the digest that is the name of a blob, in lower case; None if it is no blob.
+
+    Other programs have written ``sha256-<hex>`` and ``sha256:<hex>``, with digits in any case.
+    """
+    match = _DIGEST.fullmatch(name)
+    return None if match is None else match[1].lower()
+
+
 def stamp_after(when: float | None) -> str:
     """
-    Make what sorts after the names of all entries up to *when*, and before all but a second's.
+    Make a text that sorts after the ids of all entries up to *when*, give or take a second.
 
     None: after all there are.
     """

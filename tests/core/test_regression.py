@@ -313,10 +313,12 @@ def test_a_manifest_on_a_bad_sector_can_be_deleted_and_goes(
     bad = tree.path("bad").stat().st_ino
     opened = os.open
 
-    def open_or_fail(path: str, *arguments: Any) -> int:
-        if os.stat(path).st_ino == bad:
+    def open_or_fail(path: str, *arguments: Any, **options: Any) -> int:
+        file = opened(path, *arguments, **options)
+        if os.fstat(file).st_ino == bad:
+            os.close(file)
             raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-        return opened(path, *arguments)
+        return file
 
     monkeypatch.setattr(os, "open", open_or_fail)
     now = time.time()

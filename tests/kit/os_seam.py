@@ -32,7 +32,7 @@ class Call:
         name: The function of `os`.
         path: The path that it is about; of what is open, the path by which it was opened.
         changes: Whether it may change what is on disk.
-        arguments: What the function was called with, by position.
+        arguments: What the function was called with, by position, with whole paths.
     """
 
     number: int
@@ -123,7 +123,7 @@ class Seam:
                 result = original(*args, **options)
                 self._note(name, args, path, result)
                 return self._entries(name, Call(-1, name, path, changes), result)
-            call = Call(len(self.calls), name, path, changes, args)
+            call = Call(len(self.calls), name, path, changes, self._whole(path, args, options))
             self.calls.append(call)
             failed = True
             try:
@@ -164,6 +164,12 @@ class Seam:
             above = self._opened(folder)
             return None if above is None else f"{above}/{given}"
         return given
+
+    def _whole(self, path: str, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, ...]:
+        if "dir_fd" not in options and "src_dir_fd" not in options:
+            return args
+        above = self._opened(options["dst_dir_fd"]) if "dst_dir_fd" in options else None
+        return (path, *(f"{above}/{args[1]}" if above else arg for arg in args[1:2]), *args[2:])
 
     def _opened(self, file: int) -> str | None:
         """The path of what is open as *file*; None if it is no file."""

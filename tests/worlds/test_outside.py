@@ -129,7 +129,7 @@ def test_nothing_outside_changes(
     before = contents(outside)
     pristine = victim.root.with_name("pristine")
     shutil.copytree(victim.root, pristine, symlinks=True)
-    for call in range(1, 400):
+    for call in range(1, 1_000):
         swap = Swap(victim.root / folder, outside, call)
         with watched(swap, moments), suppress(RegistryError):
             work(victim)

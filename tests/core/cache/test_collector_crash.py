@@ -442,7 +442,8 @@ def test_any_change_of_a_delete_or_restore_may_fail(
     for number, scene in undoing.scenes(changing(undoing.calls)):
         failed += undoing_fails(undoing, scene, fail(number, code), code)
         undoing.check(scene, pruned=False)
-    assert failed > 2
+    if (undoing.what, code, fail) == ("restore", errno.ENOSPC, failing_at) or code != errno.ENOSPC:
+        assert failed > 2  # a delete finds a way without room
 
 
 # Without hard links

@@ -1,0 +1,265 @@
+"""
+What is set aside.
+
+A blob is set aside by a rename into ``condemned``. Where ``blobs`` is on a mount of its own, this
+is ``blobs/condemned``, as a rename cannot lead from one mount to another. (Ollama cleans ``blobs``
+when it starts, but removes no directory that is not empty.)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, suppress
+
+from ...errors import StoreError
+from ..base import Blob, Condemned
+from ..layout import checked, entry_id, entry_time
+from .directory import Directory
+from .places import TRIES, Part, Places
+from .system import ABSENT, NO_LINKS, Reported, blob_of, listed, look_at, store_error
+
+__all__ = ["Aside"]
+
+_CONDEMNED = "condemned"
+
+
+class Aside(Part):
+    """An `~registry_wsgi.stores.base.AsideStore` in the directory ``condemned``."""
+
+    sets_aside = True
+
+    def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
+        path = self.places.blobs
+        with ExitStack() as stack:
+            with Reported(path):
+                self.places.check_layout()
+                top = stack.enter_context(self.places.open())
+                try:
+                    blobs = stack.enter_context(self.places.shared(top, "blobs"))
+                except FileNotFoundError:
+                    return
+            run = entry_id(when)
+            moment = entry_time(run) or when
+            target = stack.enter_context(closing(_Run(self.places, top, blobs, run)))
+            for name in names:
+                try:
+                    taken = target.take(checked(name))
+                except OSError as error:
+                    failure = store_error(error, f"{path}/{name}")
+                    raise failure from error
+                else:
+                    if taken:
+                        yield Condemned(moment, run, name)
+
+    def condemned(self) -> Iterator[Condemned]:
+        runs = {
+            (when, run, folder)
+            for folder in self._folders()
+            for when, run in self.places.entries(folder)
+        }
+        for when, run, folder in sorted(runs):
+            with Reported(folder):
+                names = listed(f"{folder}/{run}")
+            for name in sorted(names):
+                yield Condemned(when, run, name)
+
+    def condemned_blob(self, blob: Condemned) -> Blob | None:
+        return self._look(self._paths(blob.id), blob.name)
+
+    def look_aside(self, blobs: Iterable[Condemned]) -> Iterator[tuple[Condemned, Blob]]:
+        run, folders = None, []
+        for blob in blobs:
+            if blob.id != run:  # not for each of a million
+                run, folders = blob.id, self._paths(blob.id)
+            look = self._look(folders, blob.name)
+            if look is not None:
+                yield blob, look
+
+    def pardon(self, blob: Condemned, *, replace: bool = False) -> bool:
+        name = checked(blob.name)
+        path = f"{self.places.condemned}/{checked(blob.id)}/{name}"
+        with Reported(path), self.places.open() as top:
+            try:
+                folder = self._open(top, blob.id)
+            except OSError as error:
+                if error.errno in ABSENT:
+                    return False
+                raise
+            with folder, self.places.shared(top, "blobs", make=True) as blobs:
+                return _put_back(folder, blobs, name, replace=replace)
+
+    def purge(self, blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
+        run = None
+        with ExitStack() as stack:
+            with Reported(self.places.root):
+                top = stack.enter_context(self.places.open())
+            opened = stack.enter_context(ExitStack())
+            for blob, until in blobs:
+                name = checked(blob.name)
+                try:
+                    if blob.id != run:  # not for each of a million
+                        opened.close()
+                        folder = opened.enter_context(self._open(top, blob.id))
+                        run = blob.id
+                    gone = self._purge(folder, name, until)
+                except OSError as error:
+                    if error.errno not in ABSENT:
+                        failure = store_error(error, f"{self.places.condemned}/{blob.id}/{name}")
+                        raise failure from error
+                else:
+                    if gone is not None:
+                        yield blob, gone
+
+    def _look(self, folders: list[str], name: str) -> Blob | None:
+        for folder in folders:
+            look = look_at(f"{folder}/{checked(name)}", self.places.blobs, dangling=True)
+            if look is not None:
+                return look
+        return None
+
+    def _purge(self, folder: Directory, name: str, until: float) -> bool | None:
+        status = folder.stat(name)
+        path = f"{folder.path}/{name}"
+        look = blob_of(status, path, self.places.blobs, dangling=True)
+        if look is None:  # no file: not ours
+            return None
+        if look.written > until:
+            return False
+        return True if folder.unlink(name) else None
+
+    def _tidy_runs(self) -> None:
+        """Remove the directories of runs in which nothing is left."""
+        for path in self._folders():
+            for _, run in self.places.entries(path):
+                with suppress(OSError, StoreError), self.places.open() as top:
+                    parts = os.path.relpath(path, self.places.root).split("/")
+                    with self.places.shared(top, *parts) as folder:
+                        folder.rmdir(run)  # refuses if it is not empty
+
+    def _folders(self) -> list[str]:
+        return [self.places.condemned, f"{self.places.blobs}/{_CONDEMNED}"]
+
+    def _paths(self, run: str) -> list[str]:
+        """Tell where the blobs of a run are: where blobs is on a mount, in one of two places."""
+        found = []
+        for folder in self._folders():
+            path = f"{folder}/{checked(run)}"
+            for part in (folder, path):
+                self.places.refuse_link(part)
+            found.append(path)
+        return found
+
+    def _open(self, top: Directory, run: str) -> Directory:
+        """
+        Open the directory of a run.
+
+        Raises:
+            OSError: There is none.
+        """
+        try:
+            return self.places.ours(top, _CONDEMNED, run)
+        except (FileNotFoundError, NotADirectoryError):
+            with self.places.shared(top, "blobs") as blobs:
+                return self.places.ours(blobs, _CONDEMNED, run)
+
+
+class _Run:
+    """Where one run sets blobs aside: a directory that is made when the first one comes."""
+
+    def __init__(self, places: Places, top: Directory, blobs: Directory, run: str) -> None:
+        self._places = places
+        self._top = top
+        self._blobs = blobs
+        self._run = run
+        self._folder: Directory | None = None
+        self._inner = False  # whether blobs is on a mount of its own
+
+    def take(self, name: str) -> bool:
+        """
+        Move the blob *name* here; False if it is gone.
+
+        Raises:
+            OSError: It cannot be moved.
+            StoreError: Nothing can be moved.
+        """
+        for _ in range(TRIES):
+            if not self._blobs.has(name):
+                return False
+            try:
+                self._blobs.rename(name, self._folder or self._make(), name)
+            except FileNotFoundError:
+                self.close()  # the blob is gone, or the directory, which another has just tidied
+            except OSError as error:
+                if error.errno != errno.EXDEV or self._inner:
+                    raise
+                self.close()
+                self._inner = True
+            else:
+                return True
+        return False
+
+    def _make(self) -> Directory:
+        home = self._blobs if self._inner else self._top
+        try:
+            self._folder = self._places.ours(home, _CONDEMNED, self._run, make=True)
+        except FileNotFoundError:  # another has just tidied it
+            raise
+        except OSError as error:
+            raise store_error(error, f"{home.path}/{_CONDEMNED}") from error
+        return self._folder
+
+    def close(self) -> None:
+        """Leave it, and remove it if nothing is in it."""
+        if self._folder is None:
+            return
+        self._folder.close()
+        self._folder = None
+        home = self._blobs if self._inner else self._top
+        with suppress(OSError, StoreError), self._places.ours(home, _CONDEMNED) as folder:
+            folder.rmdir(self._run)
+
+
+def _put_back(folder: Directory, blobs: Directory, name: str, *, replace: bool) -> bool:
+    # Touched first: as soon as it is back, it is young. A file of another owner cannot be touched,
+    # which is no reason to leave it here.
+    with suppress(OSError):
+        folder.touch(name)
+    if replace:
+        return _move(folder, blobs, name)
+    try:
+        folder.link(name, blobs, name)
+    except FileNotFoundError:
+        return False
+    except FileExistsError:
+        # A run that was killed here has left the same file in both places.
+        if not _same_file(folder, blobs, name):
+            return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        # A rename takes the place of whatever is there, so it has to be looked for first.
+        return not blobs.has(name) and _move(folder, blobs, name)
+    folder.unlink(name)
+    return True
+
+
+def _move(folder: Directory, blobs: Directory, name: str) -> bool:
+    if _same_file(folder, blobs, name):  # then a rename does nothing
+        folder.unlink(name)
+        return True
+    try:
+        folder.rename(name, blobs, name)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _same_file(folder: Directory, other: Directory, name: str) -> bool:
+    try:
+        one, two = folder.stat(name), other.stat(name)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(one, two) and not stat.S_ISDIR(one.st_mode)

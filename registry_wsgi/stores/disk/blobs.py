@@ -1,0 +1,101 @@
+"""The blobs in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Iterable, Iterator
+from typing import BinaryIO
+
+from ..base import Blob
+from ..layout import digits_of
+from .places import Part
+from .system import ABSENT, Reported, listed, look_at, open_regular, status_of, version
+
+__all__ = ["Blobs", "spellings"]
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """
+    Spell the name of a blob in all ways that are usual, *name* itself first.
+
+    Ollama names a file as the manifest writes the digest, in any case; older ones with a colon.
+    """
+    digits = digits_of(name)
+    if digits is None:
+        return (name,)
+    usual = (f"sha256-{digits}", f"sha256:{digits}", f"sha256-{digits.upper()}")
+    return (name, *(other for other in usual if other != name))
+
+
+class Blobs(Part):
+    """A `~registry_wsgi.stores.base.BlobStore` in the directory ``blobs``."""
+
+    # The blobs with a name that is spelled in an unusual way, by their digits, and the version of
+    # the directory that they were seen in.
+    _unusual: tuple[Hashable | None, dict[str, str]] = (None, {})
+
+    def blobs(self) -> Iterator[str]:
+        with Reported(self.places.blobs):
+            self.places.check_layout()
+            try:
+                entries = os.scandir(self.places.blobs)
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            with entries:
+                yield from [
+                    entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)
+                ]
+
+    def blobs_changed(self) -> float:
+        with Reported(self.places.blobs):
+            status = status_of(self.places.blobs)
+        return 0.0 if status is None else max(status.st_mtime, status.st_ctime)
+
+    def blob(self, name: str) -> Blob | None:
+        return look_at(self.places.blob(name)) or look_at(self.places.blob(self._present(name)))
+
+    def look(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+        return ((name, blob) for name in names if (blob := self.blob(name)))
+
+    def open_blob(self, name: str) -> BinaryIO | None:
+        path = self.places.blob(self._present(name))
+        with Reported(path):
+            opened = open_regular(path)
+            return None if opened is None else os.fdopen(opened[0], "rb", buffering=0)
+
+    def remove_blob(self, name: str) -> bool:
+        path = self.places.blob(name)
+        with Reported(path), self.places.open() as top:
+            try:
+                blobs = self.places.shared(top, "blobs")
+            except OSError as error:
+                if error.errno in ABSENT:
+                    return False
+                raise
+            with blobs:
+                return blobs.unlink(name)
+
+    def _present(self, name: str) -> str:
+        """Tell under which name the blob is there; *name* if it is not."""
+        for other in spellings(name):
+            if os.path.lexists(self.places.blob(other)):
+                return other
+        digits = digits_of(name)
+        return name if digits is None else self._spelled_unusually().get(digits, name)
+
+    def _spelled_unusually(self) -> dict[str, str]:
+        with Reported(self.places.blobs):
+            status = status_of(self.places.blobs)
+            if status is None:
+                return {}
+            seen, before = version(status), self._unusual
+            if seen is not None and seen == before[0]:
+                return before[1]
+            found = {}
+            for name in listed(self.places.blobs):
+                if not name.startswith("sha256-") or name != name.lower():
+                    digits = digits_of(name)
+                    if digits is not None:
+                        found[digits] = name
+        self._unusual = seen, found
+        return found

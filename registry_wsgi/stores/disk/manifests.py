@@ -1,0 +1,91 @@
+"""The manifests in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Iterator
+
+from ...errors import OutOfReachError
+from ...names import Name
+from ..base import Folder, Manifest, Read
+from ..layout import tried
+from .places import Part
+from .system import Reported, is_manifest, listed, read_manifest, status_of, version
+from .walk import folders, walk
+
+__all__ = ["Manifests"]
+
+
+class Manifests(Part):
+    """A `~registry_wsgi.stores.base.ManifestStore` in the directory ``manifests``."""
+
+    def find(self, name: Name) -> str | None:
+        root = self.places.manifests
+        with Reported(root):
+            if not is_manifest(os.path.join(root, *name)):
+                return next(_matches(root, list(name)), None)
+            if not _may_be_respelled(root, name):
+                return name.key
+            # What the directories list is the name. A file system that drops dots finds `prod.`
+            # where it lists `prod`: that is another name, which may be protected.
+            found = list(_matches(root, list(name)))
+            return name.key if name.key in found else next(iter(found), None)
+
+    def read(self, key: str) -> Manifest | None:
+        return _read(self.places.manifest(key))
+
+    def read_all(self) -> Iterator[tuple[str, Read]]:
+        for key, error in walk(self.places.manifests):
+            # What a directory lists leads nowhere else, so that the keys need no check.
+            yield key, error or tried(_read, f"{self.places.manifests}/{key}")
+
+    def versions(self) -> Iterator[tuple[str, Hashable | None]]:
+        for key, error in walk(self.places.manifests):
+            if error is not None:
+                raise error
+            path = f"{self.places.manifests}/{key}"
+            with Reported(path):
+                status = status_of(path)
+            yield key, None if status is None else version(status)
+
+    def folders(self) -> Iterator[Folder]:
+        return folders(self.places.manifests)
+
+
+def _read(path: str) -> Manifest | None:
+    found = read_manifest(path)
+    if found is None and os.path.islink(path) and not os.path.exists(path):
+        raise OutOfReachError(f"{path}: is a link that leads nowhere")
+    return found
+
+
+def _matches(path: str, parts: list[str]) -> Iterator[str]:
+    """List what below *path* equals *parts* but for the case of ASCII letters, in order."""
+    wanted, rest = parts[0].lower(), parts[1:]
+    for entry in sorted(listed(path)):
+        if entry.isascii() and entry.lower() == wanted:
+            below = os.path.join(path, entry)
+            if rest:
+                yield from (f"{entry}/{found}" for found in _matches(below, rest))
+            elif is_manifest(below):
+                yield entry
+
+
+def _may_be_respelled(path: str, parts: tuple[str, ...]) -> bool:
+    """
+    Tell whether the directories may list something else than *parts*, which lead to a file.
+
+    To list them would cost more the more models there are. So this looks whether the file system
+    finds the same file by other letters, too.
+    """
+    for part in parts:
+        other = part.swapcase()
+        if part.endswith("."):
+            return True
+        if other != part:
+            status = status_of(f"{path}/{other}", follow=False)
+            same = status_of(f"{path}/{part}", follow=False) if status else None
+            if status and same and os.path.samestat(status, same):
+                return True
+        path = f"{path}/{part}"
+    return False

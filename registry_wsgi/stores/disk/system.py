@@ -1,0 +1,212 @@
+"""What the system says, and what its answers mean here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+
+from ...errors import InvalidManifestError, NoRoomError, StoreError
+from ..base import Blob, Manifest
+from ..layout import MANIFEST_SIZE
+from .walk import is_fresh
+
+__all__ = [
+    "ABSENT",
+    "NO_LINKS",
+    "NO_ROOM",
+    "Reported",
+    "blob_of",
+    "is_manifest",
+    "listed",
+    "look_at",
+    "open_regular",
+    "read_manifest",
+    "status_of",
+    "store_error",
+    "tolerated",
+    "version",
+]
+
+#: What the system says where hard links are not to be had: another file system, none at all, a file
+#: of another owner (fs.protected_hardlinks), too many links to one file.
+NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+
+#: What it says when nothing more can be made.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+#: What it says when there is nothing at a path. A part of a legal name may be longer than the file
+#: system allows: then there is no such file either. A link that leads to itself leads nowhere.
+ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+
+
+class Reported:
+    """Raises what the system says as an error of ours. A class, as there are many of them."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            raise store_error(error, self._path) from error
+
+
+@contextmanager
+def tolerated(*numbers: int) -> Iterator[None]:
+    """Pass over the errors *numbers* of the system."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in numbers:
+            raise
+
+
+def store_error(error: OSError, path: str) -> StoreError:
+    """Make an error of ours. It names the path that the system does, or else *path*."""
+    kind = NoRoomError if error.errno in NO_ROOM else StoreError
+    name = error.filename
+    # In an open directory the system knows but the name of the file.
+    named = name if isinstance(name, str) and os.path.isabs(name) else path
+    return kind(f"{named}: {error.strerror or error}")
+
+
+def status_of(path: str, *, follow: bool = True) -> os.stat_result | None:
+    """Look at *path*, or at what a link there leads to; None if there is nothing."""
+    try:
+        return os.stat(path) if follow else os.lstat(path)
+    except OSError as error:
+        if error.errno in ABSENT:
+            return None
+        raise
+
+
+def listed(path: str) -> list[str]:
+    """List the names in the directory *path*; none if there is none."""
+    try:
+        return os.listdir(path)
+    except OSError as error:
+        if error.errno in ABSENT:
+            return []
+        raise
+
+
+def is_manifest(path: str) -> bool:
+    """Tell whether something that is no directory is at *path*."""
+    status = status_of(path, follow=False)
+    if status is not None and stat.S_ISLNK(status.st_mode):
+        # Also one that leads nowhere: it can be deleted.
+        status = status_of(path) or status
+    return status is not None and not stat.S_ISDIR(status.st_mode)
+
+
+def open_regular(path: str) -> tuple[int, os.stat_result] | None:
+    """Open the regular file at *path* for reading; None if there is none."""
+    try:
+        # Not blocking, as opening a named pipe would wait for a writer.
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in ABSENT or error.errno == errno.ENXIO:  # a socket
+            return None
+        raise
+    try:
+        status = os.fstat(file)
+    except OSError:
+        os.close(file)
+        raise
+    if stat.S_ISREG(status.st_mode):
+        return file, status
+    os.close(file)
+    return None
+
+
+def read_manifest(path: str) -> Manifest | None:
+    """
+    Read the manifest at *path*; None if there is none.
+
+    Raises:
+        StoreError: It cannot be read, or is too large to be one.
+    """
+    try:
+        opened = open_regular(path)
+        if opened is None:
+            return None
+        file, status = opened
+        try:
+            size = status.st_size
+            if size > MANIFEST_SIZE:
+                raise InvalidManifestError(f"{path}: not a manifest: {size} bytes")
+            # One byte more than there should be, to see if it grows while we read: then what we
+            # have is not whole, and it will not be taken for a manifest.
+            data = os.read(file, size + 1)
+            while len(data) != size and (chunk := os.read(file, size + 1 - len(data))):
+                data += chunk
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise store_error(error, path) from error
+    modified = max(status.st_mtime, status.st_ctime)
+    return Manifest(data, modified, version(status), status.st_mtime)
+
+
+def version(status: os.stat_result) -> Hashable | None:
+    """Make the version of a manifest from what the system says of its file."""
+    if is_fresh(status):
+        return None
+    # With the ctime, as some programs copy a file over another and set its mtime back.
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return status.st_dev, status.st_ino, *times, status.st_size
+
+
+def look_at(path: str, home: str | None = None, *, dangling: bool = False) -> Blob | None:
+    """
+    Look at the blob at *path*; None if there is none.
+
+    Args:
+        path: Where it is.
+        home: From which directory a symbolic link leads on, if not from where it is.
+        dangling: Whether a symbolic link that leads nowhere counts, too.
+    """
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        if error.errno in ABSENT:
+            return None
+        raise store_error(error, path) from error
+    return blob_of(status, path, home, dangling=dangling)
+
+
+def blob_of(
+    status: os.stat_result, path: str, home: str | None = None, *, dangling: bool = False
+) -> Blob | None:
+    """Make of *status*, which is that of *path* itself, what `look_at` gives."""
+    if stat.S_ISLNK(status.st_mode):
+        return _linked(path, home, status, dangling=dangling)
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    written = status.st_mtime
+    content = status.st_dev, status.st_ino
+    return Blob(status.st_size, max(written, status.st_ctime), written, content, status.st_nlink)
+
+
+def _linked(path: str, home: str | None, place: os.stat_result, *, dangling: bool) -> Blob | None:
+    with Reported(path):
+        leads_to = path if home is None else os.path.join(home, os.readlink(path))
+        status = status_of(leads_to)
+    if status is None and dangling:
+        times = place.st_mtime, place.st_ctime
+        return Blob(0, max(times), place.st_mtime, (place.st_dev, place.st_ino), links=2)
+    if status is None or not stat.S_ISREG(status.st_mode):
+        return None
+    return Blob(
+        size=status.st_size,
+        changed=max(status.st_mtime, status.st_ctime, place.st_ctime),
+        written=max(status.st_mtime, place.st_mtime),
+        content=(status.st_dev, status.st_ino),
+        # A symbolic link takes no space itself, and its target stays when it goes.
+        links=status.st_nlink + 1,
+    )

@@ -1,0 +1,91 @@
+"""What it takes to move a manifest where one rename does not do, and what a power cut spares."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from contextlib import suppress
+
+from ...errors import StoreError
+from .directory import Directory
+
+__all__ = ["copy_file", "copy_out", "empty_up", "sync_down"]
+
+
+def copy_file(source: Directory, name: str, target: Directory, other: str) -> None:
+    """
+    Copy *name* to *other* in *target*, which must not be there; return when the disk has the copy.
+
+    Raises:
+        OSError: It cannot be copied. Then nothing is there.
+    """
+    status = source.stat(name)
+    if stat.S_ISLNK(status.st_mode):
+        target.symlink(source.read_link(name), other)
+        return
+    with os.fdopen(source.open(name), "rb") as ours:
+        file = target.create(other)
+        try:
+            with os.fdopen(file, "wb") as stream:
+                shutil.copyfileobj(ours, stream)
+                stream.flush()
+                with suppress(OSError):
+                    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+                os.fsync(file)
+        except BaseException:
+            target.unlink(other)
+            raise
+    target.sync()
+
+
+def copy_out(source: Directory, name: str, trash: Directory, run: str, folders: list[str]) -> None:
+    """
+    Move the manifest *name* into an entry of the trash, which is on another mount.
+
+    Nobody sees the copy before all of it is there and on the disk, and only then the manifest goes.
+
+    Args:
+        source: Where the manifest is.
+        name: What it is called there, and in the trash.
+        trash: The trash.
+        run: The entry in it.
+        folders: The directories in the entry that the manifest goes to. They are there.
+
+    Raises:
+        FileNotFoundError: The manifest is gone, or has changed meanwhile.
+        OSError: It cannot be moved, and is where it was.
+    """
+    before = source.stat(name)
+    with trash.descend([run]) as entry:
+        copy_file(source, name, entry, "incoming")
+        with entry.descend(folders) as target:
+            entry.rename("incoming", target, name)
+    sync_down(trash, [run, *folders])
+    trash.sync()
+    after = source.stat(name)
+    times = (before.st_mtime_ns, before.st_ctime_ns) == (after.st_mtime_ns, after.st_ctime_ns)
+    if not (times and os.path.samestat(before, after)):
+        raise FileNotFoundError(errno.ENOENT, "was replaced just now", name)
+    if not source.unlink(name):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    with suppress(OSError):  # the copy is on the disk: that a power cut brings this one back is all
+        source.sync()
+
+
+def empty_up(top: Directory, parts: list[str]) -> None:
+    """Remove the directories that *parts* lead to, from the last one up, while they are empty."""
+    # rmdir refuses, as one step, when a pull has put something in; whatever else it says, an empty
+    # directory does no harm.
+    with suppress(OSError, StoreError):
+        for end in range(len(parts) - 1, 0, -1):
+            with top.descend(parts[:end], follow=True) as folder:
+                folder.rmdir(parts[end])
+
+
+def sync_down(top: Directory, parts: list[str]) -> None:
+    """Wait until the directories that *parts* lead to, and the names in them, are on the disk."""
+    for end in range(len(parts), 0, -1):
+        with top.descend(parts[:end], follow=True) as folder:
+            folder.sync()

@@ -1,0 +1,376 @@
+"""
+The trash: one directory for each deleted model.
+
+On a disk so full that no directory can be made, the manifest alone is moved, as a rename needs no
+room: to a file beside ``trash``, ``trash-<when>-<random>-<key>``, with the key percent-encoded.
+Such a model can be restored for as long as its blobs stay in ``blobs``.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+from collections import deque
+from collections.abc import Container, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from typing import NamedTuple
+from urllib.parse import quote as percent_encode
+from urllib.parse import unquote as percent_decode
+
+from ...errors import ModelExistsError, StoreError, quote
+from ...names import Name
+from ..base import Blob, Deleted, Manifest, Read
+from ..layout import checked, checked_key, entry_id, entry_time, tried
+from .blobs import spellings
+from .directory import Directory, remove_tree
+from .mounts import layers_at
+from .places import TRIES, Part
+from .system import (
+    ABSENT,
+    NO_LINKS,
+    NO_ROOM,
+    Reported,
+    listed,
+    look_at,
+    read_manifest,
+    store_error,
+    tolerated,
+)
+from .transfer import copy_file, copy_out, empty_up, sync_down
+
+__all__ = ["Trash"]
+
+_log = logging.getLogger("registry_wsgi")
+
+# How many directories a key has: host, namespace, model.
+_DEPTH = 3
+
+_FLAT = re.compile(r"trash-(.{27}-.{8})-(.+)", re.ASCII)
+
+
+def keys_in_entry(path: str) -> Iterator[str]:
+    """
+    List the keys of the manifests in the entry *path* of the trash, and warn of what else is there.
+
+    Raises:
+        StoreError: One of its directories cannot be read.
+    """
+    yield from _below(f"{path}/manifests", "", 0)
+
+
+def _below(root: str, path: str, depth: int) -> Iterator[str]:
+    place = f"{root}/{path}" if path else root
+    if depth == 0 and os.path.islink(place):
+        return
+    with Reported(place):
+        try:
+            entries = os.scandir(place)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        with entries:  # all at once, as it may change meanwhile
+            names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_directory in names:
+        below = f"{path}/{name}" if path else name
+        if is_directory != (depth < _DEPTH):
+            _log.warning("%s: not a manifest, skipped", quote(f"{root}/{below}"))
+        elif is_directory:
+            yield from _below(root, below, depth + 1)
+        else:
+            yield below
+
+
+class _Place(NamedTuple):
+    """Where the manifest of an entry is: the directories from the models directory on, its name."""
+
+    folders: list[str]
+    name: str
+
+
+class Trash(Part):
+    """A `~registry_wsgi.stores.base.TrashStore` in the directory ``trash``."""
+
+    # Deleting
+
+    def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
+        path = self.places.manifest(key)
+        *folders, tag = key.split("/")
+        names = [checked(name) for name in blobs]
+        with Reported(path), ExitStack() as stack:
+            top = stack.enter_context(self.places.open())
+            try:
+                source = stack.enter_context(self.places.shared(top, "manifests", *folders))
+            except OSError as error:
+                if error.errno in ABSENT:
+                    return None
+                raise
+            for _ in range(TRIES):
+                if source.is_directory(tag, follow=True) or not source.has(tag):
+                    return None
+                run = entry_id(when)
+                try:
+                    entry = self._move(top, source, key, names, run)
+                except FileNotFoundError:
+                    # Another removed the manifest, or the directories that we have just made.
+                    continue
+                if entry == run:  # else there may be no room to make the directories again
+                    empty_up(top, ["manifests", *folders])
+                return Deleted(entry_time(run) or when, entry, key)
+        raise StoreError(f"{self.places.trash}/{run}: is removed again and again")
+
+    def _move(self, top: Directory, source: Directory, key: str, blobs: list[str], run: str) -> str:
+        """Move the manifest into a new entry of the trash; the id of that."""
+        *folders, tag = key.split("/")
+        try:
+            with self.places.ours(top, "trash", make=True) as trash, trash.make(run) as entry:
+                try:
+                    with entry.descend(["manifests", *folders], make=True) as target:
+                        if blobs:
+                            self._hold(top, entry, blobs)
+                        try:
+                            source.rename(tag, target, tag)
+                        except OSError as error:
+                            if error.errno != errno.EXDEV:
+                                raise
+                            copy_out(source, tag, trash, run, ["manifests", *folders])
+                except OSError:
+                    # Then the manifest was not moved. (After a Ctrl-C it may have been.)
+                    with suppress(OSError):
+                        remove_tree(trash, run)
+                    raise
+        except OSError as error:
+            name = f"trash-{run}-{percent_encode(key, safe='')}"
+            if error.errno not in NO_ROOM or len(name) > 255:
+                raise
+            try:
+                source.rename(tag, top, name)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                raise error from None
+            return name
+        return run
+
+    def _hold(self, top: Directory, entry: Directory, blobs: list[str]) -> None:
+        """Give the *blobs* that are there a second name in *entry*."""
+        try:
+            source = top.descend(["blobs"], leave=True)
+        except OSError as error:
+            if error.errno in ABSENT:
+                return
+            raise
+        with source, entry.make("blobs") as target:
+            layers = layers_at(source.device())
+            for name in blobs:
+                present = next((other for other in spellings(name) if source.has(other)), None)
+                if present is None or (layers and layers.copies(f"{source.path}/{present}")):
+                    continue
+                try:
+                    source.link(present, target, present)
+                except (FileNotFoundError, FileExistsError):
+                    continue
+                except OSError as error:
+                    if error.errno not in NO_LINKS:
+                        raise
+                    place = f"{source.path}/{present}"
+                    _log.debug("%s: held without a hard link: %s", place, error.strerror)
+
+    # Looking
+
+    def deleted(self, before: float | None = None) -> list[Deleted]:
+        trash = self.places.trash
+        found = []
+        for when, entry in self.places.entries(trash, before):
+            try:
+                found += [Deleted(when, entry, key) for key in keys_in_entry(f"{trash}/{entry}")]
+            except StoreError:  # whoever reads it is told why
+                found.append(Deleted(when, entry, ""))
+        with Reported(self.places.root):
+            for name in listed(self.places.root):
+                match = _FLAT.fullmatch(name)
+                when_or_none = entry_time(match[1]) if match else None
+                if (
+                    match
+                    and when_or_none is not None
+                    and (before is None or when_or_none <= before)
+                ):
+                    found.append(Deleted(when_or_none, name, percent_decode(match[2])))
+        return sorted(found)
+
+    def read_deleted(self, entry: Deleted) -> Manifest | None:
+        place = self._place(entry)
+        path = self.places.without_links(*place.folders, place.name)
+        with Reported(path), tolerated(errno.EINVAL, *ABSENT):
+            # A symbolic link leads on from where it was, and will be.
+            home = os.path.dirname(self.places.manifest(entry.key))
+            path = os.path.normpath(os.path.join(home, os.readlink(path)))
+        return read_manifest(path)
+
+    def read_all_deleted(self, known: Container[Deleted] = ()) -> Iterator[tuple[Deleted, Read]]:
+        entries = (entry for entry in self.deleted() if entry not in known)
+        return ((entry, tried(self.read_deleted, entry)) for entry in entries)
+
+    def blob_in_trash(self, entry: Deleted, name: str) -> Blob | None:
+        for other in spellings(name):
+            path = self.places.without_links("trash", entry.id, "blobs", other)
+            look = look_at(path, self.places.blobs)
+            if look is not None:
+                return look
+        return None
+
+    # Restoring
+
+    def recover_blob(self, entry: Deleted, name: str) -> bool:
+        path = self.places.blob(name)
+        with Reported(path), ExitStack() as stack:
+            top = stack.enter_context(self.places.open())
+            try:
+                source = stack.enter_context(self.places.ours(top, "trash", entry.id, "blobs"))
+            except OSError as error:
+                if error.errno in ABSENT:
+                    return False
+                raise
+            for _ in range(TRIES):
+                held = next((other for other in spellings(name) if source.has(other)), None)
+                if held is None:
+                    return False
+                with self.places.shared(top, "blobs", make=True) as blobs:
+                    try:
+                        _take_place(source, held, blobs, name if blobs.has(name) else held)
+                    except FileNotFoundError:
+                        continue
+                    # Before the trash lets go of the blob.
+                    blobs.sync()
+                    return True
+        raise StoreError(f"{path}: its place is removed again and again")
+
+    def recover(self, entry: Deleted) -> bool:
+        path = self.places.manifest(entry.key)
+        place = self._place(entry)
+        folders = entry.key.split("/")[:-1]
+        with Reported(path), self.places.open() as top:
+            try:
+                source = top.descend(place.folders) if place.folders else self.places.open()
+            except OSError as error:
+                if error.errno in ABSENT:
+                    return False
+                raise
+            with source:
+                if not self._place_manifest(top, source, place.name, entry.key):
+                    return False
+        # From here on the model is back. What fails now must not tell that it is not.
+        try:
+            with Reported(path), self.places.open() as top:
+                sync_down(top, ["manifests", *folders])
+            self.forget(entry)
+        except StoreError as error:
+            _log.warning("%s: restored, and still in the trash: %s", entry.key, error)
+        return True
+
+    def _place_manifest(self, top: Directory, source: Directory, name: str, key: str) -> bool:
+        *folders, tag = key.split("/")
+        for _ in range(TRIES):
+            try:
+                with self.places.shared(top, "manifests", *folders, make=True) as target:
+                    try:
+                        _give_place(source, name, target, tag)
+                    except FileExistsError as error:
+                        # A restore that was killed half-way has left the same file in both places.
+                        with suppress(FileNotFoundError):
+                            if os.path.samestat(source.stat(name), target.stat(tag)):
+                                return True
+                        if target.has(tag) and not target.is_directory(tag, follow=True):
+                            raise ModelExistsError(Name.from_key(key)) from error
+                        continue
+                    return True
+            except FileNotFoundError:
+                if not source.has(name):
+                    empty_up(top, ["manifests", *folders])
+                    return False
+            except (OSError, StoreError):
+                empty_up(top, ["manifests", *folders])
+                raise
+        path = self.places.manifest(key)
+        raise StoreError(f"{path}: its place is taken, or is removed again and again")
+
+    # Removing
+
+    def forget(self, entry: Deleted) -> bool:
+        place = self._place(entry)
+        path = "/".join([self.places.root, *place.folders, place.name])
+        with Reported(path), self.places.open() as top:
+            if not place.folders:
+                return top.unlink(place.name)
+            found = False
+            # The manifest goes first: from then on nobody restores from this entry.
+            with tolerated(*ABSENT), top.descend(place.folders) as folder:
+                found = folder.unlink(place.name)
+            # Another manifest in the same entry keeps that, with what it holds.
+            if not any(keys_in_entry(f"{self.places.trash}/{entry.id}")):
+                self._drop(top, entry.id)
+            return found
+
+    def _drop(self, top: Directory, entry: str) -> None:
+        """Remove an entry without a manifest. What is left goes with a later `tidy`."""
+        try:
+            with tolerated(*ABSENT), self.places.ours(top, "trash") as trash:
+                remove_tree(trash, checked(entry))
+        except OSError as error:
+            failure = store_error(error, f"{self.places.trash}/{entry}")
+            _log.warning("%s: some of it is left in the trash", failure)
+
+    def _tidy_entries(self, before: float) -> None:
+        """Remove what deletes that were killed up to the moment *before* have left."""
+        for _, entry in self.places.entries(self.places.trash, before):
+            path = f"{self.places.trash}/{entry}"
+            try:
+                if not any(keys_in_entry(path)):
+                    with Reported(path), self.places.open() as top:
+                        self._drop(top, entry)
+            except StoreError as error:
+                _log.warning("%s", error)
+
+    def _place(self, entry: Deleted) -> _Place:
+        if _FLAT.fullmatch(entry.id):
+            checked_key(entry.key)
+            return _Place([], checked(entry.id))
+        if not entry.key:
+            path = f"{self.places.trash}/{checked(entry.id)}"
+            error = OSError(errno.EIO, "could not be listed a moment ago")
+            with Reported(path):
+                deque(keys_in_entry(path), maxlen=0)  # to tell why
+                raise error
+        *folders, tag = checked_key(entry.key).split("/")
+        return _Place(["trash", checked(entry.id), "manifests", *folders], tag)
+
+
+def _take_place(source: Directory, name: str, blobs: Directory, place: str) -> None:
+    """Put a blob in the place of another, which may be too short."""
+    # By way of a second link and a rename, as that also takes the place of a blob that is there.
+    # (To rename a link over another to the same file does nothing.)
+    spare = f"{name}.{os.urandom(4).hex()}"
+    try:
+        source.link(name, source, spare)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        # A file of another owner: the trash has to give up its own link.
+        source.rename(name, blobs, place)
+        return
+    try:
+        source.rename(spare, blobs, place)
+    finally:
+        source.unlink(spare)
+
+
+def _give_place(source: Directory, name: str, target: Directory, tag: str) -> None:
+    """Give the manifest *name* the second name *tag*, never taking that of another."""
+    try:
+        source.link(name, target, tag)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        # Without links there is no way to make a file appear whole and never over another. Killed
+        # here, this leaves an empty manifest, which stops a sweep, and the trash still has ours.
+        copy_file(source, name, target, tag)
