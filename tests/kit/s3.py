@@ -11,11 +11,11 @@ from __future__ import annotations
 import atexit
 import functools
 import os
-import socket
+import re
 import subprocess
 import sys
+import tempfile
 import time
-import urllib.error
 import urllib.request
 import uuid
 from dataclasses import dataclass, replace
@@ -155,25 +155,23 @@ def _moto() -> Endpoint:
 
 
 def _start_moto() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    """Start moto on a free port; its URL."""
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
     # In Python's development mode, which the tests have on, it is much slower.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDEVMODE"}
-    server = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-    )
-    atexit.register(_stop, server)
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(f"{url}/moto-api/", timeout=5).close()
-        except (urllib.error.URLError, OSError):
-            assert server.poll() is None, "moto_server has ended"
+    # No pipe: nobody reads it later.
+    with tempfile.TemporaryFile() as said:
+        server = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
+        )
+        atexit.register(_stop, server)
+        for _ in range(300):
+            text = os.pread(said.fileno(), 1 << 16, 0).decode()
+            if running := re.search(r"Running on (http://[\d.:]+)", text):
+                return running[1]
+            assert server.poll() is None, f"moto has ended: {text}"
             time.sleep(0.1)
-        else:
-            return url
-    raise AssertionError("moto_server does not answer")
+    raise AssertionError(f"moto does not listen: {text}")
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
