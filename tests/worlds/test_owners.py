@@ -23,6 +23,9 @@ pytestmark = pytest.mark.world
 
 MONTH = 30 * A_DAY
 
+#: The group that both users are in.
+TEAM = 61_003
+
 
 @pytest.fixture
 def tree(shared_tree: Tree) -> Tree:
@@ -141,15 +144,12 @@ def test_the_members_of_a_group_work_on_one_store(shared_tree: Tree) -> None:
         tree.add(name, name.encode())
     give(SERVICE, tree.root)
     for path in [tree.root, *tree.root.rglob("*")]:
-        os.chown(path, SERVICE, STRANGER)
+        os.chown(path, SERVICE, TEAM)
         path.chmod(0o2775 if path.is_dir() else 0o664)
-    # The group of one user is the group of the store; the other user is the owner.
-    assert command_as(STRANGER, "--models", tree.root, "rm", "a")[0] == 0
-    code, said = command_as(STRANGER, "--models", tree.root, "restore", "a")
-    assert code == 0, said
-    assert command_as(SERVICE, "--models", tree.root, "rm", "b")[0] == 0
-    code, said = command_as(STRANGER, "--models", tree.root, "restore", "b")
-    assert code == 0, said
+    for name, one, other in (("a", STRANGER, SERVICE), ("b", SERVICE, STRANGER)):
+        for user, command in ((one, "rm"), (other, "restore")):
+            code, said = command_as(user, "--models", tree.root, command, name, groups=[TEAM])
+            assert code == 0, said
     assert broken(tree.root) == []
 
 
