@@ -29,8 +29,8 @@ __all__ = [
 __version__ = "0.1.0"
 
 if not TYPE_CHECKING:
-    # Each when it is first asked for: the command line, which lies in this package too, answers
-    # twice as fast without werkzeug.
+    # A name is imported when it is first used. Without that, the command line would import werkzeug
+    # and take twice as long to start.
     _PLACES = {
         "DiskStore": ".stores.disk.store",
         "LocalRegistry": ".http.middleware",

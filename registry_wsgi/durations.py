@@ -15,7 +15,7 @@ from .errors import InvalidDurationError, quote
 
 __all__ = ["Duration", "moment", "to_micros", "to_seconds"]
 
-#: What is taken for a duration: a `datetime.timedelta`, seconds, or the written form.
+#: A duration: a `datetime.timedelta`, a number of seconds, or the written form.
 Duration = timedelta | float | str
 
 _WRITTEN = re.compile(r"([0-9]{1,9})([smhdw])|0", re.ASCII)
@@ -27,7 +27,7 @@ def to_seconds(duration: Duration) -> float:
     Turn *duration* into seconds.
 
     Raises:
-        InvalidDurationError: It is negative, no number, or not of the written form.
+        InvalidDurationError: *duration* is negative, no number, or not of the written form.
     """
     if isinstance(duration, str):
         match = _WRITTEN.fullmatch(duration)
@@ -54,7 +54,7 @@ def to_micros(when: float) -> int:
 
 
 def moment(when: float) -> datetime:
-    """Turn seconds since the epoch into a time (UTC), the last there is if it is past that."""
+    """Turn seconds since the epoch into a time (UTC); past the calendar, the last time there is."""
     try:
         return datetime.fromtimestamp(when, UTC)
     except (OverflowError, ValueError, OSError):

@@ -1,9 +1,9 @@
 """
-What this library raises.
+The exceptions that this library raises.
 
-Every exception of ours is a `RegistryError`, so one ``except`` clause is enough. Messages name the
-thing that is at fault (the name, the file, the setting) and are meant for the operator: the
-middleware logs them and never sends the ones about storage to an HTTP client.
+Each is a `RegistryError`, so that one ``except`` clause is enough. A message names the thing that
+is at fault (the name, the file, the setting) and is meant for the operator: the middleware logs it,
+and never sends a message about storage to an HTTP client.
 """
 
 from __future__ import annotations
@@ -127,11 +127,11 @@ class ModelExistsError(RegistryError):
 
 class ModelProtectedError(RegistryError):
     """
-    A model is not to be deleted.
+    A model is protected, so that it cannot be deleted.
 
     Attributes:
         name: The model.
-        pattern: What protects it: its name, or a pattern.
+        pattern: The name or pattern that was given to ``protect``.
     """
 
     def __init__(self, name: object, pattern: str) -> None:

@@ -87,7 +87,7 @@ def _variable(name: str, parse: Callable[[Any], Any], default: Any, *, shown: bo
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSettings:
     """
-    Where the models are, and how long what is kept.
+    Where the models are, and the durations of `registry_wsgi.ModelCache`.
 
     Attributes:
         location: A directory or a URL.

@@ -75,10 +75,10 @@ def rm(context: click.Context, names: tuple[str, ...], *, yes: bool) -> None:
     gone: list[str] = []
     try:
         failures = _delete(cache, models, gone)
-    finally:  # what went before a Ctrl-C can be undone, too
+    finally:  # also after Ctrl-C: what was deleted until then can be undone
         if gone:
             heading = f"Deleted {counted(len(gone), 'model')}"
-            if asks:  # the names and the outcome are on the screen already
+            if asks:  # the question has shown the names and the outcome already
                 click.echo(heading)
             else:
                 echo_names(f"{heading}:", gone)
@@ -109,7 +109,7 @@ def _delete(cache: ModelCache, models: Sequence[str], gone: list[str]) -> list[R
                 raise ModelNotFoundError(message)
             gone.append(name)
         except RegistryError as error:
-            failures.append(error)  # the others do not depend on it
+            failures.append(error)  # go on with the others
     return failures
 
 
@@ -157,7 +157,7 @@ def restore(
         except ModelNotFoundError as error:
             failures.append(error if at else not_found(str(error), name, cache.deleted()))
         except RegistryError as error:
-            failures.append(error)  # the others do not depend on it
+            failures.append(error)  # go on with the others
     _raise_all(failures)
 
 
@@ -166,9 +166,9 @@ def restore(
 @click.pass_obj
 def protect(options: Options, names: tuple[str, ...]) -> None:
     """
-    Let models not be deleted, until they are unprotected.
+    Protect models from being deleted, until they are unprotected.
 
-    A NAME may be a pattern, in quotes: 'llama*'. It counts for models that come later, too.
+    A NAME may be a pattern, in quotes: 'llama*'. It protects models that come later, too.
     Without a NAME, this lists what is protected.
     """
     cache = options.cache()
@@ -191,9 +191,9 @@ def protect(options: Options, names: tuple[str, ...]) -> None:
 @click.pass_obj
 def unprotect(options: Options, names: tuple[str, ...]) -> None:
     """
-    Let models be deleted again.
+    End the protection of models.
 
-    Each NAME is one that was protected, or the very pattern.
+    Each NAME is a name or pattern as it was given to "protect".
     """
     cache = options.cache()
     patterns = list(dict.fromkeys(map(normalize, names)))
@@ -254,7 +254,12 @@ def prune(
 
 
 def _must_ask(yes: bool) -> bool:
-    """Tell whether to ask; without a terminal to ask on, the user has to say so beforehand."""
+    """
+    Tell whether to ask before going on: not with --yes.
+
+    Raises:
+        click.UsageError: There is neither --yes nor a terminal to ask on.
+    """
     if yes:
         return False
     if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):

@@ -33,14 +33,14 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     Run the command line.
 
     Args:
-        argv: Its arguments; None: those of the process.
-        program: What the user typed before them.
+        argv: The arguments; None: those of the process.
+        program: The command that the user typed before the arguments, for messages.
 
     Returns:
         The exit code.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold any bytes
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be valid text
     code = _run(argv, program)
     try:
         if sys.stdout is not None:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     except OSError as error:
         if code == 0:
             code = echo_error(system_error(error))
-        # What is not written yet would fail once more when Python ends.
+        # The rest of the buffer would fail once more when Python ends: let it go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
@@ -57,7 +57,7 @@ def _run(argv: Sequence[str] | None, program: str) -> int:
     try:
         code = cli.main(argv, prog_name=program, standalone_mode=False)
     except (click.Abort, KeyboardInterrupt) as error:
-        # Click turns Ctrl-C into its own exception.
+        # Click makes an Abort of Ctrl-C, and also of the end of the input at a question.
         interrupted = isinstance(error, KeyboardInterrupt) or isinstance(
             error.__context__, KeyboardInterrupt
         )
@@ -67,13 +67,13 @@ def _run(argv: Sequence[str] | None, program: str) -> int:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             message = f"{message.rstrip('.')}; see {error.ctx.command_path} --help"
         return echo_error(message, error.exit_code)
-    except OSError as error:  # of --help itself
+    except OSError as error:  # from the output of --help, which is not the work of a command
         return 1 if error.errno == errno.EPIPE else echo_error(system_error(error))
     return code if isinstance(code, int) else 0
 
 
 class _Group(click.Group):
-    """The one place where what the library raises becomes an error of the command line."""
+    """The group, which turns the exceptions of the library into errors of the command line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -83,7 +83,7 @@ class _Group(click.Group):
         except RegistryError as error:
             raise click.ClickException(one_line(str(error))) from error
         except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader has had enough: no error to speak of
+            if error.errno == errno.EPIPE:  # the reader (`head`, say) is done: no message
                 raise click.exceptions.Exit(1) from error
             raise click.ClickException(one_line(system_error(error))) from error
 
@@ -110,7 +110,7 @@ class _Group(click.Group):
 @click.pass_context
 def cli(context: click.Context, models: str | None, *, verbose: bool, no_color: bool) -> None:
     """Delete local models with a way back, and free the space that nothing needs."""
-    if find_spec("rich") is None:  # Flask brings click along, and not rich
+    if find_spec("rich") is None:  # Flask depends on click, so that click may be there alone
         raise click.ClickException(missing_extra("cli"))
     context.obj = Options(models, not no_color)
     serves = context.invoked_subcommand in ("serve", "demo")

@@ -1,4 +1,4 @@
-"""What the options of the group say, and the options that several commands share."""
+"""The options of the group, and those that several commands share."""
 
 from __future__ import annotations
 
@@ -31,13 +31,25 @@ reverse_option = click.option("--reverse", "-r", is_flag=True, help="The other w
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Options:
-    """What the options of the group say."""
+    """
+    The values of the options of the group.
+
+    Attributes:
+        models: The location of the models; None: the environment says it.
+        color: Whether the output may have colors.
+    """
 
     models: str | None
     color: bool
 
     def cache(self) -> ModelCache:
-        """Open the store."""
+        """
+        Open the store.
+
+        Raises:
+            ConfigurationError: A setting in the environment cannot be used.
+            click.BadParameter: The location that was typed cannot be used.
+        """
         from ..cache.opening import open_cache  # noqa: PLC0415
 
         with self.blamed():
@@ -50,13 +62,13 @@ class Options:
             yield
         except ConfigurationError as error:
             message = str(error)
-            if not message.startswith("location: "):  # the environment is at fault
+            if not message.startswith("location: "):  # an error about the environment
                 raise
             message = one_line(message[10:])
             raise click.BadParameter(message, param_hint="'--models'") from error
 
     def undo(self, context: click.Context, arguments: Iterable[str]) -> str:
-        """Write the command line that restores, for a shell."""
+        """Write the command that restores *arguments*, quoted for a shell."""
         program = context.parent.command_path if context.parent else PROGRAM
         if program == PROGRAM and not _is_on_path():
             program = f"{shlex.quote(sys.executable)} -m registry_wsgi"
@@ -71,7 +83,7 @@ def missing_extra(extra: str) -> str:
 
 
 def _is_on_path() -> bool:
-    """Tell whether the shell would run this very installation."""
+    """Tell whether the shell finds the command of this installation."""
     command = shutil.which(PROGRAM)
     here = os.path.dirname(sys.executable)
     return command is not None and os.path.dirname(os.path.realpath(command)) == here

@@ -29,10 +29,10 @@ _MODELS = {
 
 def make_sample(root: str | os.PathLike[str]) -> list[str]:
     """
-    Put the sample models into the directory *root*, which is made if need be.
+    Put the sample models into the directory *root*, and make it if it is not there.
 
     Returns:
-        Their names, ``model:tag``.
+        The names of the models, ``model:tag``.
     """
     names = [Name.parse(model) for model in _MODELS]
     for name, contents in zip(names, _MODELS.values(), strict=True):
@@ -56,7 +56,7 @@ def make_sample(root: str | os.PathLike[str]) -> list[str]:
 
 
 def _put_blob(root: Path, data: bytes, media_type: str) -> dict[str, str | int]:
-    """Store *data*, and describe it as a manifest does."""
+    """Store *data* as a blob, and make the entry for it in a manifest."""
     digest = hashlib.sha256(data).hexdigest()
     path = root / "blobs" / f"sha256-{digest}"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -162,7 +162,7 @@ def demo(context: click.Context, port: int) -> None:
     """
     Serve a small sample, and say what to type.
 
-    It needs neither models nor gunicorn, and is removed at the end.
+    It needs neither models of yours nor gunicorn. The sample is removed at the end.
     """
     from werkzeug.serving import make_server  # noqa: PLC0415
 
@@ -175,13 +175,14 @@ def demo(context: click.Context, port: int) -> None:
         tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as root,
     ):
         make_sample(root)
-        # Whoever tries it has neither a token nor a host of their own at hand.
+        # The printed lines have no token, and work under any name of this machine.
         settings = Settings.read(
             location=root, maintenance=False, tokens=(), token_file=None, trusted_hosts=()
         )
         cache = cache_from(settings)
         app = build_app(settings, cache=cache)
-        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # app logs each request itself
+        # The middleware logs each request already.
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
         with make_server("127.0.0.1", port, app, threaded=True, fd=listener.fileno()) as server:
             _echo_demo(context, cache, root, f"http://127.0.0.1:{server.port}")
             server.serve_forever()
@@ -229,16 +230,16 @@ def _in_child(work: Callable[[], object]) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        # As many as gunicorn would let wait.
+        # The backlog that gunicorn would set.
         return socket.create_server((host, port), family=family, backlog=2_048)
     except (OSError, UnicodeError) as error:
-        # What create_server() says is long.
+        # create_server() adds the address to the reason: "… (while attempting to bind on …)".
         reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]
         raise click.ClickException(f"{host} port {port}: {reason}") from error
 
 
 def _is_loopback(host: str) -> bool:
-    """Tell whether nobody but this machine can reach *host*; a name that is not known can be."""
+    """Tell whether only this machine can reach the address *host*; other names may be reachable."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

@@ -21,12 +21,12 @@ __all__ = ["Server"]
 
 class Server(BaseApplication):
     """
-    Gunicorn, set up by arguments alone: neither its file nor its variables are read.
+    Gunicorn, set up by arguments alone: its configuration file and variables are not read.
 
     Args:
         settings: The settings of the middleware.
-        listener: The socket to serve on; it is taken over.
-        app: What to wrap, ``module:name`` or ``module:name()``. None: nothing.
+        listener: The socket to serve on. The server closes it.
+        app: The WSGI app to wrap, ``module:name`` or ``module:name()``. None: there is none.
         options: The settings of gunicorn.
     """
 
@@ -40,12 +40,13 @@ class Server(BaseApplication):
     ) -> None:
         self._settings = settings
         self._app = app
-        # Bound before gunicorn starts, so that a port in use is said at once, and in one line.
+        # The socket is bound already. So a port in use is one line at the start, where gunicorn
+        # would try again for seconds.
         self._options = {**options, "bind": f"fd://{listener.detach()}"}
         super().__init__()
 
     def load_config(self) -> None:
-        """Pass the options on."""
+        """Give the options to gunicorn."""
         for name, value in self._options.items():
             self.cfg.set(name, value)
         if "control_socket_disable" in self.cfg.settings:  # since 25.1
@@ -66,7 +67,8 @@ class Server(BaseApplication):
         try:
             super().run()
         except SystemExit as error:
-            # The codes of the workers are for gunicorn, its own are not ours.
+            # A worker ends with a code for gunicorn, which has to stay. Gunicorn itself ends with
+            # codes (3, 4) that this command does not have: any failure is 1.
             if error.code and os.getpid() == arbiter:
                 raise SystemExit(1) from error
             raise

@@ -1,7 +1,8 @@
 """
-What the command line says: tables, reports, progress and the log, on a terminal and elsewhere.
+The output of the command line: tables, reports, progress and the log.
 
-Text of others never drives the terminal: what does not print is escaped, and nothing is markup.
+Text that comes from elsewhere never drives the terminal: characters that do not print are escaped,
+and no text is taken for markup.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _console(color: bool, *, stderr: bool = False) -> Console:
         emoji=False,
     )
     if not console.is_terminal:
-        console.width = 1_000  # one line for each row, whoever reads it
+        console.width = 1_000  # a program that reads the table gets each row in one line
     return console
 
 
@@ -79,7 +80,7 @@ def echo_json(value: Any) -> None:
 
 def echo_error(message: str, code: int = 1) -> int:
     """Say on stderr, in one line, what went wrong; give the exit code *code* back."""
-    with suppress(OSError):  # the exit code is still to be had
+    with suppress(OSError):  # nobody reads stderr, but the exit code still tells
         click.echo(f"{PROGRAM}: {one_line(message)}", err=True)
     return code
 
@@ -119,7 +120,7 @@ def echo_table(
 
 
 def echo_names(heading: str, names: Sequence[str], *, err: bool = False) -> None:
-    """Write a heading, and names below it; a single one goes into its line."""
+    """Write a heading, and names below it; a single name goes into the line of the heading."""
     if len(names) == 1:
         click.echo(f"{heading.rpartition(' 1 ')[0]} {short_name(names[0])}", err=err)
         return
@@ -131,7 +132,7 @@ def echo_names(heading: str, names: Sequence[str], *, err: bool = False) -> None
 
 
 def delete_outcome(cache: ModelCache, usage: Usage) -> str:
-    """Say what a delete frees, when, and what it does not."""
+    """Say how much a delete frees and when, and how much stays because other models use it."""
     freed = format_size(usage.size - usage.shared)
     if cache.retention:
         when = f"the first prune after {format_time(moment(time.time() + cache.retention))}"
@@ -150,7 +151,7 @@ _REASONS = {
 
 
 def echo_pruned(color: bool, report: PruneReport, *, stderr: bool = False) -> None:
-    """Say what a prune removed, or would have."""
+    """Say what a prune removed or, after a dry run, would remove."""
     verb = "Would remove" if report.dry_run else "Removed"
     what = f"{counted(report.models, 'model')} and {counted(report.blobs, 'blob')}"
     if report.models or report.blobs:
@@ -177,7 +178,7 @@ def echo_pruned(color: bool, report: PruneReport, *, stderr: bool = False) -> No
 
 
 def echo_verified(report: VerifyReport, *, deep: bool, repair: bool) -> None:
-    """Say what a check found."""
+    """Say what `ModelCache.verify` found."""
     for problem in report.problems:
         users = ", ".join(map(short_name, problem.models))
         needed = f" (needed by {users})" if users else ""
@@ -197,7 +198,7 @@ def echo_verified(report: VerifyReport, *, deep: bool, repair: bool) -> None:
 
 @contextmanager
 def show_progress(color: bool) -> Iterator[Progress | None]:
-    """Show how far a long command is, on a terminal."""
+    """Show a progress bar on a terminal; elsewhere log each step (see `_log_steps`)."""
     screen = _console(color, stderr=True)
     if not screen.is_terminal:
         yield _log_steps()
@@ -225,7 +226,7 @@ def show_progress(color: bool) -> Iterator[Progress | None]:
 
 
 def _log_steps() -> Progress:
-    """Say in the log what is begun, for --verbose without a terminal."""
+    """Log each step when it begins. That is shown with --verbose."""
     begun: set[str] = set()
 
     def note(what: str, done: int, total: int | None) -> None:
@@ -238,14 +239,14 @@ def _log_steps() -> Progress:
 
 
 class _Handler(logging.Handler):
-    """Writes to stderr as it is at that moment: while there is a progress bar, above that."""
+    """Writes to the stderr of the moment: a progress bar replaces it, to write above the bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(self.format(record), err=True)
 
 
 class _Formatter(logging.Formatter):
-    """Keeps a message in its line."""
+    """Keeps each message in one line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         return one_line(super().formatMessage(record))
@@ -284,7 +285,7 @@ def short_name(name: str) -> str:
 
 
 def format_size(size: int) -> str:
-    """Write a size in bytes with a unit; what is absurd, as a manifest may say, as 1,000 YB."""
+    """Write a size in bytes with a unit; an absurd one, as a manifest may have, as 1,000 YB."""
     from rich.filesize import decimal  # noqa: PLC0415
 
     return decimal(min(size, 10**27))
@@ -294,7 +295,7 @@ def format_time(when: datetime) -> str:
     """Write a time by the clock of this machine."""
     try:
         return f"{when.astimezone():%Y-%m-%d %H:%M}"
-    except (OverflowError, ValueError):  # the last there is, which is never
+    except (OverflowError, ValueError):  # past the last date of the calendar: never
         return f"{when:%Y-%m-%d %H:%M}"
 
 
@@ -306,5 +307,5 @@ def restorable_until(model: DeletedModel) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Write a number and what there are so many of."""
+    """Write a number with a noun, in the plural unless the number is 1."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

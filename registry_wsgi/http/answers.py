@@ -1,4 +1,4 @@
-"""What a client is answered: JSON, or an error that tells no more than it is meant to."""
+"""The JSON of answers and of errors; an error never tells a client why the storage failed."""
 
 from __future__ import annotations
 
@@ -47,10 +47,11 @@ class _Protected(Forbidden):
     error_code = "protected"
 
 
-# Where the code is not the name of the status.
+# The other codes are the names of their statuses, in lower case.
 _CODES = {413: "content_too_large", 500: "internal_error"}
 
-# What a cache raises because of what it was asked for.
+# The exceptions by which a cache refuses a request, and the answer to each. Any other exception is
+# a fault on our side, and a 500.
 _REFUSALS: dict[type[Exception], type[HTTPException]] = {
     InvalidNameError: BadRequest,
     ModelProtectedError: _Protected,
@@ -61,41 +62,45 @@ _REFUSALS: dict[type[Exception], type[HTTPException]] = {
 
 
 def empty() -> Response:
-    """Answer that it is done."""
-    # PEP 3333's validator wants a type even where there is nothing.
+    """Make the answer of success, which has no body."""
+    # The validator of PEP 3333 wants a content type even for an empty body.
     return Response(content_type="text/plain; charset=utf-8")
 
 
 def json_response(value: Any) -> Response:
-    """Answer with *value* (see `to_json`)."""
+    """Make an answer of *value*, as JSON (see `to_json`)."""
     return Response(to_json(value), content_type="application/json")
 
 
 def error_response(problem: HTTPException, environ: WSGIEnvironment) -> Response:
-    """Answer with an error, ``{"code": …, "error": …}``, under the headers of *problem*."""
+    """
+    Make the answer to an error: ``{"code": …, "error": …}``, with the headers of *problem*.
+
+    A response that *problem* brings along is the answer as it is.
+    """
     response = problem.get_response(environ)
     if problem.response is None and response.status_code >= 400:
-        # The headers of the exception (Allow, WWW-Authenticate) stay, the page does not.
+        # Keep the headers (Allow, WWW-Authenticate), and replace the HTML page by JSON.
         response.data = json.dumps(describe(problem))
         response.content_type = "application/json"
     return response
 
 
 def describe(problem: HTTPException) -> dict[str, str]:
-    """Tell the code of an error, and what to say about it."""
+    """Make the JSON object that describes an error."""
     name = re.sub("[^a-z]+", "_", problem.name.lower()).strip("_")
     code = getattr(problem, "error_code", _CODES.get(problem.code or 0, name))
     return {"code": code, "error": problem.description or problem.name}
 
 
 def failure() -> InternalServerError:
-    """Make the error of what is our own fault; its cause is not for the client."""
+    """Make the error for a fault on our side; the client is not told the cause."""
     return InternalServerError("internal server error")
 
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """Turn the exceptions by which a cache refuses what it was asked for into answers."""
+    """Turn the exceptions by which a cache refuses a request into HTTP errors."""
     try:
         with no_answer():
             yield
@@ -106,7 +111,12 @@ def refused() -> Iterator[None]:
 
 @contextmanager
 def no_answer() -> Iterator[None]:
-    """See to it that an exception of werkzeug's from a cache is no answer to the client."""
+    """
+    Let no exception of werkzeug that a cache raises become the answer to the client.
+
+    Raises:
+        RuntimeError: The cache raised one. Like other faults on our side it becomes a 500.
+    """
     try:
         yield
     except HTTPException as error:
@@ -114,5 +124,5 @@ def no_answer() -> Iterator[None]:
 
 
 def to_json(value: Any) -> str:
-    """Write *value*: times in ISO form, the library's results as objects."""
+    """Write *value* as JSON: times in ISO form, the results of this library as objects."""
     return json.dumps(value, default=plain)

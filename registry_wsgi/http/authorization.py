@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Authorize", "all_of", "bearer_token", "trusted_hosts"]
 
-#: May raise a `werkzeug.exceptions.HTTPException` instead of returning False.
+#: Called as ``authorize(environ, action, name)``; only True allows the action. It may also raise a
+#: `werkzeug.exceptions.HTTPException`, which is the answer then.
 Authorize = Callable[["WSGIEnvironment", str, str], bool]
 
 _NAME = re.compile(r"[a-z0-9_-][a-z0-9_.-]*")
@@ -30,10 +31,10 @@ _ADDRESS = re.compile(r"\[[0-9a-f:.]+\]")
 
 def bearer_token(*tokens: str, file: str | os.PathLike[str] | None = None) -> Authorize:
     """
-    Let in who sends one of the tokens: ``Authorization: Bearer <token>``.
+    Allow requests with one of the tokens, ``Authorization: Bearer <token>``.
 
-    Anyone else is answered 401. Several tokens are for the time of a change from one to the next.
-    How long the comparison takes does not tell how much of a token was right.
+    Any other request is answered 401. Give two tokens while clients change from one to the other.
+    The comparison takes the same time however much of a token is right.
 
     Args:
         tokens: The tokens.
@@ -61,7 +62,7 @@ def bearer_token(*tokens: str, file: str | os.PathLike[str] | None = None) -> Au
     def authorize(environ: WSGIEnvironment, action: str, name: str) -> bool:
         del action, name
         scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        # What came over the wire, byte for byte (PEP 3333).
+        # The bytes as the client sent them: a server decodes headers as latin-1 (PEP 3333).
         sent = given.strip().encode("latin-1", "replace")
         right = [hmac.compare_digest(sent, token) for token in expected()]
         if scheme.lower() != "bearer" or not any(right):
@@ -73,15 +74,15 @@ def bearer_token(*tokens: str, file: str | os.PathLike[str] | None = None) -> Au
 
 def trusted_hosts(*hosts: str) -> Authorize:
     """
-    Let in who has asked for one of *hosts*: the ``Host`` of the request, whatever its port.
+    Allow requests whose ``Host`` is one of *hosts*, whatever the port.
 
-    Anyone else is answered 403. This is against DNS rebinding, where a page in a browser reaches
-    this machine under a name of its own; it says nothing about who asks. Behind a proxy the host is
-    what that passes on.
+    Any other request is answered 403. This is against DNS rebinding, where a page in a browser
+    reaches this machine under a host name of its own. It does not tell who is asking. Behind a
+    proxy, ``Host`` is the one that the proxy passes on.
 
     Args:
-        hosts: Names, or addresses, those of IPv6 in brackets. With a dot before it, a name stands
-            for all that end in it, too.
+        hosts: Host names or addresses; those of IPv6 in brackets. A name with a dot before it
+            stands for its subdomains, too.
 
     Raises:
         ConfigurationError: There is no host, or one has a port, say.
@@ -95,7 +96,8 @@ def trusted_hosts(*hosts: str) -> Authorize:
         del action, name
         host = re.sub(r":[0-9]*\Z", "", environ.get("HTTP_HOST", "").lower())
         trusted = host in addresses
-        # Werkzeug's versions differ about what is no name, and an empty list stands for any host.
+        # Checked before werkzeug is asked: its versions differ about which hosts are malformed, and
+        # it takes an empty list for "any host".
         if _NAME.fullmatch(host) and names:
             with suppress(UnicodeError):
                 trusted = host_is_trusted(host, names)
@@ -107,7 +109,12 @@ def trusted_hosts(*hosts: str) -> Authorize:
 
 
 def all_of(*checks: Authorize) -> Authorize:
-    """Let in who is let in by each of *checks*, which are asked in their order."""
+    """
+    Allow what each of *checks* allows. They are asked in their order, until one refuses.
+
+    Raises:
+        ConfigurationError: There are no checks.
+    """
     if not checks:
         raise ConfigurationError("there is nothing to check")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_body", "read_model"]
 
-# What a key's value must be; a null leaves the key as if it were absent.
+# The type that the value of each known key must have; null counts as if the key were absent.
 _KINDS = {"model": "string", "name": "string", "insecure": "boolean", "stream": "boolean"}
 
 _SPACES = " \t\r\n"  # what JSON takes for a space
@@ -31,26 +31,26 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     """
-    Read the body of a request, once.
+    Read the body of a request; this can be done once.
 
     Args:
         environ: The request.
-        limit: How many bytes it may have.
+        limit: The largest body that is read, in bytes.
 
     Raises:
-        RequestEntityTooLarge: It has more.
-        BadRequest: It ends before its Content-Length, or cannot be read.
+        RequestEntityTooLarge: The body is larger than *limit*.
+        BadRequest: The body ends before its Content-Length, or cannot be read.
     """
     length = get_content_length(environ) or 0
     body = b""
     if length <= limit:
-        if not environ.get("wsgi.input_terminated"):  # for werkzeug, a False is as good as a True
+        if not environ.get("wsgi.input_terminated"):  # werkzeug asks only whether the key is there
             environ = {**environ}
             environ.pop("wsgi.input_terminated", None)
         try:
             body = get_input_stream(environ, max_content_length=limit + 1).read()
         except Exception as error:
-            # Whatever class a server has for it: a broken chunk, a lost connection.
+            # Each server has exceptions of its own for a broken chunk or a lost connection.
             raise BadRequest("the request body cannot be read") from error
     if max(length, len(body)) > limit:
         raise RequestEntityTooLarge(f"the request body is larger than {limit} bytes")
@@ -91,7 +91,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"unexpected {constant}")
 
 
-# A number only has to be one: as a float it may have any length.
+# No number is used. As a float it can have any length; int() refuses thousands of digits.
 _DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=float, parse_constant=_refuse)
 _KIND_OF = {_Pairs: "object", list: "array", str: "string", float: "number", bool: "boolean"}
 
@@ -120,6 +120,6 @@ def _without_surrogates(text: str) -> str:
 
 
 def _folded(key: str) -> str:
-    # Go folds letter by letter; casefold() also makes two letters of one.
+    # Go compares letter by letter, but casefold() may make two letters of one.
     folded = key.casefold()
     return folded if len(folded) == len(key) else key

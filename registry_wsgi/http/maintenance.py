@@ -1,5 +1,5 @@
 """
-The maintenance API: what an operator does on the machine, over HTTP.
+The maintenance API: list the trash, restore and prune over HTTP.
 
 It is there with ``LocalRegistry(…, maintenance=True)``, and with ``REGISTRY_WSGI_MAINTENANCE=1``
 under `registry_wsgi.create_app` and ``registry-wsgi serve``. Bodies are JSON objects; errors are as
@@ -17,8 +17,8 @@ request                         action      what it does
 ``POST /api/prune``             ``prune``   removes for good what is no longer needed; the report
 =============================== =========== ======================================================
 
-``authorize`` gets the action and the full name of the model; for ``deleted`` and ``prune``, which
-are about no single one, it gets ``*``.
+``authorize`` gets the action and the full name of the model. ``deleted`` and ``prune`` are about
+all models, so there the name is ``*``.
 
 A prune takes ``age`` (``"7d"``; left out: the retention), ``all``, ``dry_run`` and ``stream``, the
 latter three false unless they are true. It goes on to its end if the client goes away. While one is
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MaintainedCache", "Maintenance", "Stream"]
 
-_EVERYTHING = "*"  # in place of a name, where what is asked for is about no single model
+_EVERYTHING = "*"  # in the place of a name, for actions that are about all models
 
 _PRUNE_OPTIONS = {"age": "string", "all": "boolean", "dry_run": "boolean", "stream": "boolean"}
 _KINDS: dict[str, type] = {"string": str, "boolean": bool}
@@ -65,10 +65,10 @@ _KINDS: dict[str, type] = {"string": str, "boolean": bool}
 
 class Stream(Response):
     """
-    An answer of JSON objects, one a line, that come from work which goes on by itself.
+    An answer of JSON objects, one a line, about work in another thread.
 
     Attributes:
-        done: The outcome of the work.
+        done: The result of the work, or the exception that it ended with.
     """
 
     def __init__(self, lines: Iterator[Any], done: Future[PruneReport]) -> None:
@@ -120,7 +120,7 @@ class Maintenance:
         self._cache = _maintained(cache)
 
     def endpoints(self, *, delete: Endpoint) -> Mapping[str, Mapping[str, Endpoint]]:
-        """Tell what answers which path and method; *delete* is what answers a ``DELETE``."""
+        """Map each path and method to its endpoint; *delete* is the endpoint of ``DELETE``."""
         return {
             "/api/delete": {"POST": _from_here(delete)},
             "/api/deleted": {"GET": self._deleted, "HEAD": self._deleted},
@@ -154,7 +154,7 @@ class Maintenance:
             release()
 
     def _stream_prune(self, options: Mapping[str, Any], release: Callable[[], None]) -> Stream:
-        """Prune in a thread of its own: whether anyone reads the lines makes no difference."""
+        """Prune in a thread of its own, which goes on to the end if the client goes away."""
         lines: SimpleQueue[Any] = SimpleQueue()
         done: Future[PruneReport] = Future()
 
@@ -169,7 +169,8 @@ class Maintenance:
                     report = self._cache.prune(**options, progress=progress)
             except BaseException as error:  # noqa: BLE001 - it ends this thread and nothing else
                 raised = error
-            # Who has read the last line can prune again, and finds the log written.
+            # Before the last line: a client that has read it can prune again at once, and the log
+            # record of this prune is written by then.
             release()
             if raised is None:
                 done.set_result(report)
@@ -179,8 +180,8 @@ class Maintenance:
                 lines.put(describe(failure()))
             lines.put(None)
 
-        progress("pruning", 0, None)  # some servers send nothing before the first line
-        # No daemon: a worker that is to end, and still may, waits for it.
+        progress("pruning", 0, None)  # some servers send no headers before there is a body
+        # Not a daemon thread: a worker that is told to end waits for the prune, if it has the time.
         thread = threading.Thread(target=work, name="registry_wsgi prune")
         try:
             thread.start()
@@ -192,10 +193,10 @@ class Maintenance:
 
 def _maintained(cache: Cache) -> MaintainedCache:
     """
-    Make sure that *cache* has what is asked of it here, also if it only passes its methods on.
+    Make sure that *cache* has the methods that are called here, its own or passed on.
 
     Raises:
-        ConfigurationError: It has not.
+        ConfigurationError: A method lacks, or takes other arguments.
     """
     for method in ("deleted", "restore", "claim"):
         if not callable(getattr(cache, method, None)):
@@ -210,10 +211,10 @@ def _maintained(cache: Cache) -> MaintainedCache:
 
 def _from_here(endpoint: Endpoint) -> Endpoint:
     """
-    Let no page of another site ask *endpoint*.
+    Refuse requests to *endpoint* that come from a page of another site.
 
-    A browser sends a POST wherever a page wants, without asking beforehand as for a DELETE. It
-    tells where from, though, and a page cannot change that.
+    A browser sends a POST to any site that a page names, without the preflight that comes before a
+    DELETE. It says which site the page is from, though, and the page cannot change that.
     """
 
     def check(request: Request) -> Response:
@@ -237,7 +238,9 @@ def _is_same_origin(environ: WSGIEnvironment) -> bool:
 
 def _read_options(body: bytes) -> dict[str, Any]:
     """
-    Read the options of a prune: more strictly than a name, as a slip could remove too much.
+    Read the options of a prune.
+
+    An unknown or repeated key is an error: a slip in ``dry_run``, say, could remove too much.
 
     Raises:
         BadRequest: *body* is no JSON object, or an option is unknown or has a wrong value.

@@ -40,7 +40,8 @@ __all__ = ["Metrics"]
 
 _PREFIX = "registry_wsgi"
 
-# A client can send any text for these: each would be a series of its own, for ever.
+# A client can send any method and path. Each new text would be a time series that never goes away,
+# so that all others count as "other".
 _METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 _PATHS = {"/api/delete", "/api/deleted", "/api/prune", "/api/restore"}
 
@@ -51,8 +52,8 @@ class Metrics:
     """
     An `registry_wsgi.cache.observer.Observer` that counts for Prometheus.
 
-    Give it to both the cache and `registry_wsgi.LocalRegistry`, and serve `app`. There is one in a
-    process, as each metric can be there once.
+    Give it to both the cache and `registry_wsgi.LocalRegistry`, and serve `app`. Make one for each
+    process: a second one in the same *registry* is an error of ``prometheus_client``.
 
     Args:
         registry: Where the metrics are kept; None: the default one of ``prometheus_client``.
@@ -96,12 +97,12 @@ class Metrics:
         return make_wsgi_app(registry)
 
     def deleted(self, name: str) -> None:
-        """Count a model."""
+        """Count a deleted model."""
         del name
         self._deleted.inc()
 
     def restored(self, name: str) -> None:
-        """Count a model."""
+        """Count a restored model."""
         del name
         self._restored.inc()
 
@@ -126,7 +127,7 @@ class Metrics:
         return Counter(f"{_PREFIX}_{name}", help_text, registry=self._registry)
 
     def _gauge(self, name: str, help_text: str) -> Gauge:
-        # Of several workers the one counts that has set it last.
+        # Of several workers, the value counts that was set last.
         return Gauge(
             f"{_PREFIX}_{name}",
             help_text,

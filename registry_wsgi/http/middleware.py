@@ -1,5 +1,5 @@
 """
-The HTTP side: a WSGI callable that takes ``/api/delete`` and leaves all else to the app it wraps.
+The middleware: a WSGI callable that answers ``/api/delete`` and passes all else to another app.
 
 It follows the handler ``Local`` of Ollama's ``server/internal/registry``: a ``DELETE`` whose body
 is ``{"model": "<name>"}`` removes that model from the cache and prunes. Success is 200 with an
@@ -108,7 +108,7 @@ class LocalRegistry:
                 self._endpoints[path] = {**self._endpoints.get(path, {}), **methods}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # Apart from what follows, whose closures would cost each request that passes.
+        # Kept apart from `_respond`, so that passing requests do not pay for the closure there.
         if environ.get("PATH_INFO") not in self._endpoints and self.app is not None:
             return self.app(environ, start_response)
         return self._respond(environ, start_response)

@@ -1,4 +1,4 @@
-"""A request that is handled here: its body, read and understood, and whether it is allowed."""
+"""A request that is handled here: what its body asks for, and whether that is allowed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Endpoint", "Request"]
 
-# What may be allowed or not.
+# The actions that ``authorize`` is asked about, as an error calls them.
 _IN_WORDS = {
     "delete": "delete this model",
     "deleted": "list what was deleted",
@@ -34,9 +34,9 @@ class Request:
     One request.
 
     Attributes:
-        environ: What the server tells of it.
-        authorize: Who may do what; None: everyone anything.
-        max_content_length: How many bytes its body may have.
+        environ: The WSGI environment.
+        authorize: Says who may do what. None: everyone may do anything.
+        max_content_length: The largest body that is read, in bytes.
     """
 
     environ: WSGIEnvironment
@@ -44,16 +44,16 @@ class Request:
     max_content_length: int
 
     def body(self) -> bytes:
-        """Read its body, once (see `registry_wsgi.http.body.read_body`)."""
+        """Read the body; this can be done once (see `registry_wsgi.http.body.read_body`)."""
         return read_body(self.environ, self.max_content_length)
 
     def model(self, action: str) -> str:
         """
-        Read the name of the model that it is about, once it is sure that *action* is allowed.
+        Read the name of the model in the body, and make sure that *action* on it is allowed.
 
         Raises:
             BadRequest: There is no valid name.
-            HTTPException: It is not allowed.
+            HTTPException: The action is not allowed.
         """
         model = read_model(self.body())
         try:
@@ -65,10 +65,10 @@ class Request:
 
     def permit(self, action: str, name: str) -> None:
         """
-        Go on only if *action* is allowed.
+        Make sure that *action* on the model *name* is allowed.
 
         Raises:
-            HTTPException: It is not.
+            HTTPException: The action is not allowed.
         """
         if self.authorize is None:
             return
@@ -78,10 +78,11 @@ class Request:
             if error.get_response(self.environ).status_code < 300:
                 raise RuntimeError(f"authorize raised {error!r}, which refuses nothing") from error
             raise
-        # Nothing but True lets in: a coroutine, say, is true whatever it would say.
+        # Only True itself allows: an `authorize` that is a coroutine function returns a coroutine,
+        # which counts as true, whatever its result would be.
         if allowed is not True:
             raise Forbidden(f"not allowed to {_IN_WORDS[action]}")
 
 
-#: What answers a request.
+#: Answers a request, or raises an HTTPException.
 Endpoint = Callable[[Request], Response]

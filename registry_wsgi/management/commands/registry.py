@@ -12,17 +12,17 @@ from registry_wsgi.__main__ import main
 
 
 class Command(BaseCommand):  # type: ignore[misc]  # Django ships no types
-    """Hands its arguments on as they are."""
+    """Passes its arguments to the command line of this library."""
 
     help = "Delete local models with a way back, and free the space that nothing needs."
     requires_system_checks = ()
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run the command as it was typed: not even ``--help`` is for Django."""
+        """Run the command with all arguments as typed; Django parses none, not even ``--help``."""
         sys.exit(main(argv[2:], f"python {argv[0]} {argv[1]}"))
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take all arguments of `django.core.management.call_command`."""
+        """Let `django.core.management.call_command` take any arguments."""
         parser.add_argument("arguments", nargs=argparse.REMAINDER)
 
     def handle(self, *, arguments: list[str], **options: Any) -> None:
