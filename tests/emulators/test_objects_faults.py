@@ -194,6 +194,8 @@ def test_a_removal_that_fails_ends_the_run(kind: BucketKind, proxy: Proxy, fault
     removed: list[str] = []
 
     def plan(method: str, path: str) -> str | None:
+        if method == "DELETE":
+            return "blind"  # the store has no deletes on a condition
         if method != "POST":
             return None
         removed.append(path)

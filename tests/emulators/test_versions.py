@@ -347,6 +347,7 @@ def suspended(kind: VersionedKind) -> Any:
     store = kind.another()
     client = SimpleNamespace(
         get_paginator=inside.botocore_of(store).get_paginator,
+        delete_object=inside.botocore_of(store).delete_object,
         delete_objects=inside.botocore_of(store).delete_objects,
         get_bucket_versioning=lambda **_: {"Status": "Suspended"},
     )

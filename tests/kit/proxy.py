@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 #: closes the connection, ``hang`` waits before that, and ``deny`` says of the first key of
 #: a bulk delete that it may not be removed. ``501`` says that there is no such request, and ``md5``
 #: that it lacks the header ``Content-MD5``, if it does. It is passed on: ``lose`` gives no answer,
-#: ``cut`` gives half of it.
+#: ``cut`` gives half of it, ``blind`` takes the header ``If-Match`` away.
 Fault = str
 
 #: Says what goes wrong with a request, by its method and its path with the query; None: nothing.
@@ -87,7 +87,10 @@ def proxied(endpoint: str, hang: float = 3) -> Iterator[Proxy]:
                 self.answer(200, [("Content-Type", "application/xml")], result)
                 return
             connection = http.client.HTTPConnection(target, timeout=30)
-            connection.request(self.command, self.path, body, dict(self.headers))
+            headers = dict(self.headers)
+            if fault == "blind":
+                headers = {name: headers[name] for name in headers if name.lower() != "if-match"}
+            connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()
             data = answer.read()
             connection.close()

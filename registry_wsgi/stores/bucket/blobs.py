@@ -147,10 +147,11 @@ class Blobs:
         if mark.hides and history.hidden is None:
             # Nothing is hidden: it was uploaded anew, or the delete has not happened yet.
             return False
-        if not self._tombstones.take(mark.meta):
+        tombstone = self._tombstones.take(mark.meta)
+        if tombstone is None:
             return False
         removal.show([(blob.name, history)])
-        self._tombstones.bury(mark.meta.key)
+        self._tombstones.bury(tombstone)
         return blob.name in self._lookup.many([blob.name])
 
     def purge(self, blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
@@ -180,9 +181,9 @@ class Blobs:
         gone = [aside for aside in found if fits(aside)]
         left = [aside for aside in found if not fits(aside)]
         removal.show((aside.name, aside.history) for aside in left)
-        removal.remove(gone)
-        self._tombstones.bury(*(mark.meta.key for mark in taken))
-        yield from ((aside.mark.blob, True) for aside in gone)
+        changed = removal.remove(gone)
+        self._tombstones.bury_many(*(mark.meta.key for mark in taken))
+        yield from ((aside.mark.blob, aside.meta.key not in changed) for aside in gone)
         yield from ((aside.mark.blob, False) for aside in left)
 
     def keep(self, names: Iterable[str], wait: float) -> list[str]:
@@ -223,17 +224,19 @@ class Blobs:
             if mark is not None and mark.hides:
                 # It may be just about to be hidden: by its mark a prune brings it back.
                 return
-        if not self._tombstones.take(meta):
+        tombstone = self._tombstones.take(meta)
+        if tombstone is None:
             raise changed
         removal.show([(name, history)])
-        self._tombstones.bury(key)
+        self._tombstones.bury(tombstone)
 
     def finish(self, name: str, found: Content) -> None:
         """Take away the mark or the tombstone *found*, if a killed process has left it."""
-        if self._is_left(name, found) and self._tombstones.take(found.meta):
+        tombstone = self._tombstones.take(found.meta) if self._is_left(name, found) else None
+        if tombstone is not None:
             removal = self._removal(name)
             removal.show(removal.histories([name]).items())
-            self._tombstones.bury(found.meta.key)
+            self._tombstones.bury(tombstone)
 
     def _is_left(self, name: str, found: Content) -> bool:
         """Tell whether the mark or tombstone *found* of the blob *name* has no use any more."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from ...durations import moment
 from ...errors import StoreError
 from ..layout import entry_id, entry_time
+from .conditional import ConditionalDeletes
 from .requests import Bucket, Meta
 from .versions import Versions
 
@@ -25,10 +26,18 @@ class Probe:
         bucket: Which bucket.
         versions: What knows whether old versions of its objects are kept.
         clock: The time here in seconds since the epoch.
+        conditional: What is told whether the store can delete on a condition. None: it cannot.
     """
 
-    def __init__(self, bucket: Bucket, versions: Versions, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        versions: Versions,
+        clock: Callable[[], float],
+        conditional: ConditionalDeletes | None = None,
+    ) -> None:
         self._bucket = bucket
+        self._conditional = conditional
         self._versions = versions
         self._clock = clock
         self._done = False
@@ -61,6 +70,8 @@ class Probe:
                     " (If-Match, If-None-Match; some do not where versioning is on), so that two"
                     " processes would undo each other's work"
                 )
+            if self._conditional is not None:
+                self._conditional.ask_once(key)
         finally:
             self._drop(key)
         self.check_clock(probe)

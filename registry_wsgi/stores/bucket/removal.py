@@ -8,10 +8,11 @@ what is no object yet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ...errors import StoreError
 from .lookup import Lookup
 from .marks import Mark
 from .requests import Bucket, Meta
@@ -79,8 +80,13 @@ class Removal(Protocol):
     def show(self, histories: Iterable[tuple[str, History]]) -> None:
         """Bring back the blobs of these names and histories, if they are hidden."""
 
-    def remove(self, asides: Sequence[Aside]) -> None:
-        """Remove blobs for good. If it fails for some of them, others may be gone."""
+    def remove(self, asides: Sequence[Aside]) -> Collection[str]:
+        """
+        Remove blobs for good. If it fails for some of them, others may be gone.
+
+        Returns:
+            The keys of those that were left, as another blob is in their place by now.
+        """
 
 
 class MarkOnly:
@@ -113,8 +119,8 @@ class MarkOnly:
     def show(self, histories: Iterable[tuple[str, History]]) -> None:
         pass
 
-    def remove(self, asides: Sequence[Aside]) -> None:
-        self._bucket.delete(*(aside.meta.key for aside in asides))
+    def remove(self, asides: Sequence[Aside]) -> Collection[str]:
+        return self._bucket.delete_unchanged([aside.meta for aside in asides])
 
 
 class MarkAndHide:
@@ -156,8 +162,17 @@ class MarkAndHide:
         return history.current
 
     def hide(self, names: Sequence[str]) -> None:
-        if self.hides:
-            self._bucket.delete(*(f"blobs/{name}" for name in names))
+        if not self.hides:
+            return
+        # Looked at again, as marking took its time: where versions are not kept any more, this
+        # delete would be for good.
+        self._versions.ask()
+        if not self.hides:
+            raise StoreError(
+                f"{self._bucket.name}/blobs/: versioning was switched off while {len(names)} blobs"
+                " were marked: they stay in their place"
+            )
+        self._bucket.delete(*(f"blobs/{name}" for name in names))
 
     def show(self, histories: Iterable[tuple[str, History]]) -> None:
         self._versions.destroy(
@@ -167,13 +182,15 @@ class MarkAndHide:
             for id_ in history.markers
         )
 
-    def remove(self, asides: Sequence[Aside]) -> None:
+    def remove(self, asides: Sequence[Aside]) -> Collection[str]:
         hidden = [aside for aside in asides if aside.is_hidden]
-        self._bucket.delete(*(aside.meta.key for aside in asides if not aside.is_hidden))
+        visible = [aside.meta for aside in asides if not aside.is_hidden]
+        changed = self._bucket.delete_unchanged(visible)
         self._versions.destroy((aside.name, aside.meta.version or "null") for aside in hidden)
         # The delete markers go last, as a pull would have found the blob without them. Where older
         # versions remain they stay, as these would come back.
         self.show((each.name, each.history) for each in hidden if len(each.history.older) == 1)
+        return changed
 
 
 class EndUpload:
@@ -206,6 +223,7 @@ class EndUpload:
     def show(self, histories: Iterable[tuple[str, History]]) -> None:
         pass
 
-    def remove(self, asides: Sequence[Aside]) -> None:
+    def remove(self, asides: Sequence[Aside]) -> Collection[str]:
         for aside in asides:
             self._uploads.abort(aside.name)
+        return ()

@@ -3,7 +3,7 @@ A bucket of an object store, through obstore: the few requests that `ObjectStore
 
 Here are the ways of object stores, kept out of the store itself:
 
-- Nothing is renamed, and a delete asks no questions. What decides between several processes is a
+- Nothing is renamed, and many stores delete whatever is there. What decides between several is a
   *conditional write*: `Bucket.create` (``If-None-Match``) and `Bucket.replace` (``If-Match``) have
   one winner each.
 - A write whose answer got lost may have happened, and a repeated one then finds itself in the way.
@@ -92,6 +92,31 @@ class Content:
     token: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """
+    A write of ours.
+
+    Attributes:
+        token: What is told by that an object is of this write.
+        e_tag: The ETag of the object that it made; None if that is not known.
+    """
+
+    token: str
+    e_tag: str | None
+
+
+class Remover(Protocol):
+    """What removes an object on the condition that it has not changed."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the store keeps to that condition."""
+
+    def remove(self, meta: Meta) -> bool:
+        """Remove the object *meta*; False if there is another in its place, which stays."""
+
+
 class Lister(Protocol):
     """What lists the objects of a bucket where obstore refuses to, as one of the keys is odd."""
 
@@ -115,6 +140,7 @@ class Bucket:
         deleting: The clients for deletes, which do not repeat them: one that removes many objects
             by one request, and one that does not. None: *storage* for both.
         lister: What lists keys that obstore refuses. None: nothing does.
+        remover: What removes objects that have not changed. None: nothing does.
 
     Attributes:
         numbers: Whether each write has a version, be old ones kept or not.
@@ -128,11 +154,13 @@ class Bucket:
         *,
         deleting: tuple[Storage, Storage] | None = None,
         lister: Lister | None = None,
+        remover: Remover | None = None,
     ) -> None:
         self.tuning = tuning or Tuning()
         self._storage = storage
         self._deleting, self._deleting_single = deleting or (storage, storage)
         self._lister = lister
+        self._remover = remover
         self.numbers = isinstance(storage, _stores.GCSStore)
         # Of many keys, obstore tells only of the first that is gone there: what follows may have
         # failed, may be under way, or was never asked for.
@@ -231,21 +259,21 @@ class Bucket:
                 return self._lister.folder(folder)
         return found["common_prefixes"], [_meta(meta["path"], meta) for meta in found["objects"]]
 
-    def create(self, key: str, data: bytes) -> str | None:
+    def create(self, key: str, data: bytes) -> Written | None:
         """
         Write *data* at *key* where nothing is.
 
         Returns:
-            The token of this write; None, with nothing changed, if there is something.
+            None, with nothing changed, if there is something.
         """
         return self._write(key, data, "create")
 
-    def replace(self, old: Meta, data: bytes) -> str | None:
+    def replace(self, old: Meta, data: bytes) -> Written | None:
         """
         Write *data* in the place of the object *old*, as long as it is that.
 
         Returns:
-            The token of this write; None, with nothing changed, if it is another by now, or gone.
+            None, with nothing changed, if it is another by now, or gone.
         """
         if old.e_tag is None:
             raise StoreError(f"{self.name}/{escape(old.key)}: the store gives no ETag")
@@ -253,10 +281,10 @@ class Bucket:
         # The wrong form changes nothing.
         for quoted in (self._quoted, not self._quoted):
             e_tag = f'"{old.e_tag}"' if quoted else old.e_tag
-            token = self._write(old.key, data, {"e_tag": e_tag, **version})
-            if token is not None:
+            written = self._write(old.key, data, {"e_tag": e_tag, **version})
+            if written is not None:
                 self._quoted = quoted
-                return token
+                return written
         return None
 
     def overwrite(self, key: str, data: bytes) -> None:
@@ -306,6 +334,24 @@ class Bucket:
             self._deleting, self._one_by_one = self._deleting_single, True
             self.delete(*some)
 
+    def delete_unchanged(self, metas: Sequence[Meta]) -> set[str]:
+        """
+        Remove the objects *metas*, unless another is in the place of one by now.
+
+        Where the store cannot do that, whatever is there is removed, as by `delete`.
+
+        Returns:
+            The keys of those that were left, as they have changed.
+        """
+        if self._remover is None or not self._remover.usable:
+            self.delete(*(meta.key for meta in metas))
+            return set()
+        sure = [meta for meta in metas if meta.e_tag is not None]
+        if len(sure) < len(metas):
+            self.delete(*(meta.key for meta in metas if meta.e_tag is None))
+        gone = self.at_once(self._remover.remove, sure)
+        return {meta.key for meta, done in zip(sure, gone, strict=True) if not done}
+
     def batches(self, items: Iterable[_T]) -> Iterator[list[_T]]:
         """Split *items* into lists of as many as go into one request."""
         return batches(items, self.tuning.page)
@@ -314,14 +360,14 @@ class Bucket:
         """Call *function* with each of *items*, several at a time; what it gave, in order."""
         return at_once(function, items, self.tuning)
 
-    def _write(self, key: str, data: bytes, mode: Any) -> str | None:
+    def _write(self, key: str, data: bytes, mode: Any) -> Written | None:
         _check_process()
         token = os.urandom(16).hex()
         # obstore repeats a write that was refused for the moment, but not one without an answer. As
         # it is conditional, and known by its token, there is no harm in that.
         for last in (False, False, True):
             try:
-                obstore.put(
+                put = obstore.put(
                     self._storage,
                     key,
                     data,
@@ -331,20 +377,24 @@ class Bucket:
                 )
             except (BaseError, OSError, ValueError) as error:
                 # What was tried again, or got no answer, may have happened all the same.
-                if self._token(key) == token:
-                    break
+                there = self._written(key)
+                if there is not None and there.token == token:
+                    return there
                 if isinstance(error, _REFUSED):
                     return None
                 if last or not is_lost(error):
                     raise self._error(key, error) from None
             else:
-                break
-        return token
+                return Written(token, _plain(put["e_tag"]))
+        raise AssertionError("the last try returns or raises")
 
-    def _token(self, key: str) -> str | None:
+    def _written(self, key: str) -> Written | None:
+        """Tell of which write of ours the object at *key* is; None if of none."""
         with self._reported(key):
             try:
-                return obstore.get(self._storage, key).attributes.get(_TOKEN)
+                found = obstore.get(self._storage, key)
+                token = found.attributes.get(_TOKEN)
+                return Written(token, _plain(found.meta["e_tag"])) if token else None
             except FileNotFoundError as error:
                 _check_absent(error)
                 return None
@@ -388,8 +438,12 @@ class _Stream(io.RawIOBase):
 
 def _meta(key: str, meta: ObjectMeta) -> Meta:
     modified = int(meta["last_modified"].timestamp())
-    e_tag = (meta["e_tag"] or "").strip('"') or None
-    return Meta(key, meta["size"], modified, e_tag, meta["version"])
+    return Meta(key, meta["size"], modified, _plain(meta["e_tag"]), meta["version"])
+
+
+def _plain(e_tag: str | None) -> str | None:
+    """Take the quotes off an ETag."""
+    return (e_tag or "").strip('"') or None
 
 
 def _check_process() -> None:

@@ -29,7 +29,14 @@ _GONE = ("NoSuchKey", "NoSuchUpload", "NoSuchVersion")
 
 
 class RefusedError(StoreError):
-    """The store will not do what it was asked for, however often."""
+    """
+    The store will not do what it was asked for, however often.
+
+    Attributes:
+        code: What the store calls the reason.
+    """
+
+    code = ""
 
 
 class GoneError(RefusedError):
@@ -146,7 +153,10 @@ class S3:
         """Make the error for what the store answers about *key*."""
         kind = RefusedError if refused else StoreError
         kind = NotToldError if code in _NOT_TOLD else GoneError if code in _GONE else kind
-        return kind(f"{self.name}/{escape(key)}: the store answers {escape(code)}")
+        error = kind(f"{self.name}/{escape(key)}: the store answers {escape(code)}")
+        if isinstance(error, RefusedError):
+            error.code = code
+        return error
 
 
 def _add_md5(request: Any, **_: Any) -> None:

@@ -15,7 +15,7 @@ A store in a bucket of an object store: S3 and what speaks its language, GCS, Az
 
 The first two are laid out as on disk: a models directory that is copied into a bucket is a store.
 
-An object store has no renames and no links, and a delete takes whatever is there. So:
+An object store has no renames and no links, and a delete often takes whatever is there. So:
 
 - Whoever is to remove a manifest, an entry of the trash or a marker first writes a *tombstone* in
   its place, on the condition that it has not changed: of several, one does. Then it removes the
@@ -28,8 +28,8 @@ An object store has no renames and no links, and a delete takes whatever is ther
 - A model is copied to the trash before it is removed, and out of it before the trash forgets it. A
   process that is killed between the two leaves it in both.
 
-What no object store has is a delete on a condition: what another program writes in the moment
-between the tombstone and the delete goes with it.
+Many stores behind S3 delete on the condition that the object has not changed; then what another
+program writes between the last look and the delete stays. Where a store cannot do that, it goes.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from ...names import Name
 from ..base import Blob, Condemned, Deleted, Folder, Manifest, Read
 from .blobs import Blobs
 from .client import connect, without_repeats
+from .conditional import ConditionalDeletes
 from .index import Indices
 from .manifests import Manifests
 from .probe import Probe
@@ -85,12 +86,19 @@ class ObjectStore:
         deleting = without_repeats(storage), without_repeats(storage, bulk=False)
         name = name or str(storage)
         s3 = S3(storage, name)
-        lister = S3Lister(s3) if s3.bucket else None
-        bucket = Bucket(storage, name, tuning, deleting=deleting, lister=lister)
+        conditional = ConditionalDeletes(s3) if s3.bucket else None
+        bucket = Bucket(
+            storage,
+            name,
+            tuning,
+            deleting=deleting,
+            lister=S3Lister(s3) if s3.bucket else None,
+            remover=conditional,
+        )
         tombstones = Tombstones(bucket, clock)
         indices = Indices(bucket)
         blobs = Blobs(bucket, tombstones, indices, s3)
-        probe = Probe(bucket, blobs.versions, clock)
+        probe = Probe(bucket, blobs.versions, clock, conditional)
         manifests = Manifests(bucket, tombstones, indices)
         self._bucket, self._tombstones, self._indices, self._probe = (
             bucket,
@@ -287,6 +295,6 @@ class ObjectStore:
             if folder == "condemned":
                 self._blobs.finish(name, found)
             elif is_tombstone(found.data) and not self._tombstones.is_fresh(found.meta):
-                self._bucket.delete(key)
+                self._bucket.delete_unchanged([found.meta])
         self._blobs.marks.forget()
         self._indices.write()

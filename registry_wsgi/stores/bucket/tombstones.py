@@ -1,9 +1,10 @@
 """
 Removing objects of a bucket so that of several who want to, one does.
 
-No delete of an object store asks what it deletes. So whoever is to remove an object first writes a
-*tombstone* in its place, on the condition that it has not changed, and then deletes that. One that
-a killed process has left counts as nothing, and a later prune removes it.
+Not every object store can delete on the condition that an object has not changed. So whoever is to
+remove an object first writes a *tombstone* in its place on that condition, which all can, and then
+deletes the tombstone. One that a killed process has left counts as nothing, and goes with a later
+prune.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from ...errors import StoreError
 from .requests import Bucket, Content, Meta
@@ -103,15 +104,18 @@ class Tombstones:
         """Tell whether the process that has written a tombstone or a mark may be at work."""
         return written.modified > self._clock() - self.bucket.tuning.at_work
 
-    def take(self, meta: Meta) -> bool:
+    def take(self, meta: Meta) -> Meta | None:
         """
         Put a tombstone in the place of the object *meta*.
 
         Returns:
-            False if it has changed, is gone or was taken by another.
+            The tombstone; None if the object has changed, is gone or was taken by another.
         """
         tombstone = _TOMBSTONE + os.urandom(16).hex().encode()
-        return self.bucket.replace(meta, tombstone) is not None
+        written = self.bucket.replace(meta, tombstone)
+        if written is None:
+            return None
+        return Meta(meta.key, len(tombstone), int(self._clock()), written.e_tag, None)
 
     def remove(self, meta: Meta) -> bool:
         """
@@ -120,29 +124,39 @@ class Tombstones:
         Returns:
             False if it has changed, is gone or was taken by another.
         """
-        if not self.take(meta):
+        tombstone = self.take(meta)
+        if tombstone is None:
             return False
-        self.bury(meta.key)
+        self.bury(tombstone)
         return True
 
-    def bury(self, *keys: str) -> None:
-        """Remove the tombstones at *keys*; what cannot be removed is left to a later prune."""
+    def bury(self, tombstone: Meta) -> None:
+        """Remove *tombstone*; if that fails, a later prune does."""
+        self._bury([tombstone.key], lambda: self.bucket.delete_unchanged([tombstone]))
+
+    def bury_many(self, *keys: str) -> None:
+        """Remove the tombstones at *keys*, in whose place no other program puts anything."""
+        self._bury(keys, lambda: self.bucket.delete(*keys))
+
+    def _bury(self, keys: Sequence[str], remove: Callable[[], object]) -> None:
         tries = itertools.count()
 
-        def remove() -> None:
-            # One that failed may have happened all the same: then what is there by now is not ours.
-            again = next(tries) > 0
-            self.bucket.delete(*(self._tombstones_of(keys) if again else keys))
+        def step() -> None:
+            if next(tries) == 0:
+                remove()
+            else:
+                # The first may have happened all the same: then what is there by now is not ours.
+                self.bucket.delete_unchanged([*self._tombstones_at(keys)])
 
         try:
-            retry(remove, on=StoreError, pauses=self.bucket.tuning.bury_pauses)
+            retry(step, on=StoreError, pauses=self.bucket.tuning.bury_pauses)
         except StoreError as error:
             _log.warning("left for a later prune to remove: %s", error)
 
-    def _tombstones_of(self, keys: tuple[str, ...]) -> Iterator[str]:
-        for key, found in zip(keys, self.bucket.at_once(self.bucket.get, keys), strict=True):
+    def _tombstones_at(self, keys: Sequence[str]) -> Iterator[Meta]:
+        for found in self.bucket.at_once(self.bucket.get, keys):
             if found is not None and is_tombstone(found.data):
-                yield key
+                yield found.meta
 
 
 def is_tombstone(data: bytes) -> bool:

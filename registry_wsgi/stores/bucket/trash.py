@@ -11,7 +11,7 @@ from ..layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time
 from .index import Indices
 from .manifests import Manifests, manifest_of
 from .probe import Probe
-from .requests import Bucket, Content, Meta
+from .requests import Bucket, Content, Meta, Written
 from .retry import ChangedError, until_unchanged
 from .tombstones import Tombstones
 
@@ -60,10 +60,11 @@ class Trash:
             if not self._copy(meta, copy):
                 raise self._changed(source)
             # If this fails, nobody knows what is in place: then the copy stays.
-            if not self._tombstones.take(meta):
+            tombstone = self._tombstones.take(meta)
+            if tombstone is None:
                 self._bucket.delete(copy)
                 raise self._changed(source)
-            self._tombstones.bury(source)
+            self._tombstones.bury(tombstone)
             return Deleted(entry_time(run) or when, run, key)
 
         return until_unchanged(move, self._bucket.tuning)
@@ -86,31 +87,30 @@ class Trash:
         target = f"manifests/{checked_key(entry.key)}"
         self._probe.ask_once()
 
-        def put_back() -> tuple[Content, str] | None:
+        def put_back() -> tuple[Content, Written] | None:
             source = self._tombstones.get(_place(entry))
             if source is None:
                 return None
-            token = self._bucket.create(target, source.data)
-            if token is None:
+            written = self._bucket.create(target, source.data)
+            if written is None:
                 there = self._tombstones.settled(target)
                 if there is not None and not self._tombstones.is_one(there):
                     raise ModelExistsError(Name.from_key(entry.key))
-                token = self._bucket.replace(there, source.data) if there else None
-            if token is None:
+                written = self._bucket.replace(there, source.data) if there else None
+            if written is None:
                 raise self._changed(target)
-            return source, token
+            return source, written
 
         done = until_unchanged(put_back, self._bucket.tuning)
         if done is None:
             return False
-        source, token = done
-        if self._tombstones.take(source.meta):
-            self._tombstones.bury(source.meta.key)
+        source, written = done
+        if self._tombstones.remove(source.meta):
             return True
         # Somebody has meanwhile removed it from the trash for good, and perhaps its blobs: back.
         ours = self._tombstones.get(target)
-        if ours is not None and ours.token == token and self._tombstones.take(ours.meta):
-            self._tombstones.bury(target)
+        if ours is not None and ours.token == written.token:
+            self._tombstones.remove(ours.meta)
         return False
 
     def forget(self, entry: Deleted) -> bool:

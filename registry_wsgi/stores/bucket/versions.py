@@ -10,6 +10,7 @@ through botocore.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
@@ -84,7 +85,7 @@ class Versions:
         """Look at all versions of the blob *name*."""
         return dict(itertools.islice(self._histories(name), 1)).get(name, History())
 
-    def find_all(self, names: Collection[str], most: int) -> dict[str, History]:
+    def find_all(self, names: Collection[str], most: int = sys.maxsize - 1) -> dict[str, History]:
         """
         Look at all versions of the blobs *names* by the page; some may be left out.
 
