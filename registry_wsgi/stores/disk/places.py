@@ -147,10 +147,16 @@ class Places:
                 f"{self.root}: has models under manifests-v2, which a newer Ollama writes and which"
                 " are not understood here: no blob is removed"
             )
-        if not os.path.isdir(self.manifests):
+        if not os.path.isdir(self.manifests) and not self.is_empty():
             raise StoreError(
                 f"{self.manifests}: no such directory, so it is not known which blobs are needed"
             )
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing was ever kept here, as in a directory that was just made."""
+        return not any(
+            listed(path) for path in (self.manifests, self.blobs, self.trash, self.condemned)
+        )
 
 
 class Part:

@@ -207,6 +207,23 @@ def test_an_empty_store_has_nothing_to_list(tree: Tree, run: Run) -> None:
     assert run(*models, "list", "--json") == (0, "[]\n", "")
 
 
+@pytest.mark.parametrize("command", [["prune"], ["prune", "--age", "0"], ["verify", "--deep"]])
+def test_a_models_directory_that_was_just_made_is_in_order(
+    tmp_path: Path, run: Run, command: list[str]
+) -> None:
+    """There is nothing that could be lost; once there is a blob, its manifests cannot be absent."""
+    code, out, err = run("--models", str(tmp_path), *command)
+    assert (code, err) == (0, "")
+    assert out in ("Removed nothing.\n", "0 models, 0 blobs, 0 bytes read: all is well\n")
+    assert contents(tmp_path) == {}
+    for folder in ("blobs", "trash", "condemned"):
+        (tmp_path / folder / "x").mkdir(parents=True)
+        code, out, err = run("--models", str(tmp_path), *command)
+        assert (code, out) == (1, "")
+        assert "manifests: no such directory, so it is not known" in err
+        (tmp_path / folder / "x").rmdir()
+
+
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [("list", "There are no models.\n"), ("deleted", "Nothing is deleted.\n")],
