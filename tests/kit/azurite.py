@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from kit.children import mortal
 from kit.patience import impatient
 from kit.requirements import npm_install, require, require_command, unavailable
 
@@ -140,7 +141,7 @@ def _start(folder: Path, accounts: str) -> str:
     # No pipe: nobody reads it later.
     with tempfile.TemporaryFile() as said:
         server = subprocess.Popen(
-            ["node", str(script), *options],
+            mortal(["node", str(script), *options]),
             env=os.environ | {"AZURITE_ACCOUNTS": accounts},
             stdin=subprocess.DEVNULL,
             stdout=said,

@@ -336,21 +336,22 @@ class S3Kind(BucketKind):
 
     threads = True
 
+    def __init__(self, path: Path, clock: Clock) -> None:
+        super().__init__(path, clock)
+        self.endpoint = self._endpoint()  # here, as an emulator ends with the thread that starts it
+
     @cached_property
     def client(self) -> Any:
         return self.endpoint.client(s3.fresh_prefix())
 
-    @cached_property
-    def endpoint(self) -> s3.Endpoint:
-        """Where the bucket is."""
+    def _endpoint(self) -> s3.Endpoint:
         return s3.endpoint()
 
 
 class VersionedKind(S3Kind):
     """A bucket behind S3 that keeps old versions."""
 
-    @cached_property
-    def endpoint(self) -> s3.Endpoint:
+    def _endpoint(self) -> s3.Endpoint:
         return s3.versioned()
 
     def another(self) -> Any:
@@ -364,9 +365,13 @@ class AzureKind(BucketKind):
 
     threads = True
 
+    def __init__(self, path: Path, clock: Clock) -> None:
+        super().__init__(path, clock)
+        self.account = azurite.account()
+
     @cached_property
     def client(self) -> Any:
-        return azurite.account().client(azurite.fresh_prefix())
+        return self.account.client(azurite.fresh_prefix())
 
 
 KINDS: dict[str, Callable[[Path, Clock], Kind]] = {

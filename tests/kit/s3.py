@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from kit.children import mortal
 from kit.patience import impatient
 from kit.requirements import require, require_command, unavailable
 
@@ -162,7 +163,7 @@ def _start_moto() -> str:
     # No pipe: nobody reads it later.
     with tempfile.TemporaryFile() as said:
         server = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
+            mortal(command), stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment
         )
         atexit.register(_stop, server)
         for _ in range(300):
