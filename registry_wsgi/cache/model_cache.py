@@ -32,6 +32,10 @@ __all__ = ["Cache", "DeletedModel", "Model", "ModelCache", "PruneReport", "Usage
 
 _log = logging.getLogger("registry_wsgi")
 
+# How far a clock must be behind the time of a manifest to be taken for wrong, in seconds: further
+# than the clocks of two machines differ that write in one store.
+_FAR_BEHIND = 3_600
+
 
 class ModelCache:
     """
@@ -110,7 +114,12 @@ class ModelCache:
             _log.warning("deleted all the same: %s", error)
             manifest = None
         blobs = mentioned_blobs(manifest.data) if manifest else ()
-        if self.store.discard(key, blobs, self._clock()) is None:
+        when = self._clock()
+        if manifest is not None and manifest.written > when + _FAR_BEHIND:
+            # Nobody deletes what is not written yet: our clock is wrong. By its time the retention
+            # would be over as soon as the clock is put right.
+            when = manifest.written
+        if self.store.discard(key, blobs, when) is None:
             return False
         tell(self.observer, lambda observer: observer.deleted(str(found or key)))
         return True
