@@ -62,4 +62,4 @@ def _readable(store: Store) -> Iterator[tuple[str, Manifest, dict[str, int | Non
 
 
 def _warn(key: str, error: StoreError | None) -> None:
-    _log.warning("manifests/%s: not listed: %s", escape(key), error or "not a file, or gone")
+    _log.warning("manifests/%s: %s", escape(key), error or "not a file, or gone")

@@ -300,6 +300,7 @@ class ModelCache:
             self.retention if age is None else to_seconds(age),
             self.in_flight,
             self.hold,
+            quiet=age is not None and to_seconds(age) == 0,
         )
         begun = time.monotonic()
         report = collect(

@@ -9,9 +9,12 @@ from ..errors import InvalidManifestError, InvalidNameError, StoreError
 from ..names import Name
 from ..stores.base import Blob, Manifest, Read
 
-__all__ = ["Refuse", "is_whole", "name_of", "read_models"]
+__all__ = ["Refuse", "is_left_by_others", "is_whole", "name_of", "read_models"]
 
 _T = TypeVar("_T")
+
+# What file managers leave in any folder, and would be the tag of a model by its name.
+_LEFT_BY_OTHERS = {"desktop.ini", "thumbs.db"}
 
 #: Called for each key whose manifest cannot be read, with why (None: there is no file, or it is
 #: gone). What it does is the policy of who reads: stop, warn, or report a problem.
@@ -51,6 +54,11 @@ def name_of(key: str) -> Name | None:
         return Name.from_key(key)
     except InvalidNameError:
         return None
+
+
+def is_left_by_others(key: str) -> bool:
+    """Tell whether what is at *key* is a file that file managers leave in any folder."""
+    return key.rpartition("/")[2].lower() in _LEFT_BY_OTHERS
 
 
 def is_whole(blob: Blob | None, size: int | None) -> bool:

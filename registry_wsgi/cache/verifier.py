@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from ..errors import InvalidManifestError, InvalidNameError, StoreError
+from ..errors import OutOfReachError, StoreError
 from ..names import Name
-from ..stores.base import Blob, Store
+from ..stores.base import Blob, Read, Store
 from .collector import Progress
+from .downloads import is_temporary
 from .manifest import blob_name, parse_manifest
-from .reading import is_whole
+from .reading import is_left_by_others, is_whole, name_of, read_models
 
 __all__ = ["Problem", "Verifier", "VerifyReport"]
 
@@ -31,11 +32,14 @@ class Problem:
     One thing that is wrong.
 
     Attributes:
-        kind: ``unreadable`` (a manifest), ``missing`` (a blob is not there), ``short`` (it has not
-            the size that the manifest says), ``corrupt`` (its content is another), ``foreign`` (a
-            file among the blobs that is neither one nor an unfinished download; it does no harm).
-        subject: The digest ``sha256:<hex>``, the name of the foreign file, or the key of the
-            unreadable manifest.
+        kind: ``unreadable`` (a manifest, or in a deep check a blob, cannot be read),
+            ``out of reach`` (a link among the manifests leads nowhere, or a folder cannot be
+            entered), ``unseen`` (there are models in a layout that is not understood here),
+            ``missing`` (a blob is not there), ``wrong size`` (a blob has not the size that the
+            manifest says), ``corrupt`` (a blob has other content), ``foreign`` (a file among the
+            blobs that is neither one nor an unfinished download; it does no harm).
+        subject: The digest ``sha256:<hex>``, the name of the foreign file, or the path of the
+            manifest or folder below ``manifests/``.
         models: The full names of the models that need it.
         detail: What exactly is wrong, for people.
         repaired: Whether it has been put right.
@@ -128,22 +132,24 @@ class Verifier:
         return VerifyReport(models, len(sizes), sum(whole.values()), tuple(self._problems))
 
     def _models(self) -> Iterator[tuple[str, dict[str, int | None]]]:
-        for done, (key, found) in enumerate(self._store.read_all()):
+        found = self._told(self._store.read_all())
+        parsed = read_models(found, lambda _, manifest: parse_manifest(manifest.data), self._refuse)
+        for key, _, blobs in parsed:
+            yield key, blobs
+
+    def _told(self, found: Iterable[tuple[str, Read]]) -> Iterator[tuple[str, Read]]:
+        """Pass on what is wanted of *found*, and tell how far the reading is."""
+        for done, (key, manifest) in enumerate(found):
             self._progress("reading manifests", done, None)
-            try:
-                Name.from_key(key)
-            except InvalidNameError:
-                continue
-            if self._wanted is not None and key.lower() not in self._wanted:
-                continue
-            try:
-                if isinstance(found, StoreError):
-                    raise found
-                if found is not None:
-                    yield key, parse_manifest(found.data)
-            except InvalidManifestError as error:
-                name = str(Name.from_key(key))
-                self._problems.append(Problem("unreadable", key, (name,), str(error)))
+            if self._wanted is None or key.lower() in self._wanted:
+                yield key, manifest
+
+    def _refuse(self, key: str, error: StoreError | None) -> None:
+        name = name_of(key)
+        if isinstance(error, OutOfReachError) and (name is not None or key.count("/") < 3):
+            self._problems.append(Problem("out of reach", key, _names([key]), str(error)))
+        elif error is not None and name is not None and not is_left_by_others(key):
+            self._problems.append(Problem("unreadable", key, (str(name),), str(error)))
 
     def _judge(self, name: str, size: int | None, blob: Blob | None) -> Blob | None:
         if is_whole(blob, size):
@@ -151,7 +157,7 @@ class Verifier:
         if blob is None:
             kind, detail = "missing", "it is not there"
         else:
-            kind, detail = "short", f"it has {blob.size} bytes instead of {size}"
+            kind, detail = "wrong size", f"it has {blob.size} bytes instead of {size}"
         if self._repair and self._put_back(name, size):
             self._report(kind, name, f"{detail}; put back", repaired=True)
             return self._store.blob(name)
@@ -185,11 +191,11 @@ class Verifier:
                 done += read
                 self._progress("reading blobs", done, total)
 
-        def check(name: str) -> str | None:
+        def check(name: str) -> str | Exception | None:
             try:
                 return self._hash(name, count)
             except (OSError, StoreError) as error:
-                return str(error)
+                return error
 
         # The large ones first, so that no thread is left with one at the end.
         names = sorted(sizes, key=lambda name: sizes[name], reverse=True)
@@ -200,7 +206,9 @@ class Verifier:
                     while wait([future], timeout=1).not_done:
                         pass
                     found = future.result()
-                    if found is not None and found != name:
+                    if isinstance(found, Exception):
+                        self._report("unreadable", name, f"it cannot be read: {found}")
+                    elif found is not None and found != name:
                         detail = f"its content is {found.replace('-', ':', 1)}"
                         self._report("corrupt", name, detail)
             except BaseException:
@@ -227,15 +235,20 @@ class Verifier:
 
     def _look_for_foreign(self) -> None:
         for name in self._store.blobs():
-            if not name.startswith("sha256"):
+            if not name.lower().startswith("sha256") and not is_temporary(name):
                 self._problems.append(Problem("foreign", name, (), "it is no blob"))
 
     def _report(self, kind: str, name: str, detail: str, *, repaired: bool = False) -> None:
-        models = tuple(str(Name.from_key(key)) for key in self._users[name])
         digest = name.replace("-", ":", 1)
+        models = _names(self._users[name])
         self._problems.append(Problem(kind, digest, models, detail, repaired))
 
 
 def _silent(what: str, done: int, total: int | None) -> None:
     """Show nothing."""
     del what, done, total
+
+
+def _names(keys: Iterable[str]) -> tuple[str, ...]:
+    """Name the models whose manifests are at *keys*."""
+    return tuple(str(name_of(key) or key) for key in keys)

@@ -204,6 +204,13 @@ class BlobStore(Protocol):
         ever did, `math.inf` if that cannot be told.
         """
 
+    def preparing(self) -> float:
+        """
+        Tell when something last changed in the folders in which other programs prepare blobs.
+
+        In seconds since the epoch; 0 if there are none.
+        """
+
     def blob(self, name: str) -> Blob | None:
         """Look at the blob *name*; None if there is none."""
 

@@ -99,6 +99,10 @@ class MemoryStore:
         with self._lock:
             return self._blobs_changed
 
+    def preparing(self) -> float:
+        """0: no other program prepares blobs here."""
+        return 0.0
+
     def blob(self, name: str) -> Blob | None:
         with self._lock:
             return self._look(self._blobs.get(name))

@@ -16,6 +16,9 @@ from registry_wsgi.cache.collector import PruneReport
 from registry_wsgi.cache.manifest import parse_manifest
 from registry_wsgi.stores.base import Store
 
+#: The key of a model that is there so that a store is not empty.
+RESIDENT = "example.com/resident/none/latest"
+
 
 class Scene:
     """A store with a clock, filled with what is as old as a test wants it."""
@@ -59,6 +62,14 @@ class Scene:
         with self.clock.ago(ago):
             assert self.cache.unlink(name_of(full(key)))
 
+    def inhabit(self) -> None:
+        """
+        Put a model without blobs in place, which nothing here lists or counts.
+
+        Where there is no model at all, a prune takes the manifests to be on a disk that is absent.
+        """
+        self.put_manifest(RESIDENT, b'{"layers": []}', age=-100 * OLD)
+
     def kept(self) -> set[bytes]:
         """The content of all blobs."""
         return {content(self.store, name) or b"" for name in self.store.blobs()}
@@ -69,7 +80,7 @@ class Scene:
 
     def models(self) -> set[str]:
         """The keys of the models, shortened if they are in the library."""
-        return {short(key) for key in keys(self.store)}
+        return {short(key) for key in keys(self.store) if key != RESIDENT}
 
     def trash(self) -> set[str]:
         """The keys of the deleted models, shortened if they are in the library."""

@@ -98,7 +98,7 @@ def broken(root: Path) -> list[str]:
     found = []
     for path in sorted(root.glob("manifests/*/*/*/*")):
         document = json.loads(path.read_bytes())
-        for layer in [*document["layers"], document["config"]]:
+        for layer in [*document["layers"], *filter(None, [document.get("config")])]:
             blob_path = root / "blobs" / layer["digest"].replace(":", "-")
             if not blob_path.is_file() or digest(blob_path.read_bytes()) != layer["digest"]:
                 found.append(f"{path.relative_to(root)}: {layer['digest']}")

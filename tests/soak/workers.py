@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kit import trees, views
-from registry_wsgi.cache.collector.phases import Sweep
+from registry_wsgi.cache.collector.sweep import Sweep
 from registry_wsgi.cache.manifest import parse_manifest
 from registry_wsgi.cache.model_cache import ModelCache
 from registry_wsgi.errors import (

@@ -81,9 +81,10 @@ def test_an_abandoned_download_is_never_set_aside(tree: Tree, download: Download
     other = Download(tree.blobs, b"another blob that comes")
     other.start(1)
     age(other.content, -MONTH)
+    files = other.files()
     later(tree.root, MONTH + MINUTE).prune()
     assert aside(tree) == []
-    assert len(other.files()) == 6
+    assert other.files() == files
 
 
 class Killed(BaseException):
@@ -113,7 +114,7 @@ def test_whenever_a_prune_is_killed_the_blob_can_be_downloaded(
         else:
             break
         tidy(download)
-    assert moment > 5
+    assert moment >= 5  # one removal for each of its files
 
 
 def tidy(download: Download) -> None:

@@ -2,19 +2,42 @@
 The collector: which blobs nothing needs, and how they are removed so that no model ever lacks one.
 
 Other programs put models into the same store at any moment, without a lock, and without a word: a
-pull that finds a blob in its place uses it as it is. So a blob goes in two phases.
+pull that finds a blob in its place uses it as it is. So the safety lies in the order of the steps.
+This is the one place that gives the reasons.
 
-1. The names of all blobs are listed, and only then every manifest is read: a blob that is not
-   listed cannot be removed, and a manifest written after the listing can only save blobs. A
-   manifest that cannot be read ends the run here, before anything is touched.
-2. What no manifest needs and has not changed for long enough is *condemned*: renamed aside, so that
-   a pull that looks for it from now on fetches it anew.
-3. The manifests that are new or have changed meanwhile are read. What they need is *pardoned*: put
-   back, as if just written. So is what was touched in the meantime.
-4. The rest is *purged*. But while a pull is under way (it may have seen a blob before it was set
-   aside), the rest stays aside for a later run, until there is no pull or the hold is over. And
-   while the store is in use, so that a pull may have begun that has left no trace yet, what is set
-   aside stays there for as long as a pull can go without one.
+1. **Census** (`census`). What is aside is listed, then the blobs, then the trash, the manifests and
+   the trash again are read.
+
+   - What is aside comes before the blobs: a blob that is put back in between is seen in its place.
+   - The blobs come before the manifests: a blob that comes later is not listed, so it cannot be
+     removed, and a manifest that comes later can only save blobs.
+   - The trash comes before and after the manifests: a model that is deleted or restored meanwhile
+     is seen on one of the two sides.
+
+   What cannot be read, or not be reached, ends the run here, before anything is touched.
+2. **Judgement** (`judge`). What no manifest needs is looked at. What changed recently shows that a
+   pull is under way. What has not changed for the age is *doomed*; while a pull shows, only what
+   has not changed for the age and the hold.
+3. **Setting aside** (`sweep`). Doomed blobs are *condemned*: renamed aside, so that a pull that
+   looks for one from now on fetches it anew. An unfinished download is not: its pull would not
+   find it.
+4. **Reading again**. What is new or has changed is read. A pull is looked for before and after
+   that: one that ends in between was seen before, or its manifest is read; one that begins in
+   between is seen after. Expired models are forgotten before: from then on nobody can restore one,
+   and whoever just has is seen.
+5. **Putting back**. What is needed after all, or was touched meanwhile, is *pardoned*: put back, as
+   if just written.
+6. **Removal**. The rest is *purged*; abandoned downloads are removed. While a pull shows, which may
+   have seen a blob before it was set aside, the rest stays aside for a later run, until there is no
+   pull or the hold is over. While the store is in use, so that a pull may have begun which shows
+   nothing yet, what is aside stays there for as long as a pull can go without a sign.
+
+A walk through many folders is not one step. A model that another program renames (it copies the
+manifest and removes the old one) can be missed under both names. So a reading counts only if it was
+*at rest* (`reader`): no manifest and no folder changed, came or went from before it was listed
+until the reading ended. Else what has moved is read again. Before blobs are set aside there must
+have been such a reading, and another before any is removed; if the store never comes to rest,
+nothing is.
 
 Each step is a single rename, link or unlink, and each run begins with what earlier ones have left
 aside, so a run may be killed anywhere, and any number may work at once.
@@ -22,8 +45,8 @@ aside, so a run may be killed anywhere, and any number may work at once.
 
 from __future__ import annotations
 
+from .collect import collect
 from .limits import Limits
-from .phases import collect
 from .progress import Progress
 from .report import PruneReport, Removed
 

@@ -29,17 +29,21 @@ class Activity:
 @dataclass(frozen=True)
 class Limits:
     """
+    The times that one run goes by.
+
     Args:
         time: Now, in seconds since the epoch.
-        age: How old something must be to go. 0: nobody else is at work, and nothing is waited for.
-        in_flight: How recent a change means a pull under way.
-        hold: How long at most pulls hold back what is set aside.
+        age: How old something must be to go, in seconds. 0 where there is nothing to wait for.
+        in_flight: How recent a change must be to mean a pull under way, in seconds.
+        hold: How long at most pulls hold a removal back, in seconds.
+        quiet: Whether the operator says that nobody else is at work (an explicit age of 0).
     """
 
     time: float
     age: float
     in_flight: float
     hold: float
+    quiet: bool = False
 
     @cached_property
     def now(self) -> float:
@@ -47,23 +51,44 @@ class Limits:
         return to_micros(self.time) / 1_000_000
 
     @cached_property
-    def quiet(self) -> bool:
-        return self.age == 0
-
-    @cached_property
     def cutoff(self) -> float:
-        """What was changed up to here is old. (At age 0 even what another clock dates later.)"""
+        """
+        Up to when something must have changed last to be old.
+
+        In a quiet store everything is old: also what another machine, whose clock is ahead, has
+        dated in the future.
+        """
         return math.inf if self.quiet else self.time - self.age
+
+    def due(self, *, pull: bool) -> float:
+        """
+        Tell up to when a blob must have changed last to be set aside, or a download to go.
+
+        ===== ==== ==================================================
+        quiet pull up to
+        ===== ==== ==================================================
+        yes   any  any moment
+        no    no   the age ago
+        no    yes  the age and the hold ago
+        ===== ==== ==================================================
+        """
+        return self.cutoff - self.hold if pull and not self.quiet else self.cutoff
 
     @cached_property
     def recent(self) -> float:
+        """From when on a change is recent."""
         return self.time - self.in_flight
 
     def is_recent(self, when: float) -> bool:
+        """Tell whether a change at *when* means that somebody is at work."""
         return not self.quiet and when > self.recent
 
     def abandoned_before(self, *, deleted_only: bool) -> float:
-        """Until when a half-done delete in the trash counts as abandoned."""
+        """
+        Tell until when a half-made entry in the trash counts as left by a killed delete.
+
+        A younger one may be a delete still running, unless the store is quiet.
+        """
         if self.quiet and not deleted_only:
             return math.inf
         return min(self.cutoff, self.recent)
@@ -74,7 +99,11 @@ class Limits:
 
     def must_wait(self, since: float, activity: Activity, *, hidden: bool) -> bool:
         """
-        Tell whether what is aside since then waits for a later run.
+        Tell whether what is aside since the moment *since* waits for a later run.
+
+        *hidden* is whether other programs find what is aside no more. What is only marked is in its
+        place, and a pull may use it even after the hold: so it never goes while a pull shows, nor
+        in the run that marked it.
 
         ======= ===== ==== ====== =========================================================
         hidden  quiet pull in use waits
@@ -83,7 +112,7 @@ class Limits:
         yes     no    yes  any    until the hold is over
         yes     no    no   yes    until ``in_flight`` is over (a pull would show by then)
         yes     no    no   no     no
-        no      no    yes  any    as long as there is a pull: it still finds the blob
+        no      no    yes  any    as long as there is a pull
         no      no    no   any    until the hold is over, and in no case in the run that marks it
         ======= ===== ==== ====== =========================================================
         """

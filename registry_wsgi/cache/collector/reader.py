@@ -3,59 +3,108 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 
-from ...errors import InvalidManifestError, InvalidNameError, OutOfReachError, StoreError, escape
-from ...names import Name
+from ...errors import InvalidManifestError, OutOfReachError, StoreError, escape
 from ...stores.base import Deleted, Manifest, Read, Store
 from ..manifest import mentioned_blobs, needed_blobs
+from ..reading import is_left_by_others, name_of, read_models
 from .progress import Progress, counted
 from .references import References
 
-__all__ = ["Reader", "is_model"]
+__all__ = ["Reader"]
 
 _log = logging.getLogger("registry_wsgi")
 
+# How long to wait before manifests that moved are read once more, in seconds. Together they are
+# longer than the coarsest time of a file, which has every other second.
+_PAUSES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+
+_IsOld = Callable[[str, Manifest], bool]
+
 
 class Reader:
-    """Reads what needs blobs. Raises before anything is removed if that cannot be told."""
+    """
+    Reads what needs blobs. Raises before anything is removed if that cannot be told.
+
+    Attributes:
+        found: How many manifests were read.
+        empty_hosts: The hosts whose folders have nothing in them.
+    """
 
     def __init__(self, store: Store, references: References, progress: Progress | None) -> None:
+        self.found = 0
+        self.empty_hosts: list[str] = []
         self._store = store
         self._references = references
         self._progress = progress
         self._seen: set[int] = set()  # hashes of (key, version): there may be millions
+        self._old: dict[str, int] = {}  # the manifests that nothing is kept for, by their hash
+        self._old_seen: set[int] = set()
         self._trash: set[Deleted] = set()  # an entry of the trash never changes
+        self._listed = 0  # all keys and versions of the last walk, in one number
+        self._folders = self._look_at_folders()
 
-    def all(self) -> Iterator[tuple[str, Manifest]]:
-        for key, found in counted(self._progress, "reading manifests", self._store.read_all()):
-            manifest = self._checked(key, found)
-            if manifest is not None:
-                yield key, manifest
+    def read(self, is_old: _IsOld) -> Iterator[tuple[str, Manifest, Collection[str]]]:
+        """
+        Read all manifests for the first time, and mark what they need.
+
+        Returns:
+            Those that *is_old* says True of, with the blobs that they mention: these are not
+            marked.
+        """
+
+        def parse(key: str, manifest: Manifest) -> tuple[bool, Collection[str]]:
+            if is_old(key, manifest):
+                return True, mentioned_blobs(manifest.data)
+            return False, _needs(key, manifest)
+
+        found = counted(self._progress, "reading manifests", self._store.read_all())
+        for key, manifest, (old, blobs) in read_models(found, parse, _refuse):
+            self.found += 1
+            stamp = hash((key, manifest.version))
+            self._listed ^= stamp
+            if old:
+                self._old[key] = hash(manifest.data)
+                if manifest.version is not None:
+                    self._old_seen.add(stamp)
+                yield key, manifest, blobs
+            else:
+                if manifest.version is not None:
+                    self._seen.add(stamp)
+                self._references.need(blobs)
 
     def one(self, key: str) -> Manifest | None:
-        try:
-            return self._checked(key, self._store.read(key))
-        except (InvalidManifestError, OutOfReachError) as error:
-            return self._checked(key, error)
+        """Read the manifest at *key* again; None if it is gone, or no manifest."""
+        found = read_models([(key, self._read(key))], lambda _, manifest: manifest, _refuse)
+        return next((manifest for _, manifest, _ in found), None)
 
-    def mark(self, key: str, manifest: Manifest) -> None:
-        if manifest.version is not None:
-            self._seen.add(hash((key, manifest.version)))
-        try:
-            self._references.need(needed_blobs(manifest.data))
-        except InvalidManifestError as error:
-            _refuse(key, error)
-            self._references.need(mentioned_blobs(manifest.data))
+    def settle(self, *, but_old: bool = False, patient: bool = True) -> bool:
+        """
+        Read what is new or has changed, until nothing moves any more.
 
-    def mark_changed(self) -> None:
-        for key, version in counted(self._progress, "checking manifests", self._store.versions()):
-            if version is None or hash((key, version)) not in self._seen:
-                manifest = self.one(key)
-                if manifest is not None:
-                    self.mark(key, manifest)
+        Args:
+            but_old: Whether the old are still not marked, if they have not changed.
+            patient: Whether to try more than once.
+
+        Returns:
+            Whether there was a reading during which no manifest and no folder changed, came or
+            went. Then there was a moment at which all that is needed was known.
+        """
+        for pause in (*(_PAUSES if patient else ()), None):
+            moved = self._mark_changed(but_old=but_old)
+            folders = self._look_at_folders()
+            moved |= folders != self._folders or None in folders.values()
+            self._folders = folders
+            if not moved:
+                return True
+            if pause is not None:
+                time.sleep(pause)
+        return False
 
     def mark_trash(self, but: Iterable[Deleted] = ()) -> None:
+        """Mark what the deleted models need that were not in the trash before."""
         for entry, found in self._store.read_all_deleted(self._trash.union(but)):
             self._trash.add(entry)
             if isinstance(found, InvalidManifestError):
@@ -65,31 +114,81 @@ class Reader:
             elif found is not None:
                 self._references.need(mentioned_blobs(found.data))
 
-    def _checked(self, key: str, found: Read) -> Manifest | None:
-        if isinstance(found, InvalidManifestError):
-            _refuse(key, found)
-            return None
-        if isinstance(found, StoreError):
-            if isinstance(found, OutOfReachError) and key.count("/") == 3 and not is_model(key):
-                _log.warning("manifests/%s: not a manifest, skipped", escape(key))
-                return None
-            raise found
-        if found is None:
-            _log.warning("manifests/%s: not a file, or gone: skipped", escape(key))
-        return found
+    def _mark_changed(self, *, but_old: bool) -> bool:
+        """Read what was not read yet, and tell whether there was such a thing."""
+        changed, listed = False, 0
+        for key, version in counted(self._progress, "checking manifests", self._store.versions()):
+            stamp = hash((key, version))
+            listed ^= stamp
+            known = stamp in self._seen or (but_old and stamp in self._old_seen)
+            if version is not None and known:
+                continue
+            changed = True
+            old = self._mark(key, but_old=but_old)
+            if version is not None:
+                (self._old_seen if old else self._seen).add(stamp)
+        changed |= listed != self._listed
+        self._listed = listed
+        return changed
 
+    def _mark(self, key: str, *, but_old: bool) -> bool:
+        """Read one manifest, mark what it needs, and tell whether it is still an old one."""
 
-def is_model(key: str) -> bool:
-    try:
-        Name.from_key(key)
-    except InvalidNameError:
+        def parse(key: str, manifest: Manifest) -> tuple[bool, Collection[str]]:
+            if but_old and self._old.get(key) == hash(manifest.data):
+                return True, ()
+            return False, _needs(key, manifest)
+
+        for _, _, (old, blobs) in read_models([(key, self._read(key))], parse, _refuse):
+            self._references.need(blobs)
+            return old
         return False
-    return True
+
+    def _read(self, key: str) -> Read:
+        try:
+            return self._store.read(key)
+        except (InvalidManifestError, OutOfReachError) as error:
+            return error
+
+    def _look_at_folders(self) -> dict[str, Hashable | None]:
+        marks = {}
+        self.empty_hosts.clear()
+        for folder in self._store.folders():
+            marks[folder.path] = folder.mark
+            if folder.empty and folder.path and "/" not in folder.path:
+                self.empty_hosts.append(folder.path)
+        return marks
 
 
-def _refuse(key: str, error: InvalidManifestError) -> None:
-    """Stop the run for a manifest that cannot be read, unless nothing lists it as a model."""
-    if is_model(key):
+def _needs(key: str, manifest: Manifest) -> Collection[str]:
+    try:
+        return needed_blobs(manifest.data)
+    except InvalidManifestError as error:
+        if _is_model(key):
+            raise
+        _refuse(key, error)
+        return mentioned_blobs(manifest.data)
+
+
+def _is_model(key: str) -> bool:
+    return name_of(key) is not None and not is_left_by_others(key)
+
+
+def _refuse(key: str, error: StoreError | None) -> None:
+    """Stop the run for what cannot be read, unless nothing lists it as a model."""
+    if error is None:
+        _log.warning("manifests/%s: not a file, or gone: skipped", escape(key))
+        return
+    folder = key.count("/") < 3
+    model = _is_model(key)
+    if isinstance(error, OutOfReachError) and (folder or model):
+        raise OutOfReachError(
+            f"manifests/{key}: {error}; nobody knows which models are there, so no blob is removed"
+            " until it can be reached, or is removed"
+        ) from error
+    if not isinstance(error, InvalidManifestError | OutOfReachError):
+        raise error
+    if model:
         raise InvalidManifestError(
             f"manifests/{key}: {error}; no blob is removed until this model is deleted or its"
             " manifest is put right"

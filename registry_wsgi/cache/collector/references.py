@@ -19,16 +19,16 @@ class References:
     A name is never taken out, and "needed" is never taken back.
 
     Attributes:
-        pardons: What earlier runs have set aside, and is needed.
-        files: Names that are no blob's: unfinished downloads, say, which may grow.
+        set_aside: The blobs that this run has set aside.
     """
 
     def __init__(self) -> None:
         self._needed: dict[str, bool] = {}
         self._aside: dict[str, tuple[Run, ...]] = {}
         self._spellings: defaultdict[str, set[str]] = defaultdict(set)  # upper-case digits
-        self.pardons: list[Condemned] = []
-        self.files: set[str] = set()
+        self._pardons: list[Condemned] = []
+        self._files: set[str] = set()  # names that are no blob's: downloads, say, which may grow
+        self.set_aside: set[str] = set()
 
     def add_aside(self, blobs: Iterable[Condemned]) -> None:
         runs: dict[Run, tuple[Run]] = {}  # shared by all blobs of a run, of which there may be many
@@ -50,18 +50,34 @@ class References:
         if self._aside or self._spellings:
             for blob in blobs:
                 if blob in self._aside:
-                    self.pardons += (Condemned(*run, blob) for run in self._aside.pop(blob))
+                    self._pardons += (Condemned(*run, blob) for run in self._aside.pop(blob))
                 if blob in self._spellings:
                     self.need(self._spellings[blob])
 
     def keep(self, name: str) -> None:
+        """Take *name* for needed, as it was put back."""
         self._needed[name] = True
+
+    def take_pardons(self) -> list[Condemned]:
+        """Give what earlier runs have set aside and is needed, once."""
+        pardons, self._pardons = self._pardons, []
+        return pardons
 
     def is_needed(self, name: str) -> bool:
         return self._needed.get(name, False)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._needed
+    def is_aside(self, name: str) -> bool:
+        """Tell whether an earlier run has set a blob of this name aside."""
+        return name in self._aside
+
+    def may_be_a_pull(self, name: str) -> bool:
+        """
+        Tell whether a change of *name* now would mean a pull.
+
+        It would of a name that was not listed, of a file that may grow, and of a blob that is back
+        in its place since this run has set it aside.
+        """
+        return name not in self._needed or name in self._files or name in self.set_aside
 
     def count_unneeded(self) -> int:
         return len(self._needed) - sum(self._needed.values())
@@ -70,7 +86,7 @@ class References:
         for name, needed in self._needed.items():
             if not needed:
                 if not is_blob_name(name):
-                    self.files.add(name)
+                    self._files.add(name)
                 yield name
 
     def aside(self) -> Iterator[Condemned]:

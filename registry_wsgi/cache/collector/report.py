@@ -45,12 +45,14 @@ class PruneReport:
         reasons: The same by reason: ``expired`` (deleted longer ago than the age), ``all`` (older
             than the age, with ``all=True``), ``partial`` (an unfinished download or another file
             that is no blob), ``unreferenced`` (nothing needs it).
-        held_blobs: How many blobs are set aside, or would be, for a later run to remove, because a
-            pull is under way or may be.
+        held_blobs: How many blobs are left for a later run to remove, because a pull is under way
+            or may be.
         held_bytes: How many bytes these have.
         held_until: When the first of them goes at the latest, should pulls go on (UTC).
         protected: With ``all=True``: how many models are older than the age, and stay because they
             are protected.
+        unsettled: True if models came and went all the while that they were read. Nothing that was
+            not read is evidence then, and nothing was removed: run again.
     """
 
     models: int = 0
@@ -62,6 +64,7 @@ class PruneReport:
     held_bytes: int = 0
     held_until: datetime | None = None
     protected: int = 0
+    unsettled: bool = False
 
 
 class Tally:
@@ -96,7 +99,8 @@ class Tally:
         gone, _, known = self._shared.get(blob.content, (0, blob, None))
         self._shared[blob.content] = gone + 1, blob, known or reason
 
-    def report(self, hold: float, protected: int, *, dry_run: bool) -> PruneReport:
+    def report(self, hold: float, protected: int, *, dry_run: bool, unsettled: bool) -> PruneReport:
+        """Sum it up; *hold* is how long what is held waits at most, in seconds."""
         for gone, blob, reason in self._shared.values():
             if gone >= blob.links:
                 if reason is None:  # only the trash still had it
@@ -117,4 +121,5 @@ class Tally:
             held_bytes=self._held.bytes,
             held_until=None if first is None else moment(first + hold),
             protected=protected,
+            unsettled=unsettled,
         )

@@ -181,6 +181,10 @@ class ObjectStore:
         """`math.inf`: it is not told what went."""
         return math.inf
 
+    def preparing(self) -> float:
+        """0: no other program prepares blobs here."""
+        return 0.0
+
     def blob(self, name: str) -> Blob | None:
         return dict(self._blobs.look([name])).get(name)
 

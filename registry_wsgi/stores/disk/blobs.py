@@ -10,6 +10,7 @@ from ..base import Blob
 from ..layout import digits_of
 from .places import Part
 from .system import ABSENT, Reported, listed, look_at, open_regular, status_of, version
+from .workshops import preparing
 
 __all__ = ["Blobs", "spellings"]
 
@@ -50,6 +51,10 @@ class Blobs(Part):
         with Reported(self.places.blobs):
             status = status_of(self.places.blobs)
         return 0.0 if status is None else max(status.st_mtime, status.st_ctime)
+
+    def preparing(self) -> float:
+        with Reported(self.places.root):
+            return preparing(self.places.root)
 
     def blob(self, name: str) -> Blob | None:
         return look_at(self.places.blob(name)) or look_at(self.places.blob(self._present(name)))

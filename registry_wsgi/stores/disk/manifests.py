@@ -45,7 +45,8 @@ class Manifests(Part):
                 raise error
             path = f"{self.places.manifests}/{key}"
             with Reported(path):
-                status = status_of(path)
+                # Of a link that leads nowhere, its own.
+                status = status_of(path) or status_of(path, follow=False)
             yield key, None if status is None else version(status)
 
     def folders(self) -> Iterator[Folder]:

@@ -134,6 +134,10 @@ def scene(root: Path) -> Tree:
     store = DiskStore(tree.root)
     assert ModelCache(store, clock=lambda: time.time() - 60).unlink("gone")
     list(store.condemn([blob(b"aside")], time.time()))
+    # Where there is no model, nothing is removed.
+    stays = tree.write("example.com/resident/none/latest", b'{"layers": []}')
+    os.utime(stays, (2 * LATER, 2 * LATER))
+    time.sleep(0.03)  # so that no manifest is read once more as it was written just now
     return tree
 
 

@@ -56,7 +56,7 @@ def test_a_blob_of_another_size_is_short(cache: ModelCache, tree: Tree, content:
     """A blob that has not the size in the manifest is reported with both sizes."""
     (tree.blobs / blob(b"other")).write_bytes(content)
     report = cache.verify()
-    assert kinds(report) == [("short", digest(b"other"))]
+    assert kinds(report) == [("wrong size", digest(b"other"))]
     assert f"{len(content)} bytes instead of 5" in report.problems[0].detail
 
 
@@ -113,7 +113,7 @@ def test_repair_takes_what_the_trash_holds(cache: ModelCache, tree: Tree) -> Non
     report = cache.verify(repair=True)
     assert report.problems == (
         Problem(
-            "short",
+            "wrong size",
             digest(b"shared"),
             ("registry.ollama.ai/library/one:latest",),
             "it has 3 bytes instead of 6; put back",
@@ -127,8 +127,9 @@ def test_repair_takes_what_the_trash_holds(cache: ModelCache, tree: Tree) -> Non
 
 def test_repair_takes_what_a_prune_has_set_aside(tree: Tree) -> None:
     """A blob that waits aside while a pull is under way comes back when a model needs it."""
-    later = time.time() + timedelta(days=8).total_seconds()
+    later = time.time() + timedelta(days=9).total_seconds()
     cache = ModelCache(DiskStore(tree.root), clock=lambda: later)
+    tree.add("keep", b"k")
     tree.add_blob(b"old")
     partial = tree.blobs / "sha256-0-partial"
     partial.write_bytes(b"")

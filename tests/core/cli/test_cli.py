@@ -605,6 +605,7 @@ def test_prune_writes_exact_json(sample: Path, run: Run) -> None:
         "held_bytes": 0,
         "held_until": None,
         "protected": 0,
+        "unsettled": False,
     }
 
 
@@ -615,7 +616,9 @@ def test_prune_says_what_it_holds_and_until_when(
     tree.add("smol", b"weights")
     tree.add_blob(b"orphan")
     prune = ("--models", str(tree.root), "prune", "--age", "15m")
-    until = datetime.fromtimestamp(at(1 / 48, monkeypatch) + 86_400).astimezone()
+    # Half an hour later: it is set aside after the age and the hold, and goes after another hold.
+    half_past = at(1 / 48, monkeypatch)
+    until = datetime.fromtimestamp(half_past - 1_800 + 900 + 2 * 86_400).astimezone()
     found = json.loads(run(*prune, "--dry-run", "--json")[1])
     assert (found["held_blobs"], found["held_bytes"]) == (1, 6)
     assert abs(datetime.fromisoformat(found["held_until"]) - until) < timedelta(seconds=1)

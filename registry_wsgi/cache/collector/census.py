@@ -1,0 +1,164 @@
+"""Phase 1: what is there, and who needs it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ...errors import OutOfReachError, StoreError
+from ...stores.base import Blob, Deleted, Manifest, Store
+from ..manifest import blob_name, is_blob_name, mentioned_blobs
+from ..patterns import matches
+from ..reading import name_of
+from .limits import Activity, Limits
+from .progress import Progress, counted
+from .reader import Reader
+from .references import References
+
+__all__ = ["Census", "Expired", "OldModels", "check_for_absent_manifests", "take_census"]
+
+_log = logging.getLogger("registry_wsgi")
+
+
+@dataclass
+class OldModels:
+    """With ``all=True``: the models that are old enough to go, each with what it was then."""
+
+    go: dict[str, int] = field(default_factory=dict)
+    blobs: set[str] = field(default_factory=set)
+    protected: set[str] = field(default_factory=set)
+
+    def add(self, key: str, manifest: Manifest, blobs: Iterable[str]) -> None:
+        """Add the model at *key*, which needs *blobs*."""
+        self.go[key] = hash(manifest.data)
+        self.blobs.update(blobs)
+
+    def protects(self, key: str, patterns: Iterable[str]) -> bool:
+        """Tell whether one of *patterns* protects the model at *key*, and remember it."""
+        name = name_of(key)
+        if name is None or any(matches(name, pattern) for pattern in patterns):
+            self.protected.add(key)
+        return key in self.protected
+
+
+@dataclass
+class Expired:
+    """
+    The deleted models that go.
+
+    Attributes:
+        held: For each, the blobs that the trash holds for it.
+        deleted: The names of all blobs that they mention, each with when the last of these models
+            was deleted.
+    """
+
+    held: dict[Deleted, dict[str, Blob]] = field(default_factory=dict)
+    deleted: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Census:
+    """
+    All that phase 1 has found out.
+
+    Attributes:
+        settled: Whether a reading of the manifests was at rest. If not, absence says nothing.
+    """
+
+    references: References
+    reader: Reader
+    activity: Activity
+    expired: Expired
+    old: OldModels
+    settled: bool = True
+
+    def reason(self, name: str) -> str:
+        """Tell why the blob *name* goes."""
+        canonical = blob_name(name)
+        if canonical is None:
+            return "partial"
+        if canonical in self.expired.deleted:
+            return "expired"
+        return "all" if canonical in self.old.blobs else "unreferenced"
+
+
+def take_census(
+    store: Store,
+    limits: Limits,
+    expired: list[Deleted],
+    *,
+    every_model: bool,
+    progress: Progress | None,
+) -> Census:
+    """
+    List the blobs, then read the trash, the manifests and the trash.
+
+    Raises:
+        InvalidManifestError: A manifest cannot be read.
+        OutOfReachError: A part of the manifests is out of reach.
+        StoreError: The storage failed.
+    """
+    references = References()
+    activity = Activity(in_use=limits.is_recent(store.blobs_changed()))
+    references.add_aside(store.condemned())
+    references.add_listed(counted(progress, "listing blobs", store.blobs()))
+    reader = Reader(store, references, progress)
+    census = Census(references, reader, activity, _look_at_expired(store, expired), OldModels())
+    reader.mark_trash(but=expired)
+    patterns = list(store.protected()) if every_model else []
+
+    def is_old(key: str, manifest: Manifest) -> bool:
+        old = every_model and manifest.modified <= limits.cutoff and name_of(key) is not None
+        return old and not census.old.protects(key, patterns)
+
+    for key, manifest, blobs in reader.read(is_old):
+        census.old.add(key, manifest, blobs)
+    reader.mark_trash(but=expired)
+    return census
+
+
+def _look_at_expired(store: Store, entries: list[Deleted]) -> Expired:
+    found = Expired()
+    for entry in entries:
+        try:
+            manifest = store.read_deleted(entry)
+        except StoreError as error:
+            _log.warning("removed all the same: %s", error)
+            manifest = None
+        names = mentioned_blobs(manifest.data) if manifest else set()
+        for name in names:
+            found.deleted[name] = max(entry.when, found.deleted.get(name, entry.when))
+        looks = {name: store.blob_in_trash(entry, name) for name in names}
+        found.held[entry] = {name: blob for name, blob in looks.items() if blob is not None}
+    return found
+
+
+def check_for_absent_manifests(store: Store, census: Census) -> None:
+    """
+    Refuse to take manifests for gone that may be on a disk which is not mounted.
+
+    Raises:
+        OutOfReachError: There is no model at all, or none of a host that has a folder, while there
+            are blobs that no model needs and that nothing in the trash has needed.
+    """
+    empty = [f"manifests/{host}" for host in census.reader.empty_hosts]
+    if not census.reader.found:
+        empty = ["manifests"]
+    if not empty or not _has_blobs_without_a_trace(census.references, census.expired.deleted):
+        return
+    deleted = {entry.key.partition("/")[0] for entry in store.deleted()}
+    for folder in empty:
+        if folder == "manifests" or folder.partition("/")[2] not in deleted:
+            raise OutOfReachError(
+                f"{folder}: has no models, and there are blobs that no model needs and none in the"
+                " trash did. If a disk belongs there, mount it; if the blobs may go, prune once"
+                " with --age 0"
+            )
+
+
+def _has_blobs_without_a_trace(references: References, expired: Mapping[str, float]) -> bool:
+    return any(
+        is_blob_name(name) and name not in expired and not references.is_aside(name)
+        for name in references.unneeded()
+    )

@@ -1,0 +1,56 @@
+"""One run of the collector, from the first phase to the last."""
+
+from __future__ import annotations
+
+import logging
+
+from ...stores.base import Store
+from .census import check_for_absent_manifests, take_census
+from .judge import Plan, judge, look_for_pulls
+from .limits import Limits
+from .progress import Progress
+from .report import PruneReport
+from .sweep import Sweep, foretell
+
+__all__ = ["collect"]
+
+_log = logging.getLogger("registry_wsgi")
+
+
+def collect(
+    store: Store,
+    limits: Limits,
+    *,
+    every_model: bool = False,
+    deleted_only: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> PruneReport:
+    """Run once over *store*."""
+    expired = store.deleted(limits.cutoff)
+    if deleted_only and not expired:
+        return PruneReport(dry_run=dry_run)
+    census = take_census(store, limits, expired, every_model=every_model, progress=progress)
+    plan = judge(store, limits, census, deleted_only=deleted_only, progress=progress)
+    if plan.doomed and not limits.quiet:
+        check_for_absent_manifests(store, census)
+    if plan.doomed and store.sets_aside:
+        census.settled = census.reader.settle(but_old=True)
+        plan.keep(census.references.is_needed)
+    if not census.settled:
+        plan = Plan()
+    look_for_pulls(store, limits, census)
+    plan.wait_for_pulls(limits, census)
+    if dry_run:
+        tally = foretell(store, limits, census, plan)
+    else:
+        tally = Sweep(store, limits, census, progress).run(plan)
+        store.tidy(limits.abandoned_before(deleted_only=deleted_only))
+    if not census.settled:
+        _log.warning(
+            "models came and went all the while that they were read, so it is not known what is"
+            " needed, and nothing was removed: prune again"
+        )
+    return tally.report(
+        limits.hold, len(census.old.protected), dry_run=dry_run, unsettled=not census.settled
+    )

@@ -1,0 +1,246 @@
+"""Phases 3 to 6: set aside, read again, put back, remove. The only part that changes the store."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from ...errors import NoRoomError, RegistryError
+from ...stores.base import Blob, Condemned, Store
+from .census import Census
+from .judge import Download, Plan, look_aside, look_for_pulls
+from .limits import Limits
+from .old import OldRemoval
+from .progress import Progress, counted
+from .report import Tally
+from .suspects import NOT_ASIDE, Suspects
+
+__all__ = ["Sweep", "foretell"]
+
+_log = logging.getLogger("registry_wsgi")
+
+
+def foretell(store: Store, limits: Limits, census: Census, plan: Plan) -> Tally:
+    """Count what a sweep would do."""
+    tally = Tally()
+    earlier = look_aside(store, limits, census)
+    young = {blob.name for blob, look in earlier if limits.was_in_use(look, blob.when)}
+    if census.settled:
+        for blobs in census.expired.held.values():
+            tally.model("expired", blobs.values())
+        for _ in census.old.go:
+            tally.model("all", ())
+    for suspects in (earlier, plan.doomed):
+        for blob, look in suspects:
+            if blob.name in young:
+                continue
+            since = blob.when if blob.id else limits.now
+            if not census.settled or limits.must_wait(
+                since, census.activity, hidden=store.sets_aside
+            ):
+                tally.hold(since, look)
+            else:
+                tally.blob(census.reason(blob.name), look)
+    for download in plan.downloads:
+        for _, look in download:
+            tally.blob("partial", look)
+    for when, look in plan.waiting:
+        tally.hold(when, look)
+    return tally
+
+
+class Sweep:
+    """
+    One sweep of a store.
+
+    Args:
+        store: Which store.
+        limits: The times that it goes by.
+        census: What phase 1 has found out.
+        progress: Told how far it is.
+    """
+
+    def __init__(
+        self, store: Store, limits: Limits, census: Census, progress: Progress | None
+    ) -> None:
+        self.store = store
+        self.limits = limits
+        self.census = census
+        self.references = census.references
+        self.activity = census.activity
+        self.progress = progress
+        self.tally = Tally()
+
+    def run(self, plan: Plan) -> Tally:
+        """Do what *plan* says, as far as it is still right, and count it."""
+        self.look_for_use()
+        pardons = self.references.take_pardons()
+        self.put_back(pardons)
+        earlier = look_aside(self.store, self.limits, self.census)
+        young = [blob for blob, look in earlier if self.limits.was_in_use(look, blob.when)]
+        self.put_back(young)
+        plan.keep(self.references.is_needed)
+        if self.census.settled:
+            removal = OldRemoval(self.store, self.limits, self.census)
+            for _ in removal.run():
+                self.tally.model("all", ())
+        if not (pardons or young):  # what we put back ourselves would look like use
+            self.look_for_use()
+        with self.all_back_if_this_fails(plan.doomed):
+            no_room = self.condemn(plan.doomed)
+            self.forget_expired()
+            if not (earlier or plan):
+                return self.tally_with(plan)
+            self.look_for_pulls()
+            self.mark_again()
+        self.look_for_pulls()
+        self.put_back(self.references.take_pardons())
+        self.put_back(
+            blob for blob, _ in plan.doomed if blob.id and self.references.is_needed(blob.name)
+        )
+        self.purge(earlier, plan.doomed)
+        for download in plan.downloads:
+            self.remove_download(download)
+        if no_room:
+            for blob, look in plan.doomed:
+                if not blob.id and not self.references.is_needed(blob.name):
+                    self.remove_in_place(blob.name, look)
+        return self.tally_with(plan)
+
+    def condemn(self, doomed: Suspects) -> bool:
+        """Set *doomed* aside, and tell whether there was no room for some."""
+        at = 0
+        run = NOT_ASIDE
+        try:
+            for blob in counted(
+                self.progress,
+                "setting blobs aside",
+                self.store.condemn(doomed.names, self.limits.now),
+                len(doomed),
+            ):
+                if run != (blob.when, blob.id):
+                    run = blob.when, blob.id
+                at = doomed.names.index(blob.name, at)
+                doomed.runs[at] = run
+                if self.store.sets_aside:
+                    self.references.set_aside.add(blob.name)
+        except NoRoomError as error:
+            # A full disk must still be freed: these go right after the second reading.
+            _log.warning("blobs are removed without being set aside first: %s", error)
+            return True
+        return False
+
+    @contextmanager
+    def all_back_if_this_fails(self, doomed: Suspects) -> Iterator[None]:
+        """Put all of *doomed* back if what is needed cannot be told any more."""
+        try:
+            yield
+        except BaseException:
+            for blob, _ in doomed:
+                if blob.id:
+                    with suppress(RegistryError):
+                        self.put_back([blob])
+            raise
+
+    def forget_expired(self) -> None:
+        """Remove the expired models, if this run may remove anything."""
+        for entry, blobs in self.census.expired.held.items():
+            if self.census.settled and self.store.forget(entry):
+                self.tally.model("expired", blobs.values())
+
+    def mark_again(self) -> None:
+        """Read what is new or has changed, the trash before the manifests and after them."""
+        reader = self.census.reader
+        reader.mark_trash()
+        settled = reader.settle(patient=self.census.settled)
+        self.census.settled = self.census.settled and settled
+        reader.mark_trash()
+
+    def look_for_use(self) -> None:
+        """Look whether a blob came or went recently, before what this run sets aside does."""
+        self.activity.in_use |= self.limits.is_recent(self.store.blobs_changed())
+
+    def look_for_pulls(self) -> None:
+        """Look whether a pull shows by now."""
+        look_for_pulls(self.store, self.limits, self.census)
+
+    def waits(self, since: float) -> bool:
+        """Tell whether what is aside since the moment *since* is left to a later run."""
+        hidden = self.store.sets_aside
+        return not self.census.settled or self.limits.must_wait(since, self.activity, hidden=hidden)
+
+    def put_back(self, blobs: Iterable[Condemned]) -> None:
+        """Put *blobs* back in their places, and keep them."""
+        store = self.store
+        for blob in blobs:
+            self.references.keep(blob.name)
+            if not store.pardon(blob):
+                # A pull has written a new copy in its place. If that is at least as large, drop
+                # ours.
+                ours, theirs = store.condemned_blob(blob), store.blob(blob.name)
+                if ours is not None and theirs is not None and theirs.size >= ours.size:
+                    deque(store.purge([(blob, float("inf"))]), maxlen=0)
+
+    def purge(self, *suspects: Suspects) -> None:
+        """Remove what is set aside and still not needed, unless it has to wait."""
+        plans: dict[Condemned, Blob] = {}  # of those that the store is at
+
+        def chosen(
+            steps: Iterable[tuple[Condemned, Blob]], *, waits: bool
+        ) -> Iterator[tuple[Condemned, float]]:
+            for blob, plan in steps:
+                unneeded = blob.id and not self.references.is_needed(blob.name)
+                if unneeded and self.waits(blob.when) == waits:
+                    plans[blob] = plan
+                    yield blob, plan.written
+
+        total = sum(map(len, suspects))
+        steps = counted(self.progress, "removing blobs", itertools.chain(*suspects), total)
+        for blob, gone in self.store.purge(chosen(steps, waits=False)):
+            plan = plans.pop(blob)
+            if gone:
+                self.tally.blob(self.census.reason(blob.name), plan)
+            else:
+                self.put_back([blob])  # written to since: somebody means to use it
+        rest = (blob for blob, _ in chosen(itertools.chain(*suspects), waits=True))
+        for blob, look in self.store.look_aside(rest):
+            if look.written > plans.pop(blob).written:
+                self.put_back([blob])
+            else:
+                self.tally.hold(blob.when, look)
+
+    def remove_download(self, download: Download) -> None:
+        """Remove the files of an unfinished download, unless somebody has resumed it."""
+        looks = [self.store.blob(name) for name, _ in download]
+        if any(
+            look is None or look.changed > plan.changed
+            for look, (_, plan) in zip(looks, download, strict=True)
+        ):
+            return
+        due = self.limits.due(pull=self.activity.pull)
+        if not self.census.settled or any(plan.changed > due for _, plan in download):
+            for _, plan in download:
+                self.tally.hold(self.limits.now, plan)
+            return
+        for name, plan in download:
+            if self.store.remove_blob(name):
+                self.tally.blob("partial", plan)
+
+    def remove_in_place(self, name: str, plan: Blob) -> None:
+        """Remove a blob that there was no room to set aside."""
+        look = self.store.blob(name)
+        if look is None or look.written > plan.written:
+            return
+        if self.waits(self.limits.now):
+            self.tally.hold(self.limits.now, look)
+        elif self.store.remove_blob(name):
+            self.tally.blob(self.census.reason(name), plan)
+
+    def tally_with(self, plan: Plan) -> Tally:
+        """Give the tally, with what this run has not even begun to remove."""
+        for when, look in plan.waiting:
+            self.tally.hold(when, look)
+        return self.tally
