@@ -283,7 +283,7 @@ def test_a_store_that_moves_to_another_file_system_keeps_its_trash(worlds: World
     import shutil
 
     here = Tree(worlds.ext4() / "models")
-    here.add("Team/One/V1", b"weights")
+    here.add(f"{HOST}/Team/One/V1", b"weights")
     later(here.root).unlink("Team/One:V1")
     there = worlds.ntfs() / "models"
     shutil.copytree(here.root, there)

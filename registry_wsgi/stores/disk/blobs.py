@@ -12,10 +12,10 @@ from .places import Part
 from .system import ABSENT, Reported, listed, look_at, open_regular, status_of, version
 from .workshops import preparing
 
-__all__ = ["Blobs", "spellings"]
+__all__ = ["Blobs", "spelled"]
 
 
-def spellings(name: str) -> tuple[str, ...]:
+def _spellings(name: str) -> tuple[str, ...]:
     """
     Spell the name of a blob in all ways that are usual, *name* itself first.
 
@@ -26,6 +26,14 @@ def spellings(name: str) -> tuple[str, ...]:
         return (name,)
     usual = (f"sha256-{digits}", f"sha256:{digits}", f"sha256-{digits.upper()}")
     return (name, *(other for other in usual if other != name))
+
+
+def spelled(names: Iterable[str], name: str) -> str | None:
+    """Find the first of *names* that is the name of the same blob as *name*, in any letters."""
+    digits = digits_of(name)
+    if digits is None:
+        return None
+    return next((other for other in names if digits_of(other) == digits), None)
 
 
 class Blobs(Part):
@@ -82,7 +90,7 @@ class Blobs(Part):
 
     def _present(self, name: str) -> str:
         """Tell under which name the blob is there; *name* if it is not."""
-        for other in spellings(name):
+        for other in _spellings(name):
             if os.path.lexists(self.places.blob(other)):
                 return other
         digits = digits_of(name)

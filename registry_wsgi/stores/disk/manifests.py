@@ -77,16 +77,14 @@ def _may_be_respelled(path: str, parts: tuple[str, ...]) -> bool:
     Tell whether the directories may list something else than *parts*, which lead to a file.
 
     To list them would cost more the more models there are. So this looks whether the file system
-    finds the same file by other letters, too.
+    finds something by other letters, too. (Whether that is the same file is not asked: some file
+    systems give a file a new number each time.)
     """
     for part in parts:
         other = part.swapcase()
         if part.endswith("."):
             return True
-        if other != part:
-            status = status_of(f"{path}/{other}", follow=False)
-            same = status_of(f"{path}/{part}", follow=False) if status else None
-            if status and same and os.path.samestat(status, same):
-                return True
+        if other != part and os.path.lexists(f"{path}/{other}"):
+            return True
         path = f"{path}/{part}"
     return False

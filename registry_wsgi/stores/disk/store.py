@@ -35,7 +35,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from .aside import Aside
-from .blobs import Blobs
 from .manifests import Manifests
 from .places import Places
 from .protection import Protection
@@ -47,7 +46,7 @@ __all__ = ["DiskStore"]
 _log = logging.getLogger("registry_wsgi")
 
 
-class DiskStore(Manifests, Blobs, Aside, Trash, Protection):
+class DiskStore(Manifests, Aside, Trash, Protection):
     """
     A `~registry_wsgi.stores.base.Store` in a directory of the local file system.
 

@@ -23,7 +23,7 @@ from ...errors import ModelExistsError, StoreError, quote
 from ...names import Name
 from ..base import Blob, Deleted, Manifest, Read
 from ..layout import checked, checked_key, entry_id, entry_time, tried
-from .blobs import spellings
+from .blobs import Blobs, spelled
 from .directory import Directory, remove_tree
 from .mounts import layers_at
 from .places import TRIES, Part
@@ -88,7 +88,7 @@ class _Place(NamedTuple):
     name: str
 
 
-class Trash(Part):
+class Trash(Blobs, Part):
     """A `~registry_wsgi.stores.base.TrashStore` in the directory ``trash``."""
 
     # Deleting
@@ -141,7 +141,8 @@ class Trash(Part):
                     raise
         except OSError as error:
             name = f"trash-{run}-{percent_encode(key, safe='')}"
-            if error.errno not in NO_ROOM or len(name) > 255:
+            # No room for a directory; or the trash is of another user who did not share it.
+            if error.errno not in {*NO_ROOM, errno.EACCES} or len(name) > 255:
                 raise
             try:
                 source.rename(tag, top, name)
@@ -163,8 +164,10 @@ class Trash(Part):
         with source, entry.make("blobs") as target:
             layers = layers_at(source.device())
             for name in blobs:
-                present = next((other for other in spellings(name) if source.has(other)), None)
-                if present is None or (layers and layers.copies(f"{source.path}/{present}")):
+                present = self._present(name)
+                if not source.has(present) or (
+                    layers and layers.copies(f"{source.path}/{present}")
+                ):
                     continue
                 try:
                     source.link(present, target, present)
@@ -212,12 +215,15 @@ class Trash(Part):
         return ((entry, tried(self.read_deleted, entry)) for entry in entries)
 
     def blob_in_trash(self, entry: Deleted, name: str) -> Blob | None:
-        for other in spellings(name):
-            path = self.places.without_links("trash", entry.id, "blobs", other)
-            look = look_at(path, self.places.blobs)
-            if look is not None:
-                return look
-        return None
+        path = self.places.without_links("trash", entry.id, "blobs", name)
+        look = look_at(path, self.places.blobs)
+        if look is None:
+            folder = os.path.dirname(path)
+            with Reported(folder):
+                other = spelled(listed(folder), name)
+            if other is not None:
+                look = look_at(f"{folder}/{other}", self.places.blobs)
+        return look
 
     # Restoring
 
@@ -232,7 +238,7 @@ class Trash(Part):
                     return False
                 raise
             for _ in range(TRIES):
-                held = next((other for other in spellings(name) if source.has(other)), None)
+                held = name if source.has(name) else spelled(source.names(), name)
                 if held is None:
                     return False
                 with self.places.shared(top, "blobs", make=True) as blobs:

@@ -442,8 +442,8 @@ def test_any_change_of_a_delete_or_restore_may_fail(
     for number, scene in undoing.scenes(changing(undoing.calls)):
         failed += undoing_fails(undoing, scene, fail(number, code), code)
         undoing.check(scene, pruned=False)
-    if (undoing.what, code, fail) == ("restore", errno.ENOSPC, failing_at) or code != errno.ENOSPC:
-        assert failed > 2  # a delete finds a way without room
+    if undoing.what == "restore" or code not in (errno.ENOSPC, errno.EACCES):
+        assert failed > 2  # a delete finds a way without a directory in the trash
 
 
 # Without hard links
