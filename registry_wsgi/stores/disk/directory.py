@@ -12,8 +12,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Self
 
 from ...errors import StoreError
@@ -101,6 +101,10 @@ class Directory:
 
     def make(self, name: str) -> Self:
         """Make the directory *name*, and open it."""
+        with self._named(name):
+            return self._make(name)
+
+    def _make(self, name: str) -> Self:
         os.mkdir(name, stat.S_IMODE(self._owner.st_mode) & 0o777, dir_fd=self._file)
         file = os.open(name, _LIST | os.O_NOFOLLOW, dir_fd=self._file)
         self._adopt(file, stat.S_IMODE(self._owner.st_mode) & 0o2777)
@@ -116,10 +120,21 @@ class Directory:
             finally:
                 os.close(file)
 
+    @contextmanager
+    def _named(self, name: str) -> Iterator[None]:
+        """Let an error of the system name the whole path, as it knows but the *name*."""
+        try:
+            yield
+        except OSError as error:
+            if error.filename == name:
+                error.filename = f"{self.path}/{name}"
+            raise
+
     def _enter(self, name: str, *, follow: bool, leave: bool, make: bool) -> Self:
         path = f"{self.path}/{name}"
         try:
-            file = os.open(name, _REACH | os.O_NOFOLLOW, dir_fd=self._file)
+            with self._named(name):
+                file = os.open(name, _REACH | os.O_NOFOLLOW, dir_fd=self._file)
         except FileNotFoundError:
             if not make:
                 raise

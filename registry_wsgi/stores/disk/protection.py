@@ -9,7 +9,7 @@ from urllib.parse import quote as percent_encode
 from urllib.parse import unquote as percent_decode
 
 from .places import Part
-from .system import ABSENT, Reported
+from .system import Reported
 
 __all__ = ["Protection"]
 
@@ -44,10 +44,8 @@ class Protection(Part):
         with Reported(path), self.places.open() as top:
             try:
                 folder = self.places.ours(top, "protected")
-            except OSError as error:
-                if error.errno in ABSENT:
-                    return False
-                raise
+            except FileNotFoundError:
+                return False
             with folder:
                 return folder.unlink(name)
 

@@ -192,6 +192,7 @@ def test_what_is_deleted_by_post_is_listed_and_restored(
         "missing": [],
         "deleted": None,
         "expires": None,
+        "id": known.id,
     }
     assert datetime.fromisoformat(told["deleted"]) == known.deleted
     assert datetime.fromisoformat(told["expires"]) == known.expires
