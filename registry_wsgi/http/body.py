@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, LengthRequired, RequestEntityTooLarge
 from werkzeug.wsgi import get_content_length, get_input_stream
 
 if TYPE_CHECKING:
@@ -40,13 +40,12 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     Raises:
         RequestEntityTooLarge: The body is larger than *limit*.
         BadRequest: The body ends before its Content-Length, or cannot be read.
+        LengthRequired: The body is chunked, and the server does not pass such a body on.
     """
+    environ = _bounded(environ)
     length = get_content_length(environ) or 0
     body = b""
     if length <= limit:
-        if not environ.get("wsgi.input_terminated"):  # werkzeug asks only whether the key is there
-            environ = {**environ}
-            environ.pop("wsgi.input_terminated", None)
         try:
             body = get_input_stream(environ, max_content_length=limit + 1).read()
         except Exception as error:
@@ -57,6 +56,22 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     if len(body) < length:
         raise BadRequest("the request body is shorter than its Content-Length")
     return body
+
+
+def _bounded(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """Make an environ whose body has an end that werkzeug finds, if there is a body."""
+    environ = {**environ}
+    if environ.get("wsgi.input_terminated"):
+        return environ
+    environ.pop("wsgi.input_terminated", None)  # werkzeug asks only whether the key is there
+    if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+        if not environ.get("CONTENT_LENGTH"):
+            raise LengthRequired(
+                "the server does not pass on a chunked body: send it with a Content-Length"
+            )
+        # A proxy has put the chunks together, and passes the old header on beside the length.
+        del environ["HTTP_TRANSFER_ENCODING"]
+    return environ
 
 
 def read_model(body: bytes) -> str:

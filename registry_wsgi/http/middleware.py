@@ -11,6 +11,7 @@ empty body; an error is ``{"code": …, "error": …}``:
 403 protected             the model is :ref:`protected <protected>`
 404 not_found             no such model; without an app: no such path
 405 method_not_allowed    not a ``DELETE``; ``Allow`` names it
+411 length_required       the body is chunked, and the server does not pass such a body on
 413 content_too_large     the body is over ``max_content_length``
 500 internal_error        anything else; the cause is in the log and never in the answer
 === ===================== ===============================================================

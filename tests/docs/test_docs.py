@@ -672,6 +672,8 @@ def provoked(
     for key, value in (("wsgi.input_terminated", True), ("wsgi.input", BrokenInput())):
         environ = {"CONTENT_LENGTH": "3", key: value}
         messages.append(answered(app, data="{}", environ_overrides=environ))
+    chunked = {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
+    messages.append(answered(app, environ_overrides=chunked))
     messages.append(answered(app, data="x" * 70_000))
     forbidden = LocalRegistry(None, cache, authorize=lambda *_: False)
     messages.append(answered(forbidden, data='{"model": "tinyllama"}'))

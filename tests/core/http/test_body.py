@@ -8,7 +8,7 @@ import unicodedata
 from typing import Any
 
 import pytest
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, LengthRequired, RequestEntityTooLarge
 
 from kit.effort import Effort
 from kit.requirements import require
@@ -452,14 +452,35 @@ def test_without_a_length_there_is_no_body(length: str | None) -> None:
     assert read_body(environ, LIMIT) == b""
 
 
-def test_a_chunked_body_without_a_server_that_ends_it_is_unread() -> None:
-    """Of Content-Length and Transfer-Encoding the latter counts, and this server does not say."""
-    environ = {
-        "wsgi.input": Untouchable(),
-        "CONTENT_LENGTH": "5",
-        "HTTP_TRANSFER_ENCODING": "chunked",
-    }
-    assert read_body(environ, LIMIT) == b""
+@pytest.mark.parametrize("coding", ["chunked", "Chunked", "gzip, chunked"])
+@pytest.mark.parametrize("length", [{}, {"CONTENT_LENGTH": ""}])
+@pytest.mark.parametrize("terminated", [{}, {"wsgi.input_terminated": False}])
+def test_a_chunked_body_that_the_server_does_not_pass_on_is_refused_unread(
+    coding: str, length: dict[str, str], terminated: dict[str, Any]
+) -> None:
+    """With the reason: where it would end nobody says, so that it cannot be read."""
+    environ = {"wsgi.input": Untouchable(), "HTTP_TRANSFER_ENCODING": coding}
+    with pytest.raises(LengthRequired, match="does not pass on a chunked body"):
+        read_body(environ | length | terminated, LIMIT)
+
+
+@pytest.mark.parametrize("terminated", [{}, {"wsgi.input_terminated": False}])
+def test_a_length_beside_chunked_is_that_of_the_body(terminated: dict[str, Any]) -> None:
+    """A proxy that has put the chunks together passes both headers on; its length has a limit."""
+    environ = {"HTTP_TRANSFER_ENCODING": "chunked", **terminated}
+    stream = io.BytesIO(b"0123456789")
+    assert read_body({"wsgi.input": stream, "CONTENT_LENGTH": "5", **environ}, LIMIT) == b"01234"
+    assert stream.tell() == 5
+    with pytest.raises(BadRequest):
+        read_body({"wsgi.input": io.BytesIO(b"0"), "CONTENT_LENGTH": "5", **environ}, LIMIT)
+    with pytest.raises(RequestEntityTooLarge):
+        read_body({"wsgi.input": Untouchable(), "CONTENT_LENGTH": "99999", **environ}, LIMIT)
+
+
+def test_where_the_server_ends_a_chunked_body_a_length_beside_it_says_nothing() -> None:
+    """As HTTP has it: of the two the coding counts."""
+    environ = {"CONTENT_LENGTH": "5", "HTTP_TRANSFER_ENCODING": "chunked", **TERMINATED}
+    assert read_body({"wsgi.input": io.BytesIO(b"0123456789"), **environ}, LIMIT) == b"0123456789"
 
 
 @pytest.mark.parametrize("terminated", [{}, TERMINATED, {"wsgi.input_terminated": False}])
