@@ -70,8 +70,11 @@ def start_as(
     who = json.dumps([user, umask, [*groups]])
     # Not the package in this folder, but the one that is installed.
     command = [sys.executable, "-P", "-c", _PROLOGUE + code, who]
+    # The user may not write where coverage is collected.
+    environment = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
     return subprocess.Popen(
         [*command, *map(str, arguments)],
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
