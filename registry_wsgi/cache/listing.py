@@ -22,6 +22,7 @@ _log = logging.getLogger("registry_wsgi")
 def list_models(store: Store, patterns: Collection[str]) -> list[Model]:
     """List the models, by name; those that *patterns* stand for as protected."""
     found = list(_readable(store))
+    _warn_of_unseen(store)
     users = Counter(blob for _, _, blobs in found for blob in blobs)
     models = []
     for key, manifest, blobs in found:
@@ -41,6 +42,7 @@ def list_models(store: Store, patterns: Collection[str]) -> list[Model]:
 
 def usage(store: Store, wanted: Collection[str | None]) -> Usage:
     """Add up the space that the models whose manifests are at the keys *wanted* take together."""
+    _warn_of_unseen(store, {key.lower() for key in wanted if key})
     ours: dict[str, int | None] = {}
     theirs: set[str] = set()
     for key, _, blobs in _readable(store):
@@ -59,6 +61,17 @@ def total(sizes: Iterable[int | None]) -> int:
 
 def _readable(store: Store) -> Iterator[tuple[str, Manifest, dict[str, int | None]]]:
     return read_models(store.read_all(), lambda _, found: parse_manifest(found.data), _warn)
+
+
+def _warn_of_unseen(store: Store, keys: Collection[str] = ()) -> None:
+    """Warn of models in a layout that is not understood; name those that *keys* are names of."""
+    folder = None
+    for path in store.unseen():
+        folder, _, key = path.partition("/")
+        if key.lower() in keys:
+            _log.warning("%s: is of the same name, is not understood here and stays", escape(path))
+    if folder is not None:
+        _log.warning("%s: has models that are not understood here, and not listed", folder)
 
 
 def _warn(key: str, error: StoreError | None) -> None:

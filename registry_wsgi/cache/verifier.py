@@ -129,6 +129,7 @@ class Verifier:
             self._read(whole)
         if self._wanted is None:
             self._look_for_foreign()
+            self._look_for_unseen()
         return VerifyReport(models, len(sizes), sum(whole.values()), tuple(self._problems))
 
     def _models(self) -> Iterator[tuple[str, dict[str, int | None]]]:
@@ -169,7 +170,11 @@ class Verifier:
     def _put_back(self, name: str, size: int | None) -> bool:
         store = self._store
         for aside in store.condemned():
-            if blob_name(aside.name) == name and is_whole(store.condemned_blob(aside), size):
+            if blob_name(aside.name) != name or not is_whole(store.condemned_blob(aside), size):
+                continue
+            if not store.pardon(aside) and not is_whole(store.blob(name), size):
+                # A copy of another size has the place, and no model can use that.
+                store.remove_blob(aside.name)
                 store.pardon(aside)
         for entry in store.deleted():
             if is_whole(store.blob(name), size):
@@ -237,6 +242,13 @@ class Verifier:
         for name in self._store.blobs():
             if not name.lower().startswith("sha256") and not is_temporary(name):
                 self._problems.append(Problem("foreign", name, (), "it is no blob"))
+
+    def _look_for_unseen(self) -> None:
+        unseen = list(self._store.unseen())
+        if unseen:
+            folder = unseen[0].partition("/")[0]
+            detail = f"{len(unseen)} manifests in a layout that is not understood here"
+            self._problems.append(Problem("unseen", folder, (), detail))
 
     def _report(self, kind: str, name: str, detail: str, *, repaired: bool = False) -> None:
         digest = name.replace("-", ":", 1)

@@ -189,6 +189,13 @@ class ManifestStore(Protocol):
         A storage without folders lists none. There the keys and versions have to do.
         """
 
+    def unseen(self) -> Iterator[str]:
+        """
+        List the manifests in a layout that this store does not understand, by their paths.
+
+        They are of models that nothing here lists or deletes, so no blob may be removed.
+        """
+
 
 class BlobStore(Protocol):
     """The blobs that are in place, where other programs find them too."""

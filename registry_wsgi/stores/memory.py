@@ -91,6 +91,10 @@ class MemoryStore:
         with self._lock:
             return iter([Folder("", self._changes, not self._manifests)])
 
+    def unseen(self) -> Iterator[str]:
+        """List none: there is one layout."""
+        return iter(())
+
     def blobs(self) -> Iterator[str]:
         with self._lock:
             return iter(list(self._blobs))

@@ -32,7 +32,9 @@ def test_a_short_blob_is_replaced_by_the_full_one_aside(tree: Tree) -> None:
     path.rename(tree.root / RUN / path.name)
     path.write_bytes(b"weig")
     report = later(tree.root).verify(repair=True)
-    assert [(problem.kind, problem.repaired) for problem in report.problems] == [("short", True)]
+    assert [(problem.kind, problem.repaired) for problem in report.problems] == [
+        ("wrong size", True)
+    ]
     assert broken(tree.root) == []
 
 

@@ -167,6 +167,9 @@ class ObjectStore:
         """List none: a bucket has keys, and no folders."""
         return iter(())
 
+    def unseen(self) -> Iterator[str]:
+        return (meta.key for meta in self._bucket.objects("manifests-v2"))
+
     # Blobs
 
     def blobs(self) -> Iterator[str]:

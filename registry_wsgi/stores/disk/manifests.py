@@ -52,6 +52,11 @@ class Manifests(Part):
     def folders(self) -> Iterator[Folder]:
         return folders(self.places.manifests)
 
+    def unseen(self) -> Iterator[str]:
+        root = self.places.root
+        for folder, _, files in os.walk(os.path.join(root, "manifests-v2")):
+            yield from (os.path.relpath(os.path.join(folder, file), root) for file in files)
+
 
 def _read(path: str) -> Manifest | None:
     found = read_manifest(path)

@@ -107,13 +107,14 @@ def test_a_cache_of_two_methods_that_wraps_ours_gets_it_too(
 def test_the_middleware_cleans_up_behind_a_cache_of_two_methods(tree: Tree) -> None:
     """A delete over HTTP takes what has expired, and leaves what nobody deleted."""
     tree.add("keep", b"k")
+    tree.add("stay", b"s")
     tree.add("gone", b"g")
     tree.add_blob(b"left over")
     later(tree.root).unlink("gone")
     app = LocalRegistry(None, OfTwoMethods(later(tree.root, MONTH)))
     assert Client(app).delete("/api/delete", json={"model": "keep"}).status_code == 200
     assert [model.name for model in later(tree.root).deleted()] == [f"{HOST}/library/keep:latest"]
-    assert len(list(tree.blobs.iterdir())) == 3
+    assert len(list(tree.blobs.iterdir())) == 4
 
 
 def test_what_is_out_of_reach_stops_the_prune_after_a_delete_alone(
