@@ -586,6 +586,41 @@ def test_without_links_a_prune_works(tree: Tree, store: DiskStore, number: int) 
     assert not (tree.blobs / blob(b"weights")).exists()
 
 
+def test_a_restored_blob_is_on_the_disk_before_the_trash_lets_go(
+    tree: Tree, store: DiskStore
+) -> None:
+    """Its new name in blobs is synced before its name in the trash is removed."""
+    entry = discard(store)
+    name = blob(LAYERS[0])
+    tree.blobs.joinpath(name).unlink()
+    calls: list[tuple[str, str]] = []
+    with watched(lambda call: calls.append((call.name, os.path.normpath(call.path)))):
+        assert store.recover_blob(entry, name)
+        assert store.recover(entry)
+    dropped = calls.index(("unlink", str(tree.trash / entry.id / "blobs" / name)))
+    assert ("fsync", str(tree.blobs)) in calls[:dropped]
+
+
+def test_a_manifest_is_on_the_disk_of_the_trash_before_the_original_goes(
+    tree: Tree, store: DiskStore
+) -> None:
+    """Where the trash is on another disk: the copy, its name, and the folders on the way there."""
+    original = tree.path("smol")
+    calls: list[tuple[str, str]] = []
+
+    def act(call: Call) -> None:
+        calls.append((call.name, os.path.normpath(call.path)))
+        if call.name == "rename" and call.path == str(original):
+            raise call.error(errno.EXDEV)
+
+    with watched(act):
+        entry = discard(store)
+    gone = calls.index(("unlink", str(original)))
+    synced = {path for name, path in calls[:gone] if name == "fsync"}
+    folder = tree.trash / entry.id / "manifests" / KEY
+    assert {str(path) for path in folder.parents if tree.trash in (path, *path.parents)} <= synced
+
+
 @named(NO_LINKS)
 @pytest.mark.parametrize("moment", ["before", "meanwhile"])
 def test_without_links_a_restore_never_overwrites(
