@@ -82,6 +82,7 @@ def keep_meets_run(
         Whether the blob is there in the end, and how many requests each of the two took.
     """
     kind = BucketKind(path, Clock())
+    kind.put("example.com/ns/other/v1", b"of another")  # in a store without models nothing goes
     kind.put_blob(blob(b"weights"), b"weights")
     kind.clock.move(days=8)
     caching(kind).prune()
@@ -185,6 +186,7 @@ def pull_meets_run(
         Whether the blob is there in the end, and how many requests the run took.
     """
     kind = BucketKind(path, Clock())
+    kind.put("example.com/ns/other/v1", b"of another")  # in a store without models nothing goes
     kind.put_blob(blob(b"weights"), b"weights")
     kind.clock.move(days=8)
     if marked:
