@@ -586,6 +586,21 @@ def test_without_links_a_prune_works(tree: Tree, store: DiskStore, number: int) 
     assert not (tree.blobs / blob(b"weights")).exists()
 
 
+@pytest.mark.parametrize("step", ["forget", "read_deleted", "recover"])
+def test_a_link_in_the_trash_that_leads_back_into_the_store_is_not_followed(
+    tree: Tree, store: DiskStore, step: str
+) -> None:
+    """The model that is in place is not taken for the deleted one."""
+    entry = discard(store)
+    tree.add("smol", b"new")
+    shutil.rmtree(tree.trash / entry.id)
+    tree.trash.joinpath(entry.id).symlink_to(tree.root)
+    before = tree.files()
+    with pytest.raises(StoreError, match="is a symbolic link"):
+        getattr(store, step)(entry)
+    assert tree.files() == before
+
+
 def test_a_restored_blob_is_on_the_disk_before_the_trash_lets_go(
     tree: Tree, store: DiskStore
 ) -> None:
