@@ -23,6 +23,7 @@ __all__ = [
     "OutOfReachError",
     "RegistryError",
     "StoreError",
+    "UntouchableError",
     "escape",
     "one_line",
     "quote",
@@ -91,6 +92,14 @@ class StoreError(RegistryError):
 
 class NoRoomError(StoreError):
     """The storage is full, or has no place on the same file system to set something aside."""
+
+
+class UntouchableError(StoreError):
+    """
+    One file cannot be moved or removed: it is immutable, busy or another user's.
+
+    The message names it. What was asked for beside it can be asked for again.
+    """
 
 
 class InvalidManifestError(StoreError):

@@ -8,12 +8,14 @@ content must hash to. The first two are looked up in no time; the third (*deep*)
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ..errors import OutOfReachError, StoreError
+from ..errors import OutOfReachError, StoreError, UntouchableError
 from ..names import Name
 from ..stores.base import Blob, Read, Store
 from .collector import Progress
@@ -22,6 +24,8 @@ from .manifest import blob_name, parse_manifest
 from .reading import is_left_by_others, is_whole, name_of, read_models
 
 __all__ = ["Problem", "Verifier", "VerifyReport"]
+
+_log = logging.getLogger("registry_wsgi")
 
 _CHUNK = 1 << 20
 
@@ -168,20 +172,21 @@ class Verifier:
         return None
 
     def _put_back(self, name: str, size: int | None) -> bool:
+        """Put back a whole blob that is aside or in the trash, in place of one that is not."""
         store = self._store
         for aside in store.condemned():
-            if blob_name(aside.name) != name or not is_whole(store.condemned_blob(aside), size):
-                continue
-            if not store.pardon(aside) and not is_whole(store.blob(name), size):
-                # A copy of another size has the place, and no model can use that.
-                store.remove_blob(aside.name)
-                store.pardon(aside)
-        for entry in store.deleted():
+            if blob_name(aside.name) == name and is_whole(store.condemned_blob(aside), size):
+                with _tried():
+                    store.pardon(aside, replace=True)
             if is_whole(store.blob(name), size):
                 return True
+        for entry in store.deleted():
             if is_whole(store.blob_in_trash(entry, name), size):
-                store.recover_blob(entry, name)
-        return is_whole(store.blob(name), size)
+                with _tried():
+                    store.recover_blob(entry, name)
+            if is_whole(store.blob(name), size):
+                return True
+        return False
 
     def _read(self, sizes: dict[str, int]) -> None:
         # Not above: who only deletes need not load it.
@@ -254,6 +259,15 @@ class Verifier:
         digest = name.replace("-", ":", 1)
         models = _names(self._users[name])
         self._problems.append(Problem(kind, digest, models, detail, repaired))
+
+
+@contextmanager
+def _tried() -> Iterator[None]:
+    """Go on with the next where one cannot be put back."""
+    try:
+        yield
+    except UntouchableError as error:
+        _log.warning("cannot be put back: %s", error)
 
 
 def _silent(what: str, done: int, total: int | None) -> None:

@@ -251,6 +251,9 @@ def prune(
         echo_json(report)
     else:
         echo_pruned(options.color, report)
+    if report.failed:
+        files = counted(report.failed, "file")
+        raise click.ClickException(f"{files} could not be moved or removed; the rest is done")
 
 
 def _must_ask(yes: bool) -> bool:

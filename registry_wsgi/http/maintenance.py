@@ -149,7 +149,7 @@ class Maintenance:
             return self._stream_prune(options, release)
         try:
             with no_answer():
-                return json_response(self._cache.prune(**options))
+                return json_response(_told(self._cache.prune(**options)))
         finally:
             release()
 
@@ -174,7 +174,7 @@ class Maintenance:
             release()
             if raised is None:
                 done.set_result(report)
-                lines.put({"status": "success", **asdict(report)})
+                lines.put({"status": "success", **_told(report)})
             else:
                 done.set_exception(raised)
                 lines.put(describe(failure()))
@@ -189,6 +189,13 @@ class Maintenance:
             release()
             raise
         return Stream(iter(lines.get, None), done)
+
+
+def _told(report: PruneReport) -> dict[str, Any]:
+    """Make of a report what a client is told: not the failures, which have paths and causes."""
+    told = asdict(report)
+    del told["failures"]
+    return told
 
 
 def _maintained(cache: Cache) -> MaintainedCache:

@@ -259,6 +259,8 @@ class AsideStore(Protocol):
         Raises:
             NoRoomError: There is no room to set anything aside. Nothing is changed by the step
                 that failed.
+            UntouchableError: One of them cannot be moved. Those before it were set aside, those
+                after it were not taken from *names* yet.
         """
 
     def condemned(self) -> Iterator[Condemned]:
@@ -270,13 +272,21 @@ class AsideStore(Protocol):
     def look_aside(self, blobs: Iterable[Condemned]) -> Iterator[tuple[Condemned, Blob]]:
         """Look at many that are set aside, in no order; those that are gone are left out."""
 
-    def pardon(self, blob: Condemned) -> bool:
+    def pardon(self, blob: Condemned, *, replace: bool = False) -> bool:
         """
         Put a blob that is set aside back in its place, as if just written.
+
+        Args:
+            blob: Which one.
+            replace: Let it take the place of another blob, which is lost then. (A store that only
+                marks blobs has but one of a name.)
 
         Returns:
             False, with nothing changed, if another blob has taken the place (where the store only
             marks blobs, that one loses the mark), or if the blob is gone.
+
+        Raises:
+            UntouchableError: It cannot be moved, and is where it was.
         """
 
     def purge(self, blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
@@ -289,6 +299,10 @@ class AsideStore(Protocol):
 
         Returns:
             Each, in no order, and whether it was removed or left; those gone are left out.
+
+        Raises:
+            UntouchableError: One of them cannot be removed. Those after it were not taken from
+                *blobs* yet.
         """
 
 

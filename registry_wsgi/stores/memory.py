@@ -146,9 +146,10 @@ class MemoryStore:
     def look_aside(self, blobs: Iterable[Condemned]) -> Iterator[tuple[Condemned, Blob]]:
         return ((blob, look) for blob in blobs if (look := self.condemned_blob(blob)))
 
-    def pardon(self, blob: Condemned) -> bool:
+    def pardon(self, blob: Condemned, *, replace: bool = False) -> bool:
         with self._lock:
-            if blob not in self._condemned or blob.name in self._blobs:
+            taken = blob.name in self._blobs and not replace
+            if blob not in self._condemned or taken:
                 return False
             self._blobs[blob.name] = content = self._condemned.pop(blob)
             content.changed = self._blobs_changed = self._clock()

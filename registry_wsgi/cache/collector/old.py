@@ -6,10 +6,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import suppress
 
-from ...errors import ModelExistsError, NoRoomError, OutOfReachError
+from ...errors import ModelExistsError, NoRoomError, OutOfReachError, UntouchableError
 from ...stores.base import Store
 from .census import Census
 from .limits import Limits
+from .report import Tally
 
 __all__ = ["OldRemoval"]
 
@@ -24,8 +25,9 @@ class OldRemoval:
     goes, all of them go, and each counts.
     """
 
-    def __init__(self, store: Store, limits: Limits, census: Census) -> None:
+    def __init__(self, store: Store, limits: Limits, census: Census, tally: Tally) -> None:
         self._store = store
+        self._tally = tally
         self._limits = limits
         self._census = census
         self._gone: set[int] = set()  # the hashes of the manifests that were removed
@@ -33,9 +35,14 @@ class OldRemoval:
     def run(self) -> Iterator[str]:
         """Remove them, and give the key of each that is gone."""
         for key, content in self._census.old.go.items():
-            if self._remove(key, content):
-                self._gone.add(content)
-                yield key
+            try:
+                gone = self._remove(key, content)
+            except UntouchableError as error:
+                self._tally.fail(error)
+            else:
+                if gone:
+                    self._gone.add(content)
+                    yield key
 
     def _remove(self, key: str, content: int) -> bool:
         old = self._census.old

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from ...durations import moment
+from ...errors import StoreError
 from ...stores.base import Blob
 
 __all__ = ["PruneReport", "Removed", "Tally"]
+
+_log = logging.getLogger("registry_wsgi")
+
+# Of a million files that cannot be touched nobody wants to read all names.
+_MOST_FAILURES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,9 @@ class PruneReport:
         held_until: When the first of them goes at the latest, should pulls go on (UTC).
         protected: With ``all=True``: how many models are older than the age, and stay because they
             are protected.
+        failures: The files that could not be moved or removed, each with why: it is immutable, busy
+            or another user's. They stop nothing else. At most a hundred; *failed* counts them all.
+        failed: How many failures there were.
         unsettled: True if models came and went all the while that they were read. Nothing that was
             not read is evidence then, and nothing was removed: run again.
     """
@@ -64,6 +74,8 @@ class PruneReport:
     held_bytes: int = 0
     held_until: datetime | None = None
     protected: int = 0
+    failures: tuple[str, ...] = ()
+    failed: int = 0
     unsettled: bool = False
 
 
@@ -78,6 +90,15 @@ class Tally:
         self._shared: dict[Hashable, tuple[int, Blob, str | None]] = {}
         self._held = Removed()
         self._first_held: float | None = None
+        self._failures: list[str] = []
+        self._failed = 0
+
+    def fail(self, error: StoreError) -> None:
+        """Note that something could not be touched."""
+        self._failed += 1
+        if self._failed <= _MOST_FAILURES:
+            self._failures.append(str(error))
+            _log.warning("left where it is: %s", error)
 
     def model(self, reason: str, held: Iterable[Blob]) -> None:
         self._models[reason] += 1
@@ -121,5 +142,7 @@ class Tally:
             held_bytes=self._held.bytes,
             held_until=None if first is None else moment(first + hold),
             protected=protected,
+            failures=tuple(self._failures),
+            failed=self._failed,
             unsettled=unsettled,
         )

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from ...errors import NoRoomError, RegistryError
+from ...errors import NoRoomError, RegistryError, UntouchableError
 from ...stores.base import Blob, Condemned, Store
 from .census import Census
 from .judge import Download, Plan, look_aside, look_for_pulls
@@ -84,7 +84,7 @@ class Sweep:
         self.put_back(young)
         plan.keep(self.references.is_needed)
         if self.census.settled:
-            removal = OldRemoval(self.store, self.limits, self.census)
+            removal = OldRemoval(self.store, self.limits, self.census, self.tally)
             for _ in removal.run():
                 self.tally.model("all", ())
         if not (pardons or young):  # what we put back ourselves would look like use
@@ -116,10 +116,7 @@ class Sweep:
         run = NOT_ASIDE
         try:
             for blob in counted(
-                self.progress,
-                "setting blobs aside",
-                self.store.condemn(doomed.names, self.limits.now),
-                len(doomed),
+                self.progress, "setting blobs aside", self.condemned(doomed.names), len(doomed)
             ):
                 if run != (blob.when, blob.id):
                     run = blob.when, blob.id
@@ -132,6 +129,17 @@ class Sweep:
             _log.warning("blobs are removed without being set aside first: %s", error)
             return True
         return False
+
+    def condemned(self, names: Iterable[str]) -> Iterator[Condemned]:
+        """Set blobs aside, and note those that cannot be touched."""
+        left = iter(names)
+        while True:
+            try:
+                yield from self.store.condemn(left, self.limits.now)
+            except UntouchableError as error:
+                self.tally.fail(error)
+            else:
+                return
 
     @contextmanager
     def all_back_if_this_fails(self, doomed: Suspects) -> Iterator[None]:
@@ -148,8 +156,11 @@ class Sweep:
     def forget_expired(self) -> None:
         """Remove the expired models, if this run may remove anything."""
         for entry, blobs in self.census.expired.held.items():
-            if self.census.settled and self.store.forget(entry):
-                self.tally.model("expired", blobs.values())
+            try:
+                if self.census.settled and self.store.forget(entry):
+                    self.tally.model("expired", blobs.values())
+            except UntouchableError as error:
+                self.tally.fail(error)  # then it can still be restored, and keeps its blobs
 
     def mark_again(self) -> None:
         """Read what is new or has changed, the trash before the manifests and after them."""
@@ -174,15 +185,21 @@ class Sweep:
 
     def put_back(self, blobs: Iterable[Condemned]) -> None:
         """Put *blobs* back in their places, and keep them."""
-        store = self.store
         for blob in blobs:
             self.references.keep(blob.name)
-            if not store.pardon(blob):
-                # A pull has written a new copy in its place. If that is at least as large, drop
-                # ours.
-                ours, theirs = store.condemned_blob(blob), store.blob(blob.name)
-                if ours is not None and theirs is not None and theirs.size >= ours.size:
-                    deque(store.purge([(blob, float("inf"))]), maxlen=0)
+            try:
+                self.put_one_back(blob)
+            except UntouchableError as error:
+                self.tally.fail(error)  # the next run tries again
+
+    def put_one_back(self, blob: Condemned) -> None:
+        """Put one blob back, or drop it if it has come again."""
+        store = self.store
+        if not store.pardon(blob):
+            # A pull has written a new copy in its place. If that is at least as large, drop ours.
+            ours, theirs = store.condemned_blob(blob), store.blob(blob.name)
+            if ours is not None and theirs is not None and theirs.size >= ours.size:
+                deque(store.purge([(blob, float("inf"))]), maxlen=0)
 
     def purge(self, *suspects: Suspects) -> None:
         """Remove what is set aside and still not needed, unless it has to wait."""
@@ -199,7 +216,7 @@ class Sweep:
 
         total = sum(map(len, suspects))
         steps = counted(self.progress, "removing blobs", itertools.chain(*suspects), total)
-        for blob, gone in self.store.purge(chosen(steps, waits=False)):
+        for blob, gone in self.purged(chosen(steps, waits=False)):
             plan = plans.pop(blob)
             if gone:
                 self.tally.blob(self.census.reason(blob.name), plan)
@@ -211,6 +228,16 @@ class Sweep:
                 self.put_back([blob])
             else:
                 self.tally.hold(blob.when, look)
+
+    def purged(self, blobs: Iterator[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
+        """Remove blobs that are set aside, and note those that cannot be touched."""
+        while True:
+            try:
+                yield from self.store.purge(blobs)
+            except UntouchableError as error:
+                self.tally.fail(error)
+            else:
+                return
 
     def remove_download(self, download: Download) -> None:
         """Remove the files of an unfinished download, unless somebody has resumed it."""
@@ -225,9 +252,12 @@ class Sweep:
             for _, plan in download:
                 self.tally.hold(self.limits.now, plan)
             return
-        for name, plan in download:
-            if self.store.remove_blob(name):
-                self.tally.blob("partial", plan)
+        try:
+            for name, plan in download:
+                if self.store.remove_blob(name):
+                    self.tally.blob("partial", plan)
+        except UntouchableError as error:
+            self.tally.fail(error)
 
     def remove_in_place(self, name: str, plan: Blob) -> None:
         """Remove a blob that there was no room to set aside."""
@@ -236,8 +266,12 @@ class Sweep:
             return
         if self.waits(self.limits.now):
             self.tally.hold(self.limits.now, look)
-        elif self.store.remove_blob(name):
-            self.tally.blob(self.census.reason(name), plan)
+            return
+        try:
+            if self.store.remove_blob(name):
+                self.tally.blob(self.census.reason(name), plan)
+        except UntouchableError as error:
+            self.tally.fail(error)
 
     def tally_with(self, plan: Plan) -> Tally:
         """Give the tally, with what this run has not even begun to remove."""

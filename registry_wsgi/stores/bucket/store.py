@@ -216,7 +216,8 @@ class ObjectStore:
     def look_aside(self, blobs: Iterable[Condemned]) -> Iterator[tuple[Condemned, Blob]]:
         return self._blobs.look_aside(blobs)
 
-    def pardon(self, blob: Condemned) -> bool:
+    def pardon(self, blob: Condemned, *, replace: bool = False) -> bool:
+        del replace  # there is but one object of a name
         return self._blobs.pardon(blob)
 
     def purge(self, blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:

@@ -19,7 +19,7 @@ from ..base import Blob, Condemned
 from ..layout import checked, entry_id, entry_time
 from .directory import Directory
 from .places import TRIES, Part, Places
-from .system import ABSENT, NO_LINKS, Reported, blob_of, listed, look_at, store_error
+from .system import ABSENT, NO_LINKS, Reported, blob_of, is_kept_open, listed, look_at, store_error
 
 __all__ = ["Aside"]
 
@@ -64,7 +64,8 @@ class Aside(Part):
             with Reported(folder):
                 names = listed(f"{folder}/{run}")
             for name in sorted(names):
-                yield Condemned(when, run, name)
+                if not is_kept_open(name):
+                    yield Condemned(when, run, name)
 
     def condemned_blob(self, blob: Condemned) -> Blob | None:
         return self._look(self._paths(blob.id), blob.name)

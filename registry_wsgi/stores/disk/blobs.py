@@ -9,7 +9,16 @@ from typing import BinaryIO
 from ..base import Blob
 from ..layout import digits_of
 from .places import Part
-from .system import ABSENT, Reported, listed, look_at, open_regular, status_of, version
+from .system import (
+    ABSENT,
+    Reported,
+    is_kept_open,
+    listed,
+    look_at,
+    open_regular,
+    status_of,
+    version,
+)
 from .workshops import preparing
 
 __all__ = ["Blobs", "spelled"]
@@ -52,7 +61,9 @@ class Blobs(Part):
                 return
             with entries:
                 yield from [
-                    entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)
+                    entry.name
+                    for entry in entries
+                    if not (entry.is_dir(follow_symlinks=False) or is_kept_open(entry.name))
                 ]
 
     def blobs_changed(self) -> float:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
-from ...errors import InvalidManifestError, NoRoomError, StoreError
+from ...errors import InvalidManifestError, NoRoomError, StoreError, UntouchableError
 from ..base import Blob, Manifest
 from ..layout import MANIFEST_SIZE
 from .walk import is_fresh
@@ -17,8 +17,10 @@ __all__ = [
     "ABSENT",
     "NO_LINKS",
     "NO_ROOM",
+    "UNTOUCHABLE",
     "Reported",
     "blob_of",
+    "is_kept_open",
     "is_manifest",
     "listed",
     "look_at",
@@ -36,6 +38,10 @@ NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENO
 
 #: What it says when nothing more can be made.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+#: What it says of a file that nobody may change now: one that is immutable, another user's, a mount
+#: point, or open elsewhere on a network file system.
+UNTOUCHABLE = {errno.EPERM, errno.EACCES, errno.EBUSY, errno.ETXTBSY}
 
 #: What it says when there is nothing at a path. A part of a legal name may be longer than the file
 #: system allows: then there is no such file either. A link that leads to itself leads nowhere.
@@ -56,6 +62,15 @@ class Reported:
             raise store_error(error, self._path) from error
 
 
+def is_kept_open(name: str) -> bool:
+    """
+    Tell whether a network file system keeps a removed file under *name*, as somebody has it open.
+
+    It goes when that is closed. Until then it cannot be removed, and comes again if it is moved.
+    """
+    return name.startswith(".nfs")
+
+
 @contextmanager
 def tolerated(*numbers: int) -> Iterator[None]:
     """Pass over the errors *numbers* of the system."""
@@ -68,7 +83,11 @@ def tolerated(*numbers: int) -> Iterator[None]:
 
 def store_error(error: OSError, path: str) -> StoreError:
     """Make an error of ours. It names the path that the system does, or else *path*."""
-    kind = NoRoomError if error.errno in NO_ROOM else StoreError
+    kind = StoreError
+    if error.errno in NO_ROOM:
+        kind = NoRoomError
+    elif error.errno in UNTOUCHABLE:
+        kind = UntouchableError
     name = error.filename
     # In an open directory the system knows but the name of the file.
     named = name if isinstance(name, str) and os.path.isabs(name) else path

@@ -271,6 +271,8 @@ def test_a_prune_reports_what_it_removed(tree: Tree, cache: ModelCache, client: 
         "held_blobs": 0,
         "held_bytes": 0,
         "held_until": None,
+        "failed": 0,
+        "unsettled": False,
     }
     assert cache.deleted() == []
     assert names(cache) == ["other:latest"]
