@@ -466,8 +466,12 @@ def test_restore_takes_an_older_delete(sample: Path, run: Run) -> None:
     code, _, err = run("restore", SAMPLE[0], "--at", f"{year}-01-01")
     message = f"no model of this name was deleted at {year}-01-01, but at {when:%Y-%m-%d %H:%M:%S}"
     assert (code, message in err) == (1, True)
-    for exact in (f"{when:%Y-%m-%d}", f"{when:%Y-%m-%d %H:%M}", f"{when:%Y-%m-%d %H:%M:%S}"):
-        assert run("restore", SAMPLE[0], "--at", exact) == (0, f"Restored {SAMPLE[0]}\n", "")
+    for exact in ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"):
+        assert run("restore", SAMPLE[0], "--at", f"{when:{exact}}") == (
+            0,
+            f"Restored {SAMPLE[0]}\n",
+            "",
+        )
         open_cache().unlink(SAMPLE[0])
         when = open_cache().deleted()[0].deleted.astimezone()
     assert run("restore", SAMPLE[0], "--at", when.isoformat())[0] == 0
@@ -605,6 +609,8 @@ def test_prune_writes_exact_json(sample: Path, run: Run) -> None:
         "held_bytes": 0,
         "held_until": None,
         "protected": 0,
+        "failures": [],
+        "failed": 0,
         "unsettled": False,
     }
 
