@@ -25,7 +25,7 @@ class References:
     def __init__(self) -> None:
         self._needed: dict[str, bool] = {}
         self._aside: dict[str, tuple[Run, ...]] = {}
-        self._spellings: defaultdict[str, set[str]] = defaultdict(set)  # upper-case digits
+        self._spellings: defaultdict[str, set[str]] = defaultdict(set)  # in unusual letters
         self._pardons: list[Condemned] = []
         self._files: set[str] = set()  # names that are no blob's: downloads, say, which may grow
         self.set_aside: set[str] = set()
@@ -40,7 +40,7 @@ class References:
     def add_listed(self, names: Iterable[str]) -> None:
         self._needed = dict.fromkeys(names, False)
         for name in self._needed:
-            if name != name.lower():
+            if name != name.lower() or name[6:7] == ":":
                 self._note_spelling(name)
 
     def need(self, blobs: Collection[str]) -> None:

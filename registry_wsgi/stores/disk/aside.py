@@ -9,6 +9,7 @@ when it starts, but removes no directory that is not empty.)
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -19,9 +20,21 @@ from ..base import Blob, Condemned
 from ..layout import checked, entry_id, entry_time
 from .directory import Directory
 from .places import TRIES, Part, Places
-from .system import ABSENT, NO_LINKS, Reported, blob_of, is_kept_open, listed, look_at, store_error
+from .system import (
+    ABSENT,
+    NO_LINKS,
+    UNTOUCHABLE,
+    Reported,
+    blob_of,
+    is_kept_open,
+    listed,
+    look_at,
+    store_error,
+)
 
 __all__ = ["Aside"]
+
+_log = logging.getLogger("registry_wsgi")
 
 _CONDEMNED = "condemned"
 
@@ -61,9 +74,14 @@ class Aside(Part):
             for when, run in self.places.entries(folder)
         }
         for when, run, folder in sorted(runs):
-            with Reported(folder):
-                names = listed(f"{folder}/{run}")
-            for name in sorted(names):
+            try:
+                names = sorted(listed(f"{folder}/{run}"))
+            except OSError as error:
+                if error.errno not in UNTOUCHABLE:
+                    raise store_error(error, f"{folder}/{run}") from error
+                _log.warning("%s", store_error(error, f"{folder}/{run}"))  # another user's
+                continue
+            for name in names:
                 if not is_kept_open(name):
                     yield Condemned(when, run, name)
 
@@ -102,6 +120,7 @@ class Aside(Part):
                 name = checked(blob.name)
                 try:
                     if blob.id != run:  # not for each of a million
+                        run = None
                         opened.close()
                         folder = opened.enter_context(self._open(top, blob.id))
                         run = blob.id

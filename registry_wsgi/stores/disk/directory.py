@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Self
 
 from ...errors import StoreError
-from .system import tolerated
+from .system import is_kept_open, tolerated
 
 __all__ = ["Directory", "remove_tree"]
 
@@ -192,6 +192,16 @@ class Directory:
             return False
         return True
 
+    def check_writable(self) -> None:
+        """
+        Find out whether names in it can be changed.
+
+        Raises:
+            PermissionError: They cannot.
+        """
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=self._file, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self.path)
+
     def device(self) -> int:
         """Tell which device it is on."""
         return os.stat(".", dir_fd=self._file).st_dev
@@ -308,7 +318,8 @@ def remove_tree(folder: Directory, name: str, depth: int = 0) -> None:
                 else:
                     here.unlink(entry)
             except OSError as error:
-                failure = failure or error
+                if not (error.errno == errno.EBUSY and is_kept_open(entry)):
+                    failure = failure or error
     if failure is not None:
         raise failure
     # ENOTEMPTY: somebody is adding files; `tidy` comes again later.

@@ -35,7 +35,6 @@ from .system import (
     listed,
     look_at,
     read_manifest,
-    store_error,
     tolerated,
 )
 from .transfer import copy_file, copy_out, empty_up, sync_down
@@ -309,6 +308,8 @@ class Trash(Blobs, Part):
             if not place.folders:
                 return top.unlink(place.name)
             found = False
+            with tolerated(*ABSENT), self.places.ours(top, "trash", entry.id) as folder:
+                folder.check_writable()  # else something of the entry would stay for ever
             # The manifest goes first: from then on nobody restores from this entry.
             with tolerated(*ABSENT), top.descend(place.folders) as folder:
                 found = folder.unlink(place.name)
@@ -318,13 +319,10 @@ class Trash(Blobs, Part):
             return found
 
     def _drop(self, top: Directory, entry: str) -> None:
-        """Remove an entry without a manifest. What is left goes with a later `tidy`."""
-        try:
-            with tolerated(*ABSENT), self.places.ours(top, "trash") as trash:
-                remove_tree(trash, checked(entry))
-        except OSError as error:
-            failure = store_error(error, f"{self.places.trash}/{entry}")
-            _log.warning("%s: some of it is left in the trash", failure)
+        """Remove an entry without a manifest. What cannot be removed is left to a later `tidy`."""
+        path = f"{self.places.trash}/{entry}"
+        with Reported(path), tolerated(*ABSENT), self.places.ours(top, "trash") as trash:
+            remove_tree(trash, checked(entry))
 
     def _tidy_entries(self, before: float) -> None:
         """Remove what deletes that were killed up to the moment *before* have left."""
