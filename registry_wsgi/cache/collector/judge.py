@@ -14,7 +14,7 @@ from .limits import Limits
 from .progress import Progress, counted
 from .suspects import NOT_ASIDE, Run, Suspects
 
-__all__ = ["Download", "Plan", "judge", "look_aside", "look_for_pulls"]
+__all__ = ["Download", "Plan", "judge", "look_aside", "look_for_pulls", "youngest"]
 
 #: The files of an unfinished download, in the order in which they can be removed.
 Download = list[tuple[str, Blob]]
@@ -54,9 +54,9 @@ class Plan:
                 self.waiting.append((look.changed + patience, look))
         self.doomed = self.doomed.chosen(lambda _, look: look.changed <= due)
         for download in self.downloads:
-            if _changed(download) > due:
-                self.waiting += ((_changed(download) + patience, look) for _, look in download)
-        self.downloads = [some for some in self.downloads if _changed(some) <= due]
+            if youngest(download) > due:
+                self.waiting += ((youngest(download) + patience, look) for _, look in download)
+        self.downloads = [some for some in self.downloads if youngest(some) <= due]
 
 
 def judge(
@@ -89,7 +89,7 @@ def judge(
         if blob.changed <= limits.cutoff:
             plan.doomed.add(name, NOT_ASIDE, blob)
     for files in downloads.values():
-        if _changed(files) <= limits.cutoff:
+        if youngest(files) <= limits.cutoff:
             plan.downloads.append(sorted(files, key=lambda file: removal_order(file[0])))
     return plan
 
@@ -122,6 +122,6 @@ def look_for_pulls(store: Store, limits: Limits, census: Census) -> None:
                 return
 
 
-def _changed(download: Download) -> float:
+def youngest(download: Download) -> float:
     """Tell when the youngest file of *download* last changed: the whole is as young."""
     return max(look.changed for _, look in download)

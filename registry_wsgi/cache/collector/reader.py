@@ -29,7 +29,7 @@ class Reader:
     Reads what needs blobs. Raises before anything is removed if that cannot be told.
 
     Attributes:
-        found: How many manifests were read.
+        found: How often a manifest was read.
         empty_hosts: The hosts whose folders have nothing in them.
     """
 
@@ -140,6 +140,7 @@ class Reader:
             return False, _needs(key, manifest)
 
         for _, _, (old, blobs) in read_models([(key, self._read(key))], parse, _refuse):
+            self.found += 1
             self._references.need(blobs)
             return old
         return False

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from ...errors import NoRoomError, RegistryError, UntouchableError
 from ...stores.base import Blob, Condemned, Store
 from .census import Census
-from .judge import Download, Plan, look_aside, look_for_pulls
+from .judge import Download, Plan, look_aside, look_for_pulls, youngest
 from .limits import Limits
 from .old import OldRemoval
 from .progress import Progress, counted
@@ -248,7 +248,7 @@ class Sweep:
         ):
             return
         due = self.limits.due(pull=self.activity.pull)
-        if not self.census.settled or any(plan.changed > due for _, plan in download):
+        if not self.census.settled or youngest(download) > due:
             for _, plan in download:
                 self.tally.hold(self.limits.now, plan)
             return
