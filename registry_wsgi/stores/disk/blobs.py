@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from ..base import Blob
 from ..layout import digits_of
+from .passing import open_passing
 from .places import Part
 from .system import (
     ABSENT,
@@ -15,7 +16,6 @@ from .system import (
     is_kept_open,
     listed,
     look_at,
-    open_regular,
     status_of,
     version,
 )
@@ -84,8 +84,7 @@ class Blobs(Part):
     def open_blob(self, name: str) -> BinaryIO | None:
         path = self.places.blob(self._present(name))
         with Reported(path):
-            opened = open_regular(path)
-            return None if opened is None else os.fdopen(opened[0], "rb", buffering=0)
+            return open_passing(path)
 
     def remove_blob(self, name: str) -> bool:
         path = self.places.blob(name)

@@ -123,11 +123,11 @@ def is_manifest(path: str) -> bool:
     return status is not None and not stat.S_ISDIR(status.st_mode)
 
 
-def open_regular(path: str) -> tuple[int, os.stat_result] | None:
-    """Open the regular file at *path* for reading; None if there is none."""
+def open_regular(path: str, flags: int = 0) -> tuple[int, os.stat_result] | None:
+    """Open the regular file at *path* for reading, with more *flags*; None if there is none."""
     try:
         # Not blocking, as opening a named pipe would wait for a writer.
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
     except OSError as error:
         if error.errno in ABSENT or error.errno == errno.ENXIO:  # a socket
             return None
