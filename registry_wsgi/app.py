@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .cache.model_cache import Cache
@@ -9,12 +11,13 @@ from .cache.opening import cache_from
 from .errors import ConfigurationError
 from .http.authorization import Authorize, all_of, bearer_token, trusted_hosts
 from .http.middleware import LocalRegistry
+from .http.origins import Origins
 from .settings import Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["authorization", "build_app", "create_app"]
+__all__ = ["authorization", "build_app", "check_origins", "create_app"]
 
 
 def create_app() -> LocalRegistry:
@@ -44,13 +47,26 @@ def build_app(
     Raises:
         ConfigurationError: A setting cannot be used; the message names it.
     """
+    check_origins(settings)
     return LocalRegistry(
         app,
         cache_from(settings) if cache is None else cache,
         prune=settings.prune,
         authorize=authorization(settings),
         maintenance=settings.maintenance,
+        origins=settings.origins,
     )
+
+
+def check_origins(settings: Settings) -> None:
+    """
+    Make sure that the origins can be used.
+
+    Raises:
+        ConfigurationError: One of them is none; the message names the setting.
+    """
+    with _named(settings, "origins"):
+        Origins(settings.origins)
 
 
 def authorization(settings: Settings) -> Authorize | None:
@@ -62,13 +78,19 @@ def authorization(settings: Settings) -> Authorize | None:
     """
     checks = []
     # The host comes first: who asks for another is not even told that a token is needed.
-    field = "trusted_hosts"
-    try:
-        if settings.trusted_hosts:
+    if settings.trusted_hosts:
+        with _named(settings, "trusted_hosts"):
             checks.append(trusted_hosts(*settings.trusted_hosts))
-        field = "tokens" if settings.tokens else "token_file"
-        if settings.tokens or settings.token_file:
+    if settings.tokens or settings.token_file:
+        with _named(settings, "tokens" if settings.tokens else "token_file"):
             checks.append(bearer_token(*settings.tokens, file=settings.token_file))
+    return all_of(*checks) if checks else None
+
+
+@contextmanager
+def _named(settings: Settings, field: str) -> Iterator[None]:
+    """Let an error say which setting is wrong, by its variable or its name."""
+    try:
+        yield
     except ConfigurationError as error:
         raise ConfigurationError(f"{settings.name_of(field)}: {error}") from error
-    return all_of(*checks) if checks else None

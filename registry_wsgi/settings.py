@@ -27,6 +27,13 @@ Under `registry_wsgi.create_app` and ``registry-wsgi serve`` these say who may d
                                   (`~registry_wsgi.http.authorization.trusted_hosts`)
 ================================= ==============================================================
 
+These say which pages may ask through a browser, under the same two:
+
+================================= ==============================================================
+``REGISTRY_WSGI_ORIGINS``         those of these origins, with commas between them, besides those
+                                  of the same origin (`registry_wsgi.http.origins`)
+================================= ==============================================================
+
 Durations are written ``0``, ``90s``, ``15m``, ``12h``, ``7d`` or ``2w``. An empty variable counts
 as unset.
 
@@ -150,6 +157,8 @@ class Settings(CacheSettings):
         token_file: A file with tokens, in place of *tokens*.
         trusted_hosts: Who asks for one of them may delete, see
             `~registry_wsgi.http.authorization.trusted_hosts`.
+        origins: Pages of these origins may ask through a browser, see
+            `registry_wsgi.http.origins`.
 
     Raises:
         ConfigurationError: There are both *tokens* and a *token_file*.
@@ -160,6 +169,7 @@ class Settings(CacheSettings):
     tokens: tuple[str, ...] = _variable("REGISTRY_WSGI_TOKEN", _tokens, (), shown=False)
     token_file: str | None = _variable("REGISTRY_WSGI_TOKEN_FILE", _path, None)
     trusted_hosts: tuple[str, ...] = _variable("REGISTRY_WSGI_TRUSTED_HOSTS", _list, ())
+    origins: tuple[str, ...] = _variable("REGISTRY_WSGI_ORIGINS", _list, ())
 
     def __post_init__(self) -> None:
         if self.tokens and self.token_file:

@@ -74,6 +74,14 @@ _port_option = click.option(
     help="A name by which clients may ask for this server; can be repeated. Else"
     " REGISTRY_WSGI_TRUSTED_HOSTS has them; default: with a token any, without one localhost.",
 )
+@click.option(
+    "--origin",
+    "origins",
+    metavar="ORIGIN",
+    multiple=True,
+    help="An origin, https://chat.example say, whose pages may ask through a browser; can be"
+    " repeated. Else REGISTRY_WSGI_ORIGINS has them; default: none.",
+)
 @click.pass_obj
 def serve(
     options: Options,
@@ -85,6 +93,7 @@ def serve(
     threads: int,
     token_file: Path | None,
     hosts: tuple[str, ...],
+    origins: tuple[str, ...],
 ) -> None:
     """
     Answer DELETE /api/delete, before an app or alone.
@@ -92,7 +101,7 @@ def serve(
     Without a token anyone who reaches the port can delete, so then only addresses of this machine
     are served, under no name but its own. Clients send it as "Authorization: Bearer TOKEN".
     """
-    settings = _settings(options, host, token_file, hosts)
+    settings = _settings(options, host, token_file, hosts, origins)
     try:
         from .server import Server  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -109,7 +118,11 @@ def serve(
 
 
 def _settings(
-    options: Options, host: str, token_file: Path | None, hosts: tuple[str, ...]
+    options: Options,
+    host: str,
+    token_file: Path | None,
+    hosts: tuple[str, ...],
+    origins: tuple[str, ...],
 ) -> Settings:
     """Take the settings from the options and the environment: nobody unknown may delete."""
     given: dict[str, Any] = {"location": options.models} if options.models else {}
@@ -117,6 +130,8 @@ def _settings(
         given |= {"token_file": token_file, "tokens": ()}
     if hosts:
         given |= {"trusted_hosts": hosts}
+    if origins:
+        given |= {"origins": origins}
     settings = Settings.read(**given)
     if settings.tokens or settings.token_file:
         return settings
@@ -133,11 +148,12 @@ def _settings(
 
 def _check(options: Options, settings: Settings, app: str | None) -> None:
     """Say at once, and in one line, what each worker would say with a traceback."""
-    from ..app import authorization  # noqa: PLC0415
+    from ..app import authorization, check_origins  # noqa: PLC0415
     from ..cache.opening import cache_from  # noqa: PLC0415
     from ..stores.opening import is_bucket  # noqa: PLC0415
 
     authorization(settings)
+    check_origins(settings)
     with options.blamed():
         if is_bucket(settings.location):
             # Its client starts threads, and workers that are forked afterwards would lack them.
@@ -177,7 +193,12 @@ def demo(context: click.Context, port: int) -> None:
         make_sample(root)
         # The printed lines have no token, and work under any name of this machine.
         settings = Settings.read(
-            location=root, maintenance=False, tokens=(), token_file=None, trusted_hosts=()
+            location=root,
+            maintenance=False,
+            tokens=(),
+            token_file=None,
+            trusted_hosts=(),
+            origins=(),
         )
         cache = cache_from(settings)
         app = build_app(settings, cache=cache)

@@ -37,10 +37,9 @@ from concurrent.futures import Future
 from dataclasses import asdict
 from inspect import signature
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol, cast
-from urllib.parse import urlsplit
+from typing import Any, Protocol, cast
 
-from werkzeug.exceptions import BadRequest, Conflict, Forbidden
+from werkzeug.exceptions import BadRequest, Conflict
 from werkzeug.wrappers import Response
 
 from ..cache import Cache
@@ -51,9 +50,6 @@ from ..durations import Duration, to_seconds
 from ..errors import ConfigurationError, InvalidDurationError, quote
 from .answers import describe, failure, json_response, no_answer, refused, to_json
 from .request import Endpoint, Request
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["MaintainedCache", "Maintenance", "Stream"]
 
@@ -122,10 +118,10 @@ class Maintenance:
     def endpoints(self, *, delete: Endpoint) -> Mapping[str, Mapping[str, Endpoint]]:
         """Map each path and method to its endpoint; *delete* is the endpoint of ``DELETE``."""
         return {
-            "/api/delete": {"POST": _from_here(delete)},
+            "/api/delete": {"POST": delete},
             "/api/deleted": {"GET": self._deleted, "HEAD": self._deleted},
-            "/api/restore": {"POST": _from_here(self._restore)},
-            "/api/prune": {"POST": _from_here(self._prune)},
+            "/api/restore": {"POST": self._restore},
+            "/api/prune": {"POST": self._prune},
         }
 
     def _deleted(self, request: Request) -> Response:
@@ -214,33 +210,6 @@ def _maintained(cache: Cache) -> MaintainedCache:
         message = f"maintenance: prune() of {cache!r} takes no age, all, dry_run and progress"
         raise ConfigurationError(message) from error
     return cast("MaintainedCache", cache)
-
-
-def _from_here(endpoint: Endpoint) -> Endpoint:
-    """
-    Refuse requests to *endpoint* that come from a page of another site.
-
-    A browser sends a POST to any site that a page names, without the preflight that comes before a
-    DELETE. It says which site the page is from, though, and the page cannot change that.
-    """
-
-    def check(request: Request) -> Response:
-        if not _is_same_origin(request.environ):
-            raise Forbidden("not from a page of another site")
-        return endpoint(request)
-
-    return check
-
-
-def _is_same_origin(environ: WSGIEnvironment) -> bool:
-    site = environ.get("HTTP_SEC_FETCH_SITE")
-    if site is not None:
-        return site in ("same-origin", "none")
-    origin = environ.get("HTTP_ORIGIN")
-    try:
-        return origin is None or urlsplit(origin).netloc == environ.get("HTTP_HOST", "")
-    except ValueError:
-        return False
 
 
 def _read_options(body: bytes) -> dict[str, Any]:

@@ -7,7 +7,8 @@ empty body; an error is ``{"code": …, "error": …}``:
 
 === ===================== ===============================================================
 400 bad_request           the body or the name is wrong
-403 forbidden             ``authorize`` said no (or what it raised)
+403 forbidden             ``authorize`` said no (or what it raised), or a page of another site
+                          has asked, whose origin is not in ``origins``
 403 protected             the model is :ref:`protected <protected>`
 404 not_found             no such model; without an app: no such path
 405 method_not_allowed    not a ``DELETE``; ``Allow`` names it
@@ -38,6 +39,7 @@ from .answers import empty, error_response, failure, no_answer, refused
 from .authorization import Authorize
 from .log import log_request, text_of
 from .maintenance import Maintenance, Stream
+from .origins import Origins
 from .request import Endpoint, Request
 from .status import StatusRecorder, WatchedBody
 
@@ -77,6 +79,14 @@ class LocalRegistry:
         observer: Told of each request that is handled here
             (`registry_wsgi.cache.observer.Observer`).
         max_content_length: How many bytes a request body may have.
+        origins: The origins, ``https://chat.example`` say, whose pages may ask through a browser,
+            besides those of the same origin; ``*``: all. A request that changes something and is
+            from any other page is answered 403. Answers have the headers of CORS for these origins.
+            ``OPTIONS`` requests for the paths that are answered here go to *app*; without one,
+            preflights are answered by *origins*.
+
+    Raises:
+        ConfigurationError: The cache lacks what *maintenance* takes, or one of *origins* is none.
 
     It keeps no state of a request, so one object serves any number of threads.
     """
@@ -92,6 +102,7 @@ class LocalRegistry:
         logger: logging.Logger | None = None,
         observer: Observer | None = None,
         max_content_length: int = 64 << 10,
+        origins: Iterable[str] = (),
     ) -> None:
         self.app = app
         self.cache = open_cache() if cache is None else cache
@@ -100,6 +111,7 @@ class LocalRegistry:
         self.logger = logging.getLogger("registry_wsgi") if logger is None else logger
         self.observer = observer
         self.max_content_length = max_content_length
+        self._origins = Origins(origins)
         self._endpoints: dict[str, Mapping[str, Endpoint]] = {
             "/api/delete": {"DELETE": self._delete}
         }
@@ -110,7 +122,10 @@ class LocalRegistry:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # Kept apart from `_respond`, so that passing requests do not pay for the closure there.
-        if environ.get("PATH_INFO") not in self._endpoints and self.app is not None:
+        if self.app is not None and (
+            environ.get("PATH_INFO") not in self._endpoints
+            or environ["REQUEST_METHOD"] == "OPTIONS"  # the app answers preflights for all paths
+        ):
             return self.app(environ, start_response)
         return self._respond(environ, start_response)
 
@@ -133,6 +148,8 @@ class LocalRegistry:
             status = recorder.status if recorder.started or failed is None else 500
             self._note(environ, status, text_of(failed) or error, failed or cause)
 
+        if not foreign:
+            self._origins.mark(response, environ)
         try:
             answer = response(environ, recorder)
         except Exception as raised:
@@ -151,9 +168,15 @@ class LocalRegistry:
         methods = self._endpoints.get(environ.get("PATH_INFO", ""))
         if methods is None:
             raise NotFound("not found")
-        endpoint = methods.get(environ["REQUEST_METHOD"])
+        method = environ["REQUEST_METHOD"]
+        if method == "OPTIONS":
+            preflight = self._origins.preflight(environ, methods)
+            if preflight is not None:
+                return preflight
+        endpoint = methods.get(method)
         if endpoint is None:
             raise MethodNotAllowed([*methods], "method not allowed")
+        self._origins.check(environ)
         return endpoint(Request(environ, self.authorize, self.max_content_length))
 
     def _delete(self, request: Request) -> Response:

@@ -113,7 +113,7 @@ def test_without_being_asked_for_it_is_not_there(cache: ModelCache, path: str) -
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        *[(method, "/api/delete", "DELETE, POST") for method in ("GET", "PUT", "OPTIONS")],
+        *[(method, "/api/delete", "DELETE, POST") for method in ("GET", "PUT", "PATCH")],
         *[(method, "/api/deleted", "GET, HEAD") for method in ("POST", "DELETE")],
         *[("GET", path, "POST") for path in ("/api/prune", "/api/restore")],
         ("DELETE", "/api/prune", "POST"),
