@@ -18,7 +18,8 @@ request                         action      what it does
 =============================== =========== ======================================================
 
 ``authorize`` gets the action and the full name of the model. ``deleted`` and ``prune`` are about
-all models, so there the name is ``*``.
+all models, so there the name is ``*``. The action of a prune with ``all``, which removes models
+that nobody deleted, is ``prune_all``, also for a dry run.
 
 A prune takes ``age`` (``"7d"``; left out: the retention), ``all``, ``dry_run`` and ``stream``, the
 latter three false unless they are true. It goes on to its end if the client goes away. While one is
@@ -136,7 +137,7 @@ class Maintenance:
 
     def _prune(self, request: Request) -> Response:
         options = _read_options(request.body())
-        request.permit("prune", _EVERYTHING)
+        request.permit("prune_all" if options.get("all") else "prune", _EVERYTHING)
         stream = options.pop("stream", False)
         release = self._cache.claim()
         if release is None:

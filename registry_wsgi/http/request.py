@@ -24,6 +24,7 @@ _IN_WORDS = {
     "delete": "delete this model",
     "deleted": "list what was deleted",
     "prune": "prune",
+    "prune_all": "prune models that nobody deleted",
     "restore": "restore this model",
 }
 

@@ -419,15 +419,33 @@ def test_authorize_is_asked_for_each_action(cache: ModelCache) -> None:
         lambda: client.get("/api/deleted"),
         lambda: post(client, "/api/restore", {"model": "smol"}),
         lambda: post(client, "/api/prune", {"stream": True}),
-        lambda: post(client, "/api/prune", {"dry_run": True}),
+        lambda: post(client, "/api/prune", {"dry_run": True, "all": False}),
+        lambda: post(client, "/api/prune", {"dry_run": True, "all": True}),
     ]
     for request in requests:
         assert error(request()) == (403, "forbidden")
     assert names(cache) == ["other:latest", "smol:latest"]
     actions = [("delete", NAME), ("deleted", "*"), ("restore", NAME), *[("prune", "*")] * 2]
+    actions.append(("prune_all", "*"))
     assert asked == actions
     allowed.update(action for action, _ in actions)
-    assert [request().status_code for request in requests] == [200] * 5
+    assert [request().status_code for request in requests] == [200] * 6
+
+
+def test_who_may_prune_may_not_remove_what_nobody_deleted(cache: ModelCache) -> None:
+    """That is an action of its own."""
+    client = Buffered(
+        LocalRegistry(
+            None, cache, maintenance=True, authorize=lambda _, action, name: action == "prune"
+        )
+    )
+    for stream in (False, True):
+        answer = post(client, "/api/prune", {"age": "0", "all": True, "stream": stream})
+        assert error(answer) == (403, "forbidden")
+        assert "not allowed to prune models that nobody deleted" in answer.text
+    assert len(names(cache)) == 2
+    assert post(client, "/api/prune", {"age": "0"}).status_code == 200
+    assert len(names(cache)) == 2
 
 
 def test_what_authorize_raises_is_the_answer(cache: ModelCache) -> None:
