@@ -43,8 +43,9 @@ class ModelCache:
 
     Args:
         store: Where the models are.
-        retention: How long a deleted model can be restored. 0: a delete is final, and what it
-            leaves unreferenced goes with the prune that follows it.
+        retention: How long a model that this cache deletes can be restored. It is kept with each
+            deleted model, so that a cache with another retention heeds it. 0: a delete is final,
+            and what it leaves unreferenced goes with a prune that follows it.
         in_flight: How recent a change among unfinished or unreferenced blobs must be to be taken
             for a pull under way.
         hold: How long at most what is to be removed waits for pulls under way.
@@ -119,7 +120,7 @@ class ModelCache:
             # Nobody deletes what is not written yet: our clock is wrong. By its time the retention
             # would be over as soon as the clock is put right.
             when = manifest.written
-        if self.store.discard(key, blobs, when) is None:
+        if self.store.discard(key, blobs, when, self.retention) is None:
             return False
         tell(self.observer, lambda observer: observer.deleted(str(found or key)))
         return True
@@ -273,8 +274,9 @@ class ModelCache:
         the next run does it. Any number of runs may be under way at once.
 
         Args:
-            age: How long ago; None: the retention. 0: all that is deleted or not needed, at once,
-                as if no pull were under way.
+            age: How long ago; None: the retention, and for a deleted model that of the cache which
+                has deleted it. 0: all that is deleted or not needed, at once, as if no pull were
+                under way.
             all: Also models whose manifest is older than *age*, unless they are protected. Their
                 blobs stay for as long as a model that stays uses them.
             dry_run: Touch nothing, and report what would go.
@@ -301,6 +303,7 @@ class ModelCache:
             self.in_flight,
             self.hold,
             quiet=age is not None and to_seconds(age) == 0,
+            keep=self.retention if age is None else None,
         )
         begun = time.monotonic()
         report = collect(

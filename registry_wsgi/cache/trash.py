@@ -55,7 +55,7 @@ def list_deleted(store: Store, retention: float) -> list[DeletedModel]:
                 str(name_of(entry.key) or entry.key),
                 total((blobs or {}).values()),
                 moment(entry.when),
-                moment(entry.when + retention),
+                moment(entry.expires(retention)),
                 blobs is not None and not missing,
                 missing,
                 entry.id,

@@ -22,6 +22,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from ..errors import StoreError
 from ..names import Name
+from .layout import entry_keep
 
 __all__ = [
     "AsideStore",
@@ -115,6 +116,11 @@ class Deleted(NamedTuple):
     when: float
     id: str
     key: str
+
+    def expires(self, keep: float) -> float:
+        """Tell when its time is over: its own, or else *keep* seconds after its deletion."""
+        own = entry_keep(self.id)
+        return self.when + (keep if own is None else own)
 
 
 class Condemned(NamedTuple):
@@ -309,7 +315,9 @@ class AsideStore(Protocol):
 class TrashStore(Protocol):
     """The deleted models: their manifests, and what holds their blobs."""
 
-    def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
+    def discard(
+        self, key: str, blobs: Iterable[str], when: float, keep: float | None = None
+    ) -> Deleted | None:
         """
         Move the manifest at *key* into the trash.
 
@@ -322,10 +330,19 @@ class TrashStore(Protocol):
             key: Which manifest.
             blobs: The names of the blobs that it needs.
             when: The moment of deletion to record, in seconds since the epoch.
+            keep: For how long to keep the entry, in seconds, which is recorded with it. None: that
+                is left to whoever prunes.
         """
 
-    def deleted(self, before: float | None = None) -> list[Deleted]:
-        """List the trash, oldest first; with *before*, only what was deleted then or earlier."""
+    def deleted(self, before: float | None = None, keep: float | None = None) -> list[Deleted]:
+        """
+        List the trash, oldest first.
+
+        Args:
+            before: Only what was deleted at this moment or earlier. None: all.
+            keep: Only what was to be kept until *before* or less: for the time that was recorded
+                with it, or else for *keep* seconds.
+        """
 
     def read_deleted(self, entry: Deleted) -> Manifest | None:
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable
@@ -17,9 +18,12 @@ __all__ = [
     "checked_key",
     "digits_of",
     "entry_id",
+    "entry_keep",
     "entry_time",
+    "kept_for",
     "stamp_after",
     "tried",
+    "was_kept",
 ]
 
 _T = TypeVar("_T")
@@ -33,8 +37,11 @@ _USUAL_PART = re.compile(r"[^./\0][^/\0]*")
 _USUAL_KEY = re.compile(rf"{_USUAL_PART.pattern}(?:/{_USUAL_PART.pattern}){{3}}")
 # Without regard to case, as some file systems list all names in lower case.
 _ENTRY = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)\.(\d{6})Z-[0-9a-f]{8}", re.ASCII | re.IGNORECASE
+    r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)\.(\d{6})Z-[0-9a-f]{8}(?:\.\d{1,15}s)?",
+    re.ASCII | re.IGNORECASE,
 )
+# After the random part of a name, or the number that a store in memory has instead.
+_KEPT = re.compile(r"(?:Z-[0-9a-f]{8}|^\d{12})\.(\d{1,15})s", re.ASCII | re.IGNORECASE)
 _DIGEST = re.compile(r"sha256[-:]([0-9a-f]{64})", re.ASCII | re.IGNORECASE)
 
 
@@ -75,9 +82,21 @@ def tried(read: Callable[[_T], _U], what: _T) -> _U | StoreError:
         return error
 
 
-def entry_id(when: float) -> str:
-    """Make a new name for an entry of the trash, or of what is set aside, at the moment *when*."""
-    return f"{_stamp(when)}-{os.urandom(4).hex()}"
+def entry_id(when: float, keep: float | None = None) -> str:
+    """
+    Make a new name for an entry of the trash, or of what is set aside.
+
+    Args:
+        when: The moment of the entry, in seconds since the epoch.
+        keep: For how long the entry is to be kept, in seconds. None: the name does not say.
+    """
+    kept = "" if keep is None else kept_for(keep)
+    return f"{_stamp(when)}-{os.urandom(4).hex()}{kept}"
+
+
+def kept_for(keep: float) -> str:
+    """Make the part of the name of an entry that says for how many seconds it is to be kept."""
+    return f".{math.ceil(keep)}s"
 
 
 def entry_time(entry: str) -> float | None:
@@ -89,6 +108,30 @@ def entry_time(entry: str) -> float | None:
         return datetime(*map(int, match.groups()), tzinfo=UTC).timestamp()  # type: ignore[arg-type, misc]
     except ValueError:
         return None
+
+
+def entry_keep(entry: str) -> float | None:
+    """Tell for how many seconds the entry of that name is to be kept; None if it does not say."""
+    match = _KEPT.search(entry)
+    return None if match is None else float(match[1])
+
+
+def was_kept(when: float, entry: str, now: float | None, keep: float | None) -> bool:
+    """
+    Tell whether an entry of the trash is one that `TrashStore.deleted` lists.
+
+    Args:
+        when: The moment of the entry.
+        entry: Its name.
+        now: As *before* of that method.
+        keep: As *keep* of that method.
+    """
+    if now is None:
+        return True
+    if keep is None:
+        return when <= now
+    own = entry_keep(entry)
+    return when + (keep if own is None else own) <= now
 
 
 def digits_of(name: str) -> str | None:

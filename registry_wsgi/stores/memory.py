@@ -17,6 +17,7 @@ from typing import BinaryIO
 from ..errors import ModelExistsError
 from ..names import Name
 from .base import Blob, Condemned, Deleted, Folder, Manifest, Read
+from .layout import kept_for, was_kept
 
 __all__ = ["MemoryStore"]
 
@@ -166,20 +167,23 @@ class MemoryStore:
                     del self._condemned[blob]
             yield blob, gone
 
-    def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
+    def discard(
+        self, key: str, blobs: Iterable[str], when: float, keep: float | None = None
+    ) -> Deleted | None:
         with self._lock:
             manifest = self._manifests.pop(key, None)
             if manifest is None:
                 return None
             self._changes = next(self._serial)
             held = {name: self._blobs[name] for name in blobs if name in self._blobs}
-            entry = Deleted(when, f"{next(self._serial):012}", key)
+            kept = "" if keep is None else kept_for(keep)
+            entry = Deleted(when, f"{next(self._serial):012}{kept}", key)
             self._trash[entry] = manifest, held
             return entry
 
-    def deleted(self, before: float | None = None) -> list[Deleted]:
+    def deleted(self, before: float | None = None, keep: float | None = None) -> list[Deleted]:
         with self._lock:
-            return sorted(e for e in self._trash if before is None or e.when <= before)
+            return sorted(e for e in self._trash if was_kept(e.when, e.id, before, keep))
 
     def read_deleted(self, entry: Deleted) -> Manifest | None:
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ...stores.base import Store
+from ...stores.base import Deleted, Store
 from .census import check_for_absent_manifests, take_census
 from .judge import Plan, judge, look_for_pulls
 from .limits import Limits
@@ -27,7 +27,7 @@ def collect(
     progress: Progress | None = None,
 ) -> PruneReport:
     """Run once over *store*."""
-    expired = store.deleted(limits.cutoff)
+    expired = find_expired(store, limits)
     if deleted_only and not expired:
         return PruneReport(dry_run=dry_run)
     census = take_census(store, limits, expired, every_model=every_model, progress=progress)
@@ -54,3 +54,10 @@ def collect(
     return tally.report(
         limits.hold, len(census.old.protected), dry_run=dry_run, unsettled=not census.settled
     )
+
+
+def find_expired(store: Store, limits: Limits) -> list[Deleted]:
+    """List the deleted models whose time is over, be it theirs, ours, or the age of this run."""
+    if limits.keep is None:
+        return store.deleted(limits.cutoff)
+    return store.deleted(max(limits.time, limits.now), limits.keep)

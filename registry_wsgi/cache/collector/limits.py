@@ -37,6 +37,8 @@ class Limits:
         in_flight: How recent a change must be to mean a pull under way, in seconds.
         hold: How long at most pulls hold a removal back, in seconds.
         quiet: Whether the operator says that nobody else is at work (an explicit age of 0).
+        keep: How long a deleted model is kept that does not say so itself, in seconds. None: the
+            age decides, whatever it says.
     """
 
     time: float
@@ -44,6 +46,7 @@ class Limits:
     in_flight: float
     hold: float
     quiet: bool = False
+    keep: float | None = None
 
     @cached_property
     def now(self) -> float:

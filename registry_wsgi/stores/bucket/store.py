@@ -245,13 +245,15 @@ class ObjectStore:
 
     # Trash
 
-    def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
+    def discard(
+        self, key: str, blobs: Iterable[str], when: float, keep: float | None = None
+    ) -> Deleted | None:
         """Move the manifest to the trash; *blobs* are kept by the collector, not by the trash."""
         del blobs
-        return self._trash.discard(key, when)
+        return self._trash.discard(key, when, keep)
 
-    def deleted(self, before: float | None = None) -> list[Deleted]:
-        return self._trash.deleted(before)
+    def deleted(self, before: float | None = None, keep: float | None = None) -> list[Deleted]:
+        return self._trash.deleted(before, keep)
 
     def read_deleted(self, entry: Deleted) -> Manifest | None:
         return self._trash.read(entry)

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator
 from ...errors import ModelExistsError, StoreError
 from ...names import Name
 from ..base import Deleted, Manifest, Read
-from ..layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time
+from ..layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time, was_kept
 from .index import Indices
 from .manifests import Manifests, manifest_of
 from .probe import Probe
@@ -47,7 +47,7 @@ class Trash:
         self._manifests = manifests
         self._probe = probe
 
-    def discard(self, key: str, when: float) -> Deleted | None:
+    def discard(self, key: str, when: float, keep: float | None) -> Deleted | None:
         source = f"manifests/{checked_key(key)}"
         self._probe.ask_once()
 
@@ -55,7 +55,7 @@ class Trash:
             meta = self._tombstones.head(source)
             if meta is None:
                 return None
-            run = entry_id(when)
+            run = entry_id(when, keep)
             copy = f"trash/{run}/manifests/{key}"
             if not self._copy(meta, copy):
                 raise self._changed(source)
@@ -69,8 +69,8 @@ class Trash:
 
         return until_unchanged(move, self._bucket.tuning)
 
-    def deleted(self, before: float | None = None) -> list[Deleted]:
-        return sorted({entry for entry, _ in self._entries(before)})
+    def deleted(self, before: float | None = None, keep: float | None = None) -> list[Deleted]:
+        return sorted({entry for entry, _ in self._entries(before, keep)})
 
     def read(self, entry: Deleted) -> Manifest | None:
         return manifest_of(self._manifests.content(_place(entry)))
@@ -117,13 +117,15 @@ class Trash:
         meta = self._tombstones.head(_place(entry))
         return meta is not None and self._tombstones.remove(meta)
 
-    def _entries(self, before: float | None = None) -> Iterator[tuple[Deleted, Meta]]:
+    def _entries(
+        self, before: float | None = None, keep: float | None = None
+    ) -> Iterator[tuple[Deleted, Meta]]:
         for meta in self._bucket.objects("trash", depth=6):
             run, _, path = meta.key.removeprefix("trash/").partition("/")
             when, key = entry_time(run), path.removeprefix("manifests/")
             if when is None or key == path or key.count("/") != 3:
                 continue
-            if (before is None or when <= before) and not self._tombstones.is_one(meta):
+            if was_kept(when, run, before, keep) and not self._tombstones.is_one(meta):
                 yield Deleted(when, run, key), meta
 
     def _copy(self, meta: Meta, target: str) -> bool:

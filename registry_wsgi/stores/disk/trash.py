@@ -22,7 +22,7 @@ from urllib.parse import unquote as percent_decode
 from ...errors import ModelExistsError, StoreError, quote
 from ...names import Name
 from ..base import Blob, Deleted, Manifest, Read
-from ..layout import checked, checked_key, entry_id, entry_time, tried
+from ..layout import checked, checked_key, entry_id, entry_time, tried, was_kept
 from .blobs import Blobs, spelled
 from .directory import Directory, remove_tree
 from .mounts import layers_at
@@ -46,7 +46,7 @@ _log = logging.getLogger("registry_wsgi")
 # How many directories a key has: host, namespace, model.
 _DEPTH = 3
 
-_FLAT = re.compile(r"trash-(.{27}-.{8})-(.+)", re.ASCII)
+_FLAT = re.compile(r"trash-(.{27}-.{8}(?:\.\d+s)?)-(.+)", re.ASCII)
 
 
 def keys_in_entry(path: str) -> Iterator[str]:
@@ -92,7 +92,9 @@ class Trash(Blobs, Part):
 
     # Deleting
 
-    def discard(self, key: str, blobs: Iterable[str], when: float) -> Deleted | None:
+    def discard(
+        self, key: str, blobs: Iterable[str], when: float, keep: float | None = None
+    ) -> Deleted | None:
         path = self.places.manifest(key)
         *folders, tag = key.split("/")
         names = [checked(name) for name in blobs]
@@ -107,7 +109,7 @@ class Trash(Blobs, Part):
             for _ in range(TRIES):
                 if source.is_directory(tag, follow=True) or not source.has(tag):
                     return None
-                run = entry_id(when)
+                run = entry_id(when, keep)
                 try:
                     entry = self._move(top, source, key, names, run)
                 except FileNotFoundError:
@@ -180,10 +182,12 @@ class Trash(Blobs, Part):
 
     # Looking
 
-    def deleted(self, before: float | None = None) -> list[Deleted]:
+    def deleted(self, before: float | None = None, keep: float | None = None) -> list[Deleted]:
         trash = self.places.trash
         found = []
         for when, entry in self.places.entries(trash, before):
+            if not was_kept(when, entry, before, keep):
+                continue
             try:
                 found += [Deleted(when, entry, key) for key in keys_in_entry(f"{trash}/{entry}")]
             except StoreError:  # whoever reads it is told why
@@ -195,7 +199,7 @@ class Trash(Blobs, Part):
                 if (
                     match
                     and when_or_none is not None
-                    and (before is None or when_or_none <= before)
+                    and was_kept(when_or_none, match[1], before, keep)
                 ):
                     found.append(Deleted(when_or_none, name, percent_decode(match[2])))
         return sorted(found)
