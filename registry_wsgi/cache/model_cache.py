@@ -21,7 +21,7 @@ from .collector import Limits, Progress, PruneReport, collect
 from .listing import list_models, usage
 from .manifest import mentioned_blobs
 from .observer import Observer, tell
-from .patterns import matches, normalize
+from .patterns import is_pattern, matches, normalize
 from .protocol import Cache, follows_delete
 from .reading import name_of
 from .results import DeletedModel, Model, Usage
@@ -105,8 +105,9 @@ class ModelCache:
             return False
         found = name_of(key)
         pattern = self.protected_by(str(found)) if found else None
+        pattern = pattern or self._protected_by_link(key)
         if pattern is not None:
-            raise ModelProtectedError(found, pattern)
+            raise ModelProtectedError(found or key, pattern)
         # A manifest that cannot be read can still be deleted: that is the way out when one stops
         # the sweep. So every digest that stands in it counts, well-formed or not.
         try:
@@ -392,6 +393,19 @@ class ModelCache:
         return Verifier(
             self.store, wanted, deep=deep, repair=repair, threads=threads, progress=progress
         ).run()
+
+    def _protected_by_link(self, key: str) -> str | None:
+        """Find the protected name that is a link to the manifest at *key*."""
+        here = None
+        for pattern in self.protected():
+            if is_pattern(pattern):
+                continue  # all names would have to be listed; one that it stands for is enough
+            other = self.store.find(Name.parse(pattern))
+            if other is not None and other != key:
+                here = here or self.store.resolve(key, tag=False)
+                if self.store.resolve(other) == here:
+                    return pattern
+        return None
 
     def _find(self, name: str) -> str | None:
         try:

@@ -155,6 +155,19 @@ class ManifestStore(Protocol):
         of several matches the lexically first is taken. None if there is no such manifest.
         """
 
+    def resolve(self, key: str, *, tag: bool = True) -> str:
+        """
+        Tell the key of the manifest that stands at *key*: another one if links lead there.
+
+        Args:
+            key: Where to look.
+            tag: Also follow a link that stands for the manifest itself. If not, the result is what
+                `discard` would move.
+
+        Returns:
+            *key* itself, where the storage has no links, or if they lead out of the manifests.
+        """
+
     def read(self, key: str) -> Manifest | None:
         """
         Read the manifest at *key*; None if it is gone.

@@ -77,6 +77,10 @@ class MemoryStore:
             found = (key.split("/") for key in self._manifests if key.lower() == wanted)
             return "/".join(min(found, default=())) or None
 
+    def resolve(self, key: str, *, tag: bool = True) -> str:
+        del tag
+        return key
+
     def read(self, key: str) -> Manifest | None:
         with self._lock:
             return self._manifests.get(key)

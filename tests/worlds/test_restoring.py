@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kit.clocks import A_DAY, later
+from kit.downloads import age
 from kit.trees import HOST, Tree, blob, broken, manifest
 from registry_wsgi import RegistryError
 from registry_wsgi.__main__ import main
@@ -31,6 +32,7 @@ def versions(tree: Tree) -> list[bytes]:
     made = []
     for number in range(3):
         path = tree.add("m", b"version %d" % number)
+        age(path, A_DAY)
         made.append(path.read_bytes())
         later(tree.root, (number - 3) * A_DAY / 24).unlink("m")
     return made

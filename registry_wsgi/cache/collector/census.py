@@ -28,6 +28,7 @@ class OldModels:
     go: dict[str, int] = field(default_factory=dict)
     blobs: set[str] = field(default_factory=set)
     protected: set[str] = field(default_factory=set)
+    kept: set[str] = field(default_factory=set)  # the keys of all that is protected, old or not
 
     def add(self, key: str, manifest: Manifest, blobs: Iterable[str]) -> None:
         """Add the model at *key*, which needs *blobs*."""
@@ -36,10 +37,25 @@ class OldModels:
 
     def protects(self, key: str, patterns: Iterable[str]) -> bool:
         """Tell whether one of *patterns* protects the model at *key*, and remember it."""
-        name = name_of(key)
-        if name is None or any(matches(name, pattern) for pattern in patterns):
+        if self.keeps(key, patterns):
             self.protected.add(key)
         return key in self.protected
+
+    def keeps(self, key: str, patterns: Iterable[str]) -> bool:
+        """Tell whether one of *patterns* stands for the model at *key*, be it old or not."""
+        name = name_of(key)
+        if name is None or any(matches(name, pattern) for pattern in patterns):
+            self.kept.add(key)
+        return key in self.kept
+
+    def keep_what_is_led_to(self, store: Store) -> None:
+        """Let no manifest go that a protected model reads by way of a link."""
+        if not self.kept or not self.go:
+            return
+        real = {store.resolve(key) for key in self.kept}
+        for key in [key for key in self.go if store.resolve(key, tag=False) in real]:
+            del self.go[key]
+            self.protected.add(key)
 
 
 @dataclass
@@ -109,11 +125,15 @@ def take_census(
     patterns = list(store.protected()) if every_model else []
 
     def is_old(key: str, manifest: Manifest) -> bool:
-        old = every_model and manifest.modified <= limits.cutoff and name_of(key) is not None
-        return old and not census.old.protects(key, patterns)
+        if not every_model or name_of(key) is None:
+            return False
+        kept = bool(patterns) and census.old.keeps(key, patterns)
+        old = manifest.modified <= limits.cutoff
+        return old and not (kept and census.old.protects(key, patterns))
 
     for key, manifest, blobs in reader.read(is_old):
         census.old.add(key, manifest, blobs)
+    census.old.keep_what_is_led_to(store)
     reader.mark_trash(but=expired)
     return census
 

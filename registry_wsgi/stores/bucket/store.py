@@ -154,6 +154,10 @@ class ObjectStore:
     def find(self, name: Name) -> str | None:
         return self._manifests.find(name)
 
+    def resolve(self, key: str, *, tag: bool = True) -> str:
+        del tag
+        return key
+
     def read(self, key: str) -> Manifest | None:
         return self._manifests.read(key)
 

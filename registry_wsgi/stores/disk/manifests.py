@@ -31,6 +31,13 @@ class Manifests(Part):
             found = list(_matches(root, list(name)))
             return name.key if name.key in found else next(iter(found), None)
 
+    def resolve(self, key: str, *, tag: bool = True) -> str:
+        path = self.places.manifest(key)
+        folder, name = os.path.split(path)
+        real = os.path.realpath(path) if tag else os.path.join(os.path.realpath(folder), name)
+        found = os.path.relpath(real, os.path.realpath(self.places.manifests))
+        return found if found.count("/") == 3 and not found.startswith("../") else key
+
     def read(self, key: str) -> Manifest | None:
         return _read(self.places.manifest(key))
 
