@@ -11,6 +11,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.util import import_app
 
 from ..app import build_app
+from ..http.front_page import FrontPage
 from ..settings import Settings
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ class Server(BaseApplication):
         The store is opened here, too: the client of a bucket has threads, and a worker that is
         forked from a process with threads has none of them.
         """
-        return build_app(self._settings, self._load_app())
+        if self._app is None:
+            return FrontPage(build_app(self._settings))
+        return build_app(self._settings, cast("WSGIApplication", import_app(self._app)))
 
     def run(self) -> None:
         """Serve until a signal ends it."""
@@ -72,8 +75,3 @@ class Server(BaseApplication):
             if error.code and os.getpid() == arbiter:
                 raise SystemExit(1) from error
             raise
-
-    def _load_app(self) -> WSGIApplication | None:
-        if self._app is None:
-            return None
-        return cast("WSGIApplication", import_app(self._app))

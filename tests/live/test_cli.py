@@ -323,6 +323,26 @@ def test_serve_deletes_and_ends_with_ctrl_c(sample: Path, start: Start) -> None:
     assert not (server.folder / ".gunicorn").exists()
 
 
+def test_the_steps_of_ollamas_own_command_work(sample: Path, start: Start) -> None:
+    """`ollama rm` asks whether a server is there, unloads the model, and deletes it."""
+    require("gunicorn")
+    server = start("serve")
+
+    def ask(method: str, path: str, body: bytes = b"") -> Answer:
+        address = ("127.0.0.1", server.port())
+        with socket.create_connection(address, timeout=LIMIT) as connection:
+            connection.sendall(request(method, path, body))
+            answer = read_answer(connection, method)
+        assert answer is not None
+        return answer
+
+    assert (ask("HEAD", "/").status, ask("HEAD", "/").body) == (200, b"")
+    assert ask("GET", "/").body.startswith(b"registry-wsgi is running.")
+    unload = ask("POST", "/api/generate", b'{"model":"sample-chat","keep_alive":0}')
+    assert (unload.status, json.loads(unload.body)["error"]) == (404, "not found")
+    assert server.delete("sample-chat").status == 200
+
+
 def test_serve_wraps_an_app_of_the_working_directory(sample: Path, start: Start) -> None:
     """Which gets all but the deletes."""
     require("gunicorn")
