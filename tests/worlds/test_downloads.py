@@ -8,6 +8,7 @@ but none to be older than it is.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
@@ -20,7 +21,7 @@ from kit.clocks import A_DAY, later
 from kit.downloads import Download, age
 from kit.os_seam import Call, watched
 from kit.trees import Tree, blob
-from registry_wsgi import ModelCache
+from registry_wsgi import DiskStore, ModelCache
 
 pytestmark = pytest.mark.world
 
@@ -85,6 +86,18 @@ def test_an_abandoned_download_is_never_set_aside(tree: Tree, download: Download
     later(tree.root, MONTH + MINUTE).prune()
     assert aside(tree) == []
     assert other.files() == files
+
+
+def test_one_that_is_resumed_during_a_prune_is_left(tree: Tree, download: Download) -> None:
+    class Resumed(DiskStore):
+        """A store whose download goes on while the manifests are read again."""
+
+        def versions(self) -> Any:
+            age(download.content, -MONTH)
+            return super().versions()
+
+    ModelCache(Resumed(tree.root), clock=lambda: time.time() + MONTH.total_seconds()).prune()
+    assert len(download.files()) == 5
 
 
 class Killed(BaseException):
