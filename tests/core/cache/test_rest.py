@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -21,12 +21,12 @@ import pytest
 from kit.clocks import A_DAY, later
 from kit.downloads import Download, age
 from kit.os_seam import Call, watched
-from kit.trees import Tree, broken
+from kit.trees import Tree, blob, broken, manifest
 from registry_wsgi import DiskStore, ModelCache
 from registry_wsgi.cache.collector.limits import Activity, Limits
 from registry_wsgi.cache.downloads import download_of, is_temporary, removal_order
 from registry_wsgi.errors import OutOfReachError
-from registry_wsgi.stores.base import Folder, Read
+from registry_wsgi.stores.base import Condemned, Folder, Read
 
 MONTH = 30 * A_DAY
 MINUTE = timedelta(minutes=1)
@@ -228,6 +228,36 @@ def test_while_a_pull_shows_nothing_is_set_aside(tree: Tree, download: Download)
         age(download.content, -passed)
         report = later(tree.root, passed + MINUTE).prune()
         assert (left_over.exists(), report.blobs, report.held_blobs) == (there, 0, 1)
+
+
+class PulledMeanwhile(DiskStore):
+    """A store into which a pull begins when the first blob has just been set aside."""
+
+    tree: Tree
+    now: float
+
+    def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
+        """Set aside; the pull downloads what it does not find, and uses what it finds."""
+        for number, aside in enumerate(super().condemn(names, when)):
+            yield aside
+            if number == 0:
+                content = {blob(data): data for data in (b"one", b"two")}[aside.name]
+                path = self.tree.add_blob(content)
+                os.utime(path, (self.now, self.now))
+
+
+def test_a_pull_that_begins_while_blobs_are_set_aside_is_seen(tree: Tree) -> None:
+    """What comes back to its place in that moment shows it: nothing aside is removed."""
+    tree.add("keep", b"k")
+    for data in (b"one", b"two"):
+        tree.add_blob(data)
+    store = PulledMeanwhile(tree.root)
+    store.tree, store.now = tree, time.time() + MONTH.total_seconds()
+    report = ModelCache(store, clock=lambda: store.now).prune()
+    assert (report.blobs, report.held_blobs) == (0, 2)
+    tree.write("new", manifest(b"one", b"two"))
+    later(tree.root, MONTH).prune()
+    assert broken(tree.root) == []
 
 
 @pytest.mark.parametrize("place", ["blobs/split-gguf-1", "ollama-safetensors1/deep"])
