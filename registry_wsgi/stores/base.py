@@ -432,6 +432,14 @@ class Store(ManifestStore, BlobStore, AsideStore, TrashStore, ProtectionStore, P
             tell lets everyone have it.
         """
 
+    def check_places(self, keys: Iterable[str]) -> None:
+        """
+        Check that blobs, and the manifests at *keys*, lie where this store changes anything.
+
+        Raises:
+            StoreError: They lie elsewhere, by a link that leads out of the store, say.
+        """
+
     def tidy(self, before: float) -> None:
         """
         Finish what processes that were killed have left in the trash.

@@ -240,6 +240,9 @@ class MemoryStore:
     def claim(self) -> Callable[[], None] | None:
         return self._claim.release if self._claim.acquire(blocking=False) else None
 
+    def check_places(self, keys: Iterable[str]) -> None:
+        """There is one place."""
+
     def tidy(self, before: float) -> None:
         """There is nothing to finish: what happens here happens whole."""
 

@@ -41,6 +41,8 @@ def collect(
         check_for_absent_manifests(store, census)
     look_for_pulls(store, limits, census)
     plan.wait_for_pulls(limits, census)
+    if plan or census.old.go:
+        store.check_places(census.old.go)
     if dry_run:
         tally = foretell(store, limits, census, plan)
     else:

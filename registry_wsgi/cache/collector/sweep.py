@@ -90,7 +90,7 @@ class Sweep:
         if not (pardons or young):  # what we put back ourselves would look like use
             self.look_for_use()
         with self.all_back_if_this_fails(plan.doomed):
-            no_room = self.condemn(plan.doomed)
+            no_room = bool(plan.doomed) and self.condemn(plan.doomed)
             self.forget_expired()
             if not (earlier or plan):
                 return self.tally_with(plan)

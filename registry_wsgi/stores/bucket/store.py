@@ -298,6 +298,9 @@ class ObjectStore:
         """A bucket cannot tell whether the process that has it still lives: everyone has it."""
         return lambda: None
 
+    def check_places(self, keys: Iterable[str]) -> None:
+        """There is one place."""
+
     def tidy(self, before: float) -> None:
         leftovers = sorted(self._tombstones.leftovers)
         self._tombstones.leftovers.clear()

@@ -154,7 +154,8 @@ class Directory:
             if not (leave or found._is_inside()):
                 found.close()
                 raise StoreError(
-                    f"{path}: is a symbolic link that leads out of {self._top.path}"
+                    f"{path}: is a symbolic link that leads out of {self._top.path}, where nothing"
+                    " is changed; mount the directory there instead (mount --bind)"
                 ) from error
             return found
         return type(self)(file, path, self._top)

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from .aside import Aside
@@ -88,6 +88,16 @@ class DiskStore(Manifests, Aside, Trash, Protection):
             os.close(file)
 
         return release
+
+    def check_places(self, keys: Iterable[str]) -> None:
+        folders = {"manifests/" + key.rpartition("/")[0] for key in keys}
+        with Reported(self.places.root), self.places.open() as top:
+            for folder in ("blobs", *sorted(folders)):
+                try:
+                    self.places.shared(top, *folder.split("/")).close()
+                except OSError as error:
+                    # What is absent, or cannot be entered, is left, and named, when its turn comes.
+                    _log.debug("%s/%s: %s", self.places.root, folder, error.strerror)
 
     def tidy(self, before: float) -> None:
         self._tidy_runs()
