@@ -14,17 +14,24 @@ A store in a directory, laid out as Ollama lays out its models.
         protected/<pattern>                                  empty files: what is not to be deleted,
                                                              percent-encoded
 
-Only ``trash/``, ``condemned/`` and ``protected/`` are ours. Nothing of ours lies under ``blobs/``
-(Ollama sweeps that at each start) or four levels deep under ``manifests/`` (Ollama would list it).
+Only ``trash/``, ``condemned/`` and ``protected/`` are ours, and on a full disk files beside them
+called ``trash-…`` (`registry_wsgi.stores.disk.trash`). Nothing of ours lies under ``blobs/``
+(Ollama sweeps that at each start) unless it is a mount of its own, or four levels deep under
+``manifests/`` (Ollama would list it).
 
 Every change is one ``rename``, ``link`` or ``unlink``, so a process may be killed between any two
-of them. Hard links hold the content of a deleted model even when another program cleans ``blobs/``;
-where the file system or its rights do not allow them, a delete does without, and the deleted model
-can be restored for as long as its blobs stay in ``blobs/``.
+of them. Where no rename leads from one directory to the other, a manifest is copied, and the copy
+is on the disk before the original goes. Hard links hold the content of a deleted model even when
+another program cleans ``blobs/``; where the file system or its rights do not allow them, a delete
+does without, and the deleted model can be restored for as long as its blobs stay in ``blobs/``.
 
-No file outside the root is changed: keys and blob names are checked before they become paths, and a
-directory that a symbolic link puts elsewhere is read, so that the blobs it names are kept, but
-nothing is moved, made or removed in it.
+No file outside the root is changed: keys and blob names are checked before they become paths, each
+change names a file in an open directory, and a directory that a symbolic link puts elsewhere is
+read, so that the blobs it names are kept, but nothing is moved, made or removed in it.
+
+The parts of the store, each a module: ``places`` (paths, and the guards on the way), ``directory``
+(open directories), ``system`` (what the system says, and what that means), and by what they serve
+``manifests``, ``blobs``, ``aside``, ``trash`` and ``protection``.
 """
 
 from __future__ import annotations
