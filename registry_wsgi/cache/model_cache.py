@@ -240,8 +240,9 @@ class ModelCache:
 
         Args:
             name: Its name.
-            at: Which delete of that name: when it was (as `DeletedModel.deleted`) or its id. None:
-                the latest that is whole.
+            at: Which delete of that name: when it was (as the ``deleted`` of a
+                `~registry_wsgi.cache.results.DeletedModel` says) or its id. None: the latest that
+                is whole.
 
         Returns:
             Its full name, as it was deleted.

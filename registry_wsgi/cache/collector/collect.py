@@ -33,13 +33,14 @@ def collect(
     census = take_census(store, limits, expired, every_model=every_model, progress=progress)
     plan = judge(store, limits, census, deleted_only=deleted_only, progress=progress)
     if plan.doomed and store.sets_aside:
-        census.settled = census.reader.settle(but_old=True)
+        census.settled = census.reader.is_complete() or census.reader.settle(but_old=True)
         plan.keep(census.references.is_needed)
     if not census.settled:
         plan = Plan()
     elif plan.doomed and not limits.quiet:
         check_for_absent_manifests(store, census)
-    look_for_pulls(store, limits, census)
+    if plan:
+        look_for_pulls(store, limits, census)
     plan.wait_for_pulls(limits, census)
     if plan or census.old.go:
         store.check_places(census.old.go)

@@ -80,6 +80,18 @@ class Reader:
         found = read_models([(key, self._read(key))], lambda _, manifest: manifest, _refuse)
         return next((manifest for _, manifest, _ in found), None)
 
+    def is_complete(self) -> bool:
+        """
+        Tell whether the first reading has met all manifests: no folder has changed since before it.
+
+        This is `settle` for little: a manifest that was written over in its place is not noticed.
+        It is in the second reading, which always settles.
+        """
+        folders = self._look_at_folders()
+        same = bool(folders) and folders == self._folders and None not in folders.values()
+        self._folders = folders
+        return same
+
     def settle(self, *, but_old: bool = False, patient: bool = True) -> bool:
         """
         Read what is new or has changed, until nothing moves any more.
