@@ -432,12 +432,13 @@ class Store(ManifestStore, BlobStore, AsideStore, TrashStore, ProtectionStore, P
             tell lets everyone have it.
         """
 
-    def check_places(self, keys: Iterable[str]) -> None:
+    def check_places(self, keys: Iterable[str], *, blobs: bool = True) -> None:
         """
-        Check that blobs, and the manifests at *keys*, lie where this store changes anything.
+        Check that this store may change the trash, the manifests at *keys*, and *blobs*.
 
         Raises:
-            StoreError: They lie elsewhere, by a link that leads out of the store, say.
+            StoreError: They lie elsewhere, by a link that leads out of the store, say; or on a file
+                system that may only be read.
         """
 
     def tidy(self, before: float) -> None:

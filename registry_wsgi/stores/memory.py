@@ -240,7 +240,7 @@ class MemoryStore:
     def claim(self) -> Callable[[], None] | None:
         return self._claim.release if self._claim.acquire(blocking=False) else None
 
-    def check_places(self, keys: Iterable[str]) -> None:
+    def check_places(self, keys: Iterable[str], *, blobs: bool = True) -> None:
         """There is one place."""
 
     def tidy(self, before: float) -> None:

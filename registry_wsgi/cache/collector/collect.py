@@ -42,8 +42,8 @@ def collect(
     if plan:
         look_for_pulls(store, limits, census)
     plan.wait_for_pulls(limits, census)
-    if plan or census.old.go:
-        store.check_places(census.old.go)
+    if plan or census.old.go or census.expired.held:
+        store.check_places(census.old.go, blobs=bool(plan))
     if dry_run:
         tally = foretell(store, limits, census, plan)
     else:

@@ -298,7 +298,7 @@ class ObjectStore:
         """A bucket cannot tell whether the process that has it still lives: everyone has it."""
         return lambda: None
 
-    def check_places(self, keys: Iterable[str]) -> None:
+    def check_places(self, keys: Iterable[str], *, blobs: bool = True) -> None:
         """There is one place."""
 
     def tidy(self, before: float) -> None:

@@ -45,7 +45,7 @@ from .aside import Aside
 from .manifests import Manifests
 from .places import Places
 from .protection import Protection
-from .system import Reported
+from .system import Reported, refuse_read_only
 from .trash import Trash
 
 __all__ = ["DiskStore"]
@@ -96,10 +96,15 @@ class DiskStore(Manifests, Aside, Trash, Protection):
 
         return release
 
-    def check_places(self, keys: Iterable[str]) -> None:
+    def check_places(self, keys: Iterable[str], *, blobs: bool = True) -> None:
         folders = {"manifests/" + key.rpartition("/")[0] for key in keys}
+        ours = (self.places.root, self.places.trash, *([self.places.condemned] if blobs else []))
+        theirs = [f"{self.places.root}/{folder}" for folder in folders]
+        for path in (*ours, *theirs, *([self.places.blobs] if blobs else [])):
+            with Reported(path):
+                refuse_read_only(path)
         with Reported(self.places.root), self.places.open() as top:
-            for folder in ("blobs", *sorted(folders)):
+            for folder in (*(["blobs"] if blobs else []), *sorted(folders)):
                 try:
                     self.places.shared(top, *folder.split("/")).close()
                 except OSError as error:

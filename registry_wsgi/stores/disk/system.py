@@ -26,6 +26,7 @@ __all__ = [
     "look_at",
     "open_regular",
     "read_manifest",
+    "refuse_read_only",
     "status_of",
     "store_error",
     "tolerated",
@@ -60,6 +61,21 @@ class Reported:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OSError):
             raise store_error(error, self._path) from error
+
+
+def refuse_read_only(path: str) -> None:
+    """
+    Refuse to go on if what is at *path* may only be read.
+
+    Raises:
+        OSError: It is on a file system that is mounted so.
+    """
+    try:
+        flags = os.statvfs(path).f_flag
+    except OSError:
+        return  # whoever changes something there is told why that cannot be
+    if flags & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
 
 
 def is_kept_open(name: str) -> bool:
