@@ -206,12 +206,14 @@ class _Run:
             StoreError: Nothing can be moved.
         """
         for _ in range(TRIES):
-            if not self._blobs.has(name):
-                return False
             try:
+                if self._folder is None and not self._blobs.has(name):
+                    return False
                 self._blobs.rename(name, self._folder or self._make(), name)
             except FileNotFoundError:
-                self.close()  # the blob is gone, or the directory, which another has just tidied
+                if not self._blobs.has(name):
+                    return False
+                self.close()  # the directory is gone: another has just tidied it
             except OSError as error:
                 if error.errno != errno.EXDEV or self._inner:
                     raise
