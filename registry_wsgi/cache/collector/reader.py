@@ -17,9 +17,13 @@ __all__ = ["Reader"]
 
 _log = logging.getLogger("registry_wsgi")
 
-# How long to wait before manifests that moved are read once more, in seconds. Together they are
-# longer than the coarsest time of a file, which has every other second.
-_PAUSES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+# How long to wait before manifests are read once more, in seconds. All but the last two are
+# together longer than the coarsest time of a file, which has every other second.
+_PAUSES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 0.05, 0.05)
+
+# How often to read once more because something moved. Where other programs are so busy, waiting
+# for longer does not help; the next run tries again.
+_PATIENCE = 4
 
 _IsOld = Callable[[str, Manifest], bool]
 
@@ -104,15 +108,19 @@ class Reader:
             Whether there was a reading during which no manifest and no folder changed, came or
             went. Then there was a moment at which all that is needed was known.
         """
-        for pause in (*(_PAUSES if patient else ()), None):
-            moved = self._mark_changed(but_old=but_old)
+        patience = _PATIENCE if patient else 0
+        for pause in (*_PAUSES, None):
+            moved, fresh = self._mark_changed(but_old=but_old)
             folders = self._look_at_folders()
-            moved |= folders != self._folders or None in folders.values()
+            moved |= folders != self._folders
+            fresh |= None in folders.values()
             self._folders = folders
-            if not moved:
+            if not (moved or fresh):
                 return True
-            if pause is not None:
-                time.sleep(pause)
+            patience -= moved
+            if pause is None or not patient or patience < 0:
+                return False
+            time.sleep(pause)
         return False
 
     def mark_trash(self, but: Iterable[Deleted] = ()) -> None:
@@ -126,22 +134,29 @@ class Reader:
             elif found is not None:
                 self._references.need(mentioned_blobs(found.data))
 
-    def _mark_changed(self, *, but_old: bool) -> bool:
-        """Read what was not read yet, and tell whether there was such a thing."""
-        changed, listed = False, 0
+    def _mark_changed(self, *, but_old: bool) -> tuple[bool, bool]:
+        """
+        Read what was not read yet.
+
+        Returns:
+            Whether a manifest changed, came or went, and whether some were written so recently
+            that this cannot be told.
+        """
+        changed, fresh, listed = False, False, 0
         for key, version in counted(self._progress, "checking manifests", self._store.versions()):
             stamp = hash((key, version))
             listed ^= stamp
             known = stamp in self._seen or (but_old and stamp in self._old_seen)
             if version is not None and known:
                 continue
-            changed = True
+            changed |= version is not None
+            fresh |= version is None
             old = self._mark(key, but_old=but_old)
             if version is not None:
                 (self._old_seen if old else self._seen).add(stamp)
         changed |= listed != self._listed
         self._listed = listed
-        return changed
+        return changed, fresh
 
     def _mark(self, key: str, *, but_old: bool) -> bool:
         """Read one manifest, mark what it needs, and tell whether it is still an old one."""
