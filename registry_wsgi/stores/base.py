@@ -262,6 +262,14 @@ class AsideStore(Protocol):
         marked: then whoever looks for it still finds it.
         """
 
+    def changed_unseen(self) -> float:
+        """
+        Tell when the store last changed, if a pull may be under way in it without a trace.
+
+        In seconds since the epoch; 0 if a pull shows. Only of use where `sets_aside` is False:
+        there a pull that is not seen may have found a blob that is about to go.
+        """
+
     def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
         """
         Set the blobs *names* aside, one or some at a time as the result is asked for.

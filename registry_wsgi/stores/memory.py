@@ -108,6 +108,9 @@ class MemoryStore:
         with self._lock:
             return self._blobs_changed
 
+    def changed_unseen(self) -> float:
+        return 0
+
     def preparing(self) -> float:
         """0: no other program prepares blobs here."""
         return 0.0

@@ -19,6 +19,7 @@ from kit.views import content
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import StoreError
 
+AA, BB = blob(b"a"), blob(b"b")
 KEY = "registry.ollama.ai/library/smol/latest"
 
 
@@ -54,7 +55,7 @@ def test_a_store_that_refuses_deletes_of_many_is_asked_one_by_one(
     proxy.plan = lambda method, path: answer if method == "POST" and "delete" in path else None
     kind.put(KEY, b"weights")
     for number in range(3):
-        kind.put_blob(f"sha256-0{number}", b"nobody's")
+        kind.put_blob(blob(b"%d" % number), b"nobody's")
     cache = cache_through(proxy, kind)
     assert cache.store.sets_aside == (answer == "md5" and isinstance(kind, VersionedKind))
     assert cache.unlink("smol")
@@ -91,15 +92,16 @@ def test_a_blob_uploaded_anew_just_before_its_removal_stays(
     plain: S3Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the store deletes on a condition, what came after the last look is not deleted."""
-    plain.put_blob("sha256-aa", b"old")
-    plain.put_blob("sha256-bb", b"old")
+    plain.put(KEY, b"weights")
+    plain.put_blob(AA, b"old")
+    plain.put_blob(BB, b"old")
     plain.clock.move(days=8)
     cache = ModelCache(plain.another(), clock=plain.clock)
     assert cache.prune().held_blobs == 2
     plain.clock.move(days=2)
-    written_late(monkeypatch, "blobs/sha256-aa", lambda: plain.put_blob("sha256-aa", b"new"))
+    written_late(monkeypatch, f"blobs/{AA}", lambda: plain.put_blob(AA, b"new"))
     assert cache.prune().blobs == 1
-    assert content(plain.another(), "sha256-aa") == b"new"
+    assert content(plain.another(), AA) == b"new"
     assert [*plain.another().condemned()] == []
 
 
@@ -124,13 +126,15 @@ def test_a_store_that_ignores_the_condition_of_a_delete_works_without(plain: S3K
     with proxied(plain.endpoint.url) as proxy:
         proxy.plan = lambda method, path: "blind" if method == "DELETE" else None
         plain.put(KEY, b"weights")
-        plain.put_blob("sha256-aa", b"nobody's")
+        plain.put_blob(AA, b"nobody's")
         cache = cache_through(proxy, plain)
         assert cache.unlink("smol")
         assert cache.restore("smol")
         assert cache.prune(age=0).blobs == 1
         assert cache.verify(deep=True).ok
-        assert sum(method == "DELETE" for method, _ in proxy.requests) == 1
+        assert (
+            sum(method == "DELETE" and "upload" not in path for method, path in proxy.requests) == 1
+        )
     assert sorted(plain.another().blobs()) == sorted([blob(b"weights"), blob(b"{}")])
 
 
@@ -147,6 +151,8 @@ def test_blobs_stay_where_versioning_is_switched_off_while_they_are_marked(
         get_paginator=client.get_paginator,
         delete_object=client.delete_object,
         delete_objects=client.delete_objects,
+        create_multipart_upload=client.create_multipart_upload,
+        abort_multipart_upload=client.abort_multipart_upload,
         get_bucket_versioning=lambda **_: {"Status": next(answers)},
     )
     inside.ask_through(store, switched)

@@ -221,6 +221,9 @@ def test_where_they_are_not_told_of_all_else_goes_on(
         def __next__(self) -> Any:
             raise inside.not_told_error("the store answers AccessDenied")
 
+        def create_multipart_upload(self, **options: Any) -> Any:
+            raise inside.not_told_error("the store answers AccessDenied")
+
         def delete_object(self, **options: Any) -> Any:
             raise inside.not_told_error("the store answers AccessDenied")
 

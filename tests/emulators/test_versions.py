@@ -347,6 +347,8 @@ def suspended(kind: VersionedKind) -> Any:
     store = kind.another()
     client = SimpleNamespace(
         get_paginator=inside.botocore_of(store).get_paginator,
+        create_multipart_upload=inside.botocore_of(store).create_multipart_upload,
+        abort_multipart_upload=inside.botocore_of(store).abort_multipart_upload,
         delete_object=inside.botocore_of(store).delete_object,
         delete_objects=inside.botocore_of(store).delete_objects,
         get_bucket_versioning=lambda **_: {"Status": "Suspended"},

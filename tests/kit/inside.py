@@ -44,7 +44,7 @@ def client_of(store: Any) -> Any:
 
 def uploads_of(store: Any) -> Any:
     """What tells *store* of unfinished uploads."""
-    return store._blobs._uploads
+    return store._blobs.uploads
 
 
 def versions_of(store: Any) -> Any:

@@ -114,6 +114,11 @@ def look_for_pulls(store: Store, limits: Limits, census: Census) -> None:
     if limits.is_recent(store.preparing()):
         activity.pull = True
         return
+    # Where a pull may leave no trace, what it has found in its place is given a full hold after the
+    # last change: that may have been part of the pull.
+    if not store.sets_aside and store.changed_unseen() + limits.hold > limits.now:
+        activity.pull = True
+        return
     for name in store.blobs():
         if references.may_be_a_pull(name):
             blob = store.blob(name)

@@ -43,6 +43,7 @@ class Blobs:
         s3: The bucket, for what obstore cannot.
 
     Attributes:
+        uploads: The unfinished uploads of blobs.
         versions: The old versions of the blobs.
         marks: The marks of those that are set aside.
     """
@@ -50,13 +51,13 @@ class Blobs:
     def __init__(self, bucket: Bucket, tombstones: Tombstones, indices: Indices, s3: S3) -> None:
         self._bucket = bucket
         self._tombstones = tombstones
-        self._uploads = Uploads(s3)
-        self._lookup = Lookup(bucket, self._uploads)
+        self.uploads = Uploads(s3, shown=not bucket.is_one_by_one)
+        self._lookup = Lookup(bucket, self.uploads)
         self.versions = Versions(s3)
         self.marks = Marks(bucket, tombstones, indices)
         self._mark_only = MarkOnly(bucket, self._lookup)
         self._mark_and_hide = MarkAndHide(bucket, self.versions)
-        self._end_upload = EndUpload(bucket, self._uploads)
+        self._end_upload = EndUpload(bucket, self.uploads)
 
     def names(self) -> Iterator[str]:
         # The marks first: a blob that loses its mark meanwhile is left out, and stays.
@@ -66,7 +67,7 @@ class Blobs:
             name = name_of(meta)
             if "/" not in name and (hides or name not in aside):
                 yield name
-        yield from (name for name in self._uploads.names() if name not in aside)
+        yield from (name for name in self.uploads.names() if name not in aside)
 
     def look(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
         # In order: each batch then has pages of the listing of its own.

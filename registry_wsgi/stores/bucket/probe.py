@@ -9,9 +9,9 @@ from dataclasses import replace
 from ...durations import moment
 from ...errors import StoreError
 from ..layout import entry_id, entry_time
+from .blobs import Blobs
 from .conditional import ConditionalDeletes
 from .requests import Bucket, Meta
-from .versions import Versions
 
 __all__ = ["Probe"]
 
@@ -24,7 +24,7 @@ class Probe:
 
     Args:
         bucket: Which bucket.
-        versions: What knows whether old versions of its objects are kept.
+        blobs: Whose versions and uploads are asked about.
         clock: The time here in seconds since the epoch.
         conditional: What is told whether the store can delete on a condition. None: it cannot.
     """
@@ -32,13 +32,14 @@ class Probe:
     def __init__(
         self,
         bucket: Bucket,
-        versions: Versions,
+        blobs: Blobs,
         clock: Callable[[], float],
         conditional: ConditionalDeletes | None = None,
     ) -> None:
         self._bucket = bucket
         self._conditional = conditional
-        self._versions = versions
+        self._versions = blobs.versions
+        self._uploads = blobs.uploads
         self._clock = clock
         self._done = False
 
@@ -50,11 +51,14 @@ class Probe:
             StoreError: The store cannot be relied upon. Nothing in it may be changed.
         """
         if not self._done:
-            self.ask()
+            self.ask(thoroughly=False)
 
-    def ask(self) -> None:
+    def ask(self, *, thoroughly: bool = True) -> None:
         """
         Check that conditional writes have one winner, and that the clocks agree.
+
+        Args:
+            thoroughly: Also find out, once, what only a prune has to know.
 
         Raises:
             StoreError: They do not. Nothing in the store may be changed.
@@ -77,6 +81,8 @@ class Probe:
         self.check_clock(probe)
         if not self._done:
             self._warn_of_versions(probe)
+        if thoroughly:
+            self._uploads.ask_once(key)
         self._drop_abandoned(probe.modified - bucket.tuning.probe_age)
         self._done = True
 

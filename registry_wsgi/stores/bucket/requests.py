@@ -144,6 +144,8 @@ class Bucket:
 
     Attributes:
         numbers: Whether each write has a version, be old ones kept or not.
+        is_one_by_one: Whether each object is removed by a request of its own, as it is on Azure and
+            Google Cloud.
     """
 
     def __init__(
@@ -164,7 +166,8 @@ class Bucket:
         self.numbers = isinstance(storage, _stores.GCSStore)
         # Of many keys, obstore tells only of the first that is gone there: what follows may have
         # failed, may be under way, or was never asked for.
-        self._one_by_one = isinstance(storage, _stores.AzureStore | _stores.GCSStore)
+        self.is_one_by_one = isinstance(storage, _stores.AzureStore | _stores.GCSStore)
+        self._newest: dict[str, int] = {}
         # Azure goes by the book. Ceph wants an ETag without its quotes, and S3 takes it.
         self._quoted = isinstance(storage, _stores.AzureStore)
         self.name = name
@@ -220,6 +223,8 @@ class Bucket:
         """
         before: set[str] = set()
         for page in self.pages(folder, after):
+            modified = max(meta.modified for meta in page)
+            self._newest[folder] = max(self._newest.get(folder, 0), modified)
             keys = {meta.key for meta in page if meta.size}
             yield from (meta for meta in page if meta.size)
             empty = {meta.key for meta in page if not meta.size and meta.key.count("/") == depth}
@@ -258,6 +263,10 @@ class Bucket:
                     raise
                 return self._lister.folder(folder)
         return found["common_prefixes"], [_meta(meta["path"], meta) for meta in found["objects"]]
+
+    def newest(self, *folders: str) -> int:
+        """Tell when the newest object below *folders* was written, as far as they were listed."""
+        return max(self._newest.get(folder, 0) for folder in folders)
 
     def create(self, key: str, data: bytes) -> Written | None:
         """
@@ -312,7 +321,7 @@ class Bucket:
         Many go with one request, where the store has one that can be used. If it fails for some of
         them, others may be gone.
         """
-        if self._one_by_one and len(keys) > 1:
+        if self.is_one_by_one and len(keys) > 1:
             for _ in self.at_once(self.delete, keys):
                 pass
             return
@@ -331,7 +340,7 @@ class Bucket:
                     continue
             # Some stores want a header for deletes of many that obstore does not send, Content-MD5,
             # and others have no such request. It was refused as a whole: nothing has happened.
-            self._deleting, self._one_by_one = self._deleting_single, True
+            self._deleting, self.is_one_by_one = self._deleting_single, True
             self.delete(*some)
 
     def delete_unchanged(self, metas: Sequence[Meta]) -> set[str]:

@@ -32,7 +32,8 @@ class S3Lister:
         start = {} if after is None else {"StartAfter": self._s3.full(after)}
         prefix = self._s3.full(f"{folder}/")
         for page in self._s3.pages("list_objects_v2", f"{folder}/", Prefix=prefix, **start):
-            yield self._metas(page)
+            if metas := self._metas(page):
+                yield metas
 
     def folder(self, folder: str) -> tuple[Sequence[str], list[Meta]]:
         prefix = self._s3.full(f"{folder}/")

@@ -98,7 +98,7 @@ class ObjectStore:
         tombstones = Tombstones(bucket, clock)
         indices = Indices(bucket)
         blobs = Blobs(bucket, tombstones, indices, s3)
-        probe = Probe(bucket, blobs.versions, clock, conditional)
+        probe = Probe(bucket, blobs, clock, conditional)
         manifests = Manifests(bucket, tombstones, indices)
         self._bucket, self._tombstones, self._indices, self._probe = (
             bucket,
@@ -187,6 +187,10 @@ class ObjectStore:
     def blobs_changed(self) -> float:
         """`math.inf`: it is not told what went."""
         return math.inf
+
+    def changed_unseen(self) -> float:
+        """When the newest blob or manifest was written, where uploads cannot be listed; else 0."""
+        return 0 if self._blobs.uploads.shown else self._bucket.newest("blobs", "manifests")
 
     def preparing(self) -> float:
         """0: no other program prepares blobs here."""

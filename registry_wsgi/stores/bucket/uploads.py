@@ -19,7 +19,7 @@ from urllib.parse import quote as percent_encode
 from urllib.parse import unquote as percent_decode
 
 from .requests import Meta
-from .s3 import S3, GoneError, NotToldError
+from .s3 import S3, GoneError, NotToldError, RefusedError
 
 __all__ = ["Uploads", "is_upload"]
 
@@ -39,10 +39,45 @@ class Uploads:
 
     Args:
         s3: The bucket. Only one behind S3 has any.
+        shown: Whether those of a bucket that is not behind S3 would be seen.
+
+    Attributes:
+        shown: Whether an upload that is under way is seen. Of S3 that is found out by `ask_once`.
     """
 
-    def __init__(self, s3: S3) -> None:
+    def __init__(self, s3: S3, *, shown: bool) -> None:
         self._s3 = s3
+        self.shown = shown
+        self._asked = s3.bucket is None
+
+    def ask_once(self, key: str) -> None:
+        """Find out whether unfinished uploads are listed, by one at *key* that never ends."""
+        if self._asked:
+            return
+        self.shown = False
+        place = {"Bucket": self._s3.bucket, "Key": self._s3.full(key)}
+        folder, _, _ = key.rpartition("/")
+        try:
+            with self._s3.reported(key):
+                upload = self._s3.client.create_multipart_upload(**place)["UploadId"]
+            try:
+                prefix = self._s3.full(f"{folder}/")
+                pages = self._s3.pages("list_multipart_uploads", key, Prefix=prefix)
+                found = {each["UploadId"] for page in pages for each in page.get("Uploads", ())}
+                self.shown = upload in found
+            finally:
+                with self._s3.reported(key):
+                    self._s3.client.abort_multipart_upload(**place, UploadId=upload)
+        except RefusedError as error:  # these credentials may not, or the store has no such request
+            _log.debug("%s", error)
+        self._asked = True
+        if not self.shown:
+            _log.warning(
+                "%s: does not list unfinished uploads, so that a pull under way may not be seen:"
+                " what is marked waits until nothing has changed for as long as the hold. With old"
+                " versions, or a writer that calls keep, nothing has to wait",
+                self._s3.name,
+            )
 
     def names(self) -> Iterator[str]:
         """List them all; none if that is not to be had, with a warning in the log."""

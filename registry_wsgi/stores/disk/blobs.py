@@ -71,6 +71,9 @@ class Blobs(Part):
             status = status_of(self.places.blobs)
         return 0.0 if status is None else max(status.st_mtime, status.st_ctime)
 
+    def changed_unseen(self) -> float:
+        return 0
+
     def preparing(self) -> float:
         with Reported(self.places.root):
             return preparing(self.places.root)

@@ -73,14 +73,14 @@ def test_an_unchanged_run_costs_pages_and_a_constant(
                 seam = Seam(patch, lambda *_: None)
                 caching(kind).prune()
                 counts.append(len(seam.requests))  # here a listing is one, whatever its pages
-    assert counts[0] == counts[1] <= 25
+    assert counts[0] == counts[1] <= 28
 
 
 def test_what_is_held_costs_no_reads(kind: BucketKind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once its markers are known, a run that leaves or removes many blobs reads none of them."""
     kind.tune(few=3)  # of fewer, each is asked for
     for number in range(9):
-        kind.put_blob(f"sha256-0{number}", b"nobody's")
+        kind.put_blob(blob(b"%d" % number), b"nobody's")
     kind.clock.move(days=8)
     assert caching(kind).prune().held_blobs == 9
     assert caching(kind).prune().held_blobs == 9
@@ -96,7 +96,7 @@ def test_what_is_held_costs_no_reads(kind: BucketKind, monkeypatch: pytest.Monke
 def test_a_marker_that_is_another_by_now_is_not_taken_for_what_it_was(kind: BucketKind) -> None:
     """A blob that another run has put back and marked anew is that run's."""
     kind.tune(few=3)
-    names = [f"sha256-0{number}" for number in range(9)]
+    names = [blob(b"%d" % number) for number in range(9)]
     for name in names:
         kind.put_blob(name, b"nobody's")
     assert len([*kind.another().condemn(names, time.time())]) == 9
@@ -237,5 +237,5 @@ def test_the_cost_of_a_delete_does_not_grow(
         seam.requests.clear()
         assert ModelCache(store).unlink(f"h/n/m{number}:t")
         counts.append(len(seam.requests))
-    assert counts[0] <= 25
-    assert {*counts[1:]} == {9}
+    assert counts[0] <= 28
+    assert {*counts[1:]} == {10}
