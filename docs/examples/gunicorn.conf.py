@@ -6,6 +6,7 @@ workers = 2
 threads = 8
 
 FIELDS = ("error", "status", "method", "path", "content_length", "remote", "proto", "query")
+FIELDS += ("model", "action")
 
 
 class JSONFormatter(logging.Formatter):

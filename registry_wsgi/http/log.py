@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import get_content_length
 
 from ..errors import escape
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+from .request import Request
 
 __all__ = ["log_request", "text_of"]
 
 
 def log_request(
     logger: logging.Logger,
-    environ: WSGIEnvironment,
+    request: Request,
     status: int,
     error: str | None,
     cause: BaseException | None,
@@ -31,12 +28,13 @@ def log_request(
 
     Args:
         logger: Takes the record.
-        environ: The request.
+        request: The request, with what is known of it by now.
         status: The status that the client got.
         error: What was wrong; None: nothing.
         cause: The exception behind *error*, if the fault was not the client's. With it the level is
             ERROR whatever the status, as a stream may fail after its 200.
     """
+    environ = request.environ
     level = logging.WARNING if status >= 400 else logging.INFO
     if status >= 500 or cause is not None:
         level = logging.ERROR
@@ -49,6 +47,8 @@ def log_request(
         "remote": environ.get("REMOTE_ADDR"),
         "proto": environ.get("SERVER_PROTOCOL"),
         "query": environ.get("QUERY_STRING", ""),
+        "model": request.model_name,
+        "action": request.action,
     }
     for key, value in fields.items():
         if isinstance(value, str):

@@ -72,10 +72,10 @@ class LocalRegistry:
             methods (`registry_wsgi.http.maintenance.MaintainedCache`).
         logger: Takes one record for each request handled here, ERROR for a 5xx, WARNING for a 4xx,
             else INFO, by the status that the server was given. The record has the attributes
-            ``error``, ``status``, ``method``, ``path``, ``content_length``, ``remote``, ``proto``
-            and ``query``, but for those that the record factory of the application sets. If the
-            logger fails, that is noted on stderr as logging does, and the answer stands. None: the
-            logger ``registry_wsgi``.
+            ``error``, ``status``, ``method``, ``path``, ``content_length``, ``remote``, ``proto``,
+            ``query``, ``model`` and ``action``, but for those that the record factory of the
+            application sets. If the logger fails, that is noted on stderr as logging does, and the
+            answer stands. None: the logger ``registry_wsgi``.
         observer: Told of each request that is handled here
             (`registry_wsgi.cache.observer.Observer`).
         max_content_length: How many bytes a request body may have.
@@ -131,11 +131,12 @@ class LocalRegistry:
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         recorder = StatusRecorder(start_response)
+        request = Request(environ, self.authorize, self.max_content_length)
         error: str | None = None
         cause: BaseException | None = None
         foreign = False
         try:
-            response = self._answer(environ)
+            response = self._answer(request)
         except HTTPException as problem:
             error, foreign = problem.description, problem.response is not None
             response = error_response(problem, environ)
@@ -146,7 +147,7 @@ class LocalRegistry:
         def ended(failed: BaseException | None = None) -> None:
             # The server answers 500 to an exception, unless it has begun to send another status.
             status = recorder.status if recorder.started or failed is None else 500
-            self._note(environ, status, text_of(failed) or error, failed or cause)
+            self._note(request, status, text_of(failed) or error, failed or cause)
 
         if not foreign:
             self._origins.mark(response, environ)
@@ -164,7 +165,8 @@ class LocalRegistry:
             ended()
         return answer
 
-    def _answer(self, environ: WSGIEnvironment) -> Response:
+    def _answer(self, request: Request) -> Response:
+        environ = request.environ
         methods = self._endpoints.get(environ.get("PATH_INFO", ""))
         if methods is None:
             raise NotFound("not found")
@@ -177,7 +179,7 @@ class LocalRegistry:
         if endpoint is None:
             raise MethodNotAllowed([*methods], "method not allowed")
         self._origins.check(environ)
-        return endpoint(Request(environ, self.authorize, self.max_content_length))
+        return endpoint(request)
 
     def _delete(self, request: Request) -> Response:
         model = request.model("delete")
@@ -191,8 +193,9 @@ class LocalRegistry:
         return empty()
 
     def _note(
-        self, environ: WSGIEnvironment, status: int, error: str | None, cause: BaseException | None
+        self, request: Request, status: int, error: str | None, cause: BaseException | None
     ) -> None:
-        log_request(self.logger, environ, status, error, cause)
-        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+        log_request(self.logger, request, status, error, cause)
+        method = request.environ["REQUEST_METHOD"]
+        path = request.environ.get("PATH_INFO", "")
         tell(self.observer, lambda observer: observer.answered(method, path, status))

@@ -29,7 +29,7 @@ _IN_WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """
     One request.
@@ -38,11 +38,16 @@ class Request:
         environ: The WSGI environment.
         authorize: Says who may do what. None: everyone may do anything.
         max_content_length: The largest body that is read, in bytes.
+        action: What it asks for, as ``authorize`` is told; None until that is known.
+        model_name: The full name of the model that it is about; None until that is known, and if it
+            is about no single one.
     """
 
     environ: WSGIEnvironment
     authorize: Authorize | None
     max_content_length: int
+    action: str | None = None
+    model_name: str | None = None
 
     def body(self) -> bytes:
         """Read the body; this can be done once (see `registry_wsgi.http.body.read_body`)."""
@@ -56,11 +61,13 @@ class Request:
             BadRequest: There is no valid name.
             HTTPException: The action is not allowed.
         """
+        self.action = action
         model = read_model(self.body())
         try:
             name = Name.parse(model)
         except InvalidNameError as error:
             raise BadRequest(str(error)) from error
+        self.model_name = str(name)
         self.permit(action, str(name))
         return model
 
@@ -71,6 +78,7 @@ class Request:
         Raises:
             HTTPException: The action is not allowed.
         """
+        self.action = action
         if self.authorize is None:
             return
         try:

@@ -332,6 +332,7 @@ client.delete("/api/delete", json={{"model": "other"}})
     done, refused, failed = map(json.loads, result.stderr.splitlines())
     fields = {"error": None, "status": 200, "method": "DELETE", "path": "/api/delete"}
     fields |= {"content_length": 22, "remote": None, "proto": "HTTP/1.1", "query": "a=b"}
+    fields |= {"model": "registry.ollama.ai/library/tinyllama:latest", "action": "delete"}
     assert {key: done[key] for key in fields} == fields
     assert done.get("message", done.get("event")) == "DELETE /api/delete 200"
     assert [record[level].upper() for record in (done, refused, failed)] == [

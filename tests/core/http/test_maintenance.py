@@ -512,3 +512,10 @@ def test_each_request_has_one_record(client: Client, caplog: pytest.LogCaptureFi
         ("/api/prune", 200, "INFO"),
     ]
     assert records[1]["query"] == "x=y"
+    absent = NAME.replace("smol", "absent")
+    assert [(record["action"], record["model"]) for record in records] == [
+        ("delete", NAME),
+        ("deleted", None),
+        ("restore", absent),
+        ("prune", None),
+    ]

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 FULL_NAME = "registry.ollama.ai/library/smol:latest"
 JSON = "application/json"
 NOT_FOUND = b'{"code": "not_found", "error": "model not found"}'
-FIELDS = ("error", "status", "method", "path", "content_length", "remote", "proto", "query")
+FIELDS = (
+    *("error", "status", "method", "path", "content_length", "remote", "proto", "query"),
+    *("model", "action"),
+)
 
 
 class Broken(Shelf):
@@ -352,6 +355,7 @@ def test_each_request_handled_has_one_record(
     (record,) = caplog.records
     method = environ.get("REQUEST_METHOD", "DELETE")
     path = environ.get("PATH_INFO", "/api/delete")
+    names = {SMOL: FULL_NAME, b'{"model":"absent"}': FULL_NAME.replace("smol", "absent")}
     assert (record.name, record.levelno, record.exc_info) == ("registry_wsgi", level, None)
     assert record.getMessage() == f"{method} {path} {status}" + (f" {error}" if error else "")
     assert {key: vars(record)[key] for key in FIELDS} == {
@@ -363,7 +367,21 @@ def test_each_request_handled_has_one_record(
         "remote": "192.0.2.7",
         "proto": "HTTP/1.1",
         "query": "a=b",
+        "model": None if environ else names.get(body),
+        "action": None if environ else "delete",
     }
+
+
+def test_the_record_of_a_refusal_names_the_model_and_the_action(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """So that it can be told who wanted to do what; what has no valid name has none."""
+    app = LocalRegistry(hello, Shelf("smol"), authorize=lambda *_: False)
+    assert ask(app).status_int == 403
+    assert ask(app, b'{"model":"../x"}').status_int == 400
+    assert ask(app, REQUEST_METHOD="PUT").status_int == 405
+    found = [(vars(record)["model"], vars(record)["action"]) for record in caplog.records]
+    assert found == [(FULL_NAME, "delete"), (None, "delete"), (None, None)]
 
 
 def test_what_a_server_does_not_tell_is_none_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -373,6 +391,7 @@ def test_what_a_server_does_not_tell_is_none_in_the_log(caplog: pytest.LogCaptur
     (record,) = caplog.records
     found = {key: vars(record)[key] for key in FIELDS}
     empty = {"content_length": None, "remote": None, "proto": None, "query": ""}
+    empty |= {"model": None, "action": None}
     assert found == found | empty
 
 
