@@ -42,8 +42,9 @@ def collect(
     if plan:
         look_for_pulls(store, limits, census)
     plan.wait_for_pulls(limits, census)
-    if plan or census.old.go or census.expired.held:
-        store.check_places(census.old.go, blobs=bool(plan))
+    blobs = bool(plan) or census.references.any_aside
+    if blobs or census.old.go or census.expired.held:
+        store.check_places(census.old.go, blobs=blobs)
     if dry_run:
         tally = foretell(store, limits, census, plan)
     else:

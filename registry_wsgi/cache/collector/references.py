@@ -66,6 +66,11 @@ class References:
     def is_needed(self, name: str) -> bool:
         return self._needed.get(name, False)
 
+    @property
+    def any_aside(self) -> bool:
+        """Whether earlier runs have left anything aside, be it needed by now or not."""
+        return bool(self._aside or self._pardons)
+
     def is_aside(self, name: str) -> bool:
         """Tell whether an earlier run has set a blob of this name aside."""
         return name in self._aside

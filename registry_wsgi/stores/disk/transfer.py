@@ -77,10 +77,10 @@ def copy_out(source: Directory, name: str, trash: Directory, run: str, folders: 
 def empty_up(top: Directory, parts: list[str]) -> None:
     """Remove the directories that *parts* lead to, from the last one up, while they are empty."""
     # rmdir refuses, as one step, when a pull has put something in; whatever else it says, an empty
-    # directory does no harm.
+    # directory does no harm. What a link leads to stays: another link may lead there, too.
     with suppress(OSError, StoreError):
         for end in range(len(parts) - 1, 0, -1):
-            with top.descend(parts[:end], follow=True) as folder:
+            with top.descend(parts[:end]) as folder:
                 folder.rmdir(parts[end])
 
 
