@@ -110,7 +110,7 @@ class Directory:
         self._adopt(file, stat.S_IMODE(self._owner.st_mode) & 0o2777)
         return type(self)(file, f"{self.path}/{name}", self._top)
 
-    def claim(self) -> None:
+    def hand_over(self) -> None:
         """Give this directory to the owner of the models directory, if root made it for himself."""
         status = os.stat(".", dir_fd=self._file)
         if os.geteuid() == 0 and status.st_uid == 0 != self._owner.st_uid:

@@ -74,7 +74,7 @@ class Places:
         first, *rest = map(checked, parts)
         found = top.descend([first], make=make)
         if make:
-            found.claim()
+            found.hand_over()
         if not rest:
             return found
         with found:

@@ -19,12 +19,13 @@ from typing import NamedTuple
 from urllib.parse import quote as percent_encode
 from urllib.parse import unquote as percent_decode
 
-from ...errors import ModelExistsError, StoreError, quote
+from ...errors import ModelExistsError, StoreError
 from ...names import Name
 from ..base import Blob, Deleted, Manifest, Read
 from ..layout import checked, checked_key, entry_id, entry_time, tried, was_kept
 from .blobs import Blobs, spelled
 from .directory import Directory, remove_tree
+from .entries import keys_in_entry
 from .mounts import layers_at
 from .places import TRIES, Part
 from .system import (
@@ -43,41 +44,7 @@ __all__ = ["Trash"]
 
 _log = logging.getLogger("registry_wsgi")
 
-# How many directories a key has: host, namespace, model.
-_DEPTH = 3
-
 _FLAT = re.compile(r"trash-(.{27}-.{8}(?:\.\d+s)?)-(.+)", re.ASCII)
-
-
-def keys_in_entry(path: str) -> Iterator[str]:
-    """
-    List the keys of the manifests in the entry *path* of the trash, and warn of what else is there.
-
-    Raises:
-        StoreError: One of its directories cannot be read.
-    """
-    yield from _below(f"{path}/manifests", "", 0)
-
-
-def _below(root: str, path: str, depth: int) -> Iterator[str]:
-    place = f"{root}/{path}" if path else root
-    if depth == 0 and os.path.islink(place):
-        return
-    with Reported(place):
-        try:
-            entries = os.scandir(place)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        with entries:  # all at once, as it may change meanwhile
-            names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_directory in names:
-        below = f"{path}/{name}" if path else name
-        if is_directory != (depth < _DEPTH):
-            _log.warning("%s: not a manifest, skipped", quote(f"{root}/{below}"))
-        elif is_directory:
-            yield from _below(root, below, depth + 1)
-        else:
-            yield below
 
 
 class _Place(NamedTuple):
