@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .cache.model_cache import Cache
+from .cache import Cache
 from .cache.opening import cache_from
 from .errors import ConfigurationError
 from .http.authorization import Authorize, all_of, bearer_token, trusted_hosts

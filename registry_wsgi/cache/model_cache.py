@@ -22,13 +22,13 @@ from .listing import list_models, usage
 from .manifest import mentioned_blobs
 from .observer import Observer, tell
 from .patterns import is_pattern, matches, normalize
-from .protocol import Cache, follows_delete
+from .protocol import follows_delete
 from .reading import name_of
 from .results import DeletedModel, Model, Usage
 from .trash import list_deleted, restore
 from .verifier import Verifier, VerifyReport
 
-__all__ = ["Cache", "DeletedModel", "Model", "ModelCache", "PruneReport", "Usage"]
+__all__ = ["ModelCache"]
 
 _log = logging.getLogger("registry_wsgi")
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..cache.collector import Progress, PruneReport
-    from ..cache.model_cache import DeletedModel, ModelCache, Usage
+    from ..cache.model_cache import ModelCache
+    from ..cache.results import DeletedModel, Usage
     from ..cache.verifier import VerifyReport
 
 __all__ = [

@@ -25,9 +25,9 @@ class Watched:
         if not callable(method):
             return method
 
-        def step(*args: Any) -> Any:
+        def step(*args: Any, **options: Any) -> Any:
             self._event(name, *args[:1] or (None,))
-            result = method(*args)
+            result = method(*args, **options)
             if isinstance(result, Iterator):
                 return self._items(name, result)
             self._event(f"{name} done", None)
