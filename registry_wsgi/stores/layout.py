@@ -14,6 +14,7 @@ from ..errors import StoreError
 
 __all__ = [
     "MANIFEST_SIZE",
+    "TOMBSTONE",
     "checked",
     "checked_key",
     "digits_of",
@@ -31,6 +32,10 @@ _U = TypeVar("_U")
 
 #: Manifests are a few kilobytes. What is larger than this is something else, and is not read.
 MANIFEST_SIZE = 16 << 20
+
+#: What a store in a bucket puts in the place of a manifest before it removes it begins with this.
+#: One that a killed delete has left counts as nothing, also where the bucket was copied to a disk.
+TOMBSTONE = b"registry-wsgi removes this object; it can be deleted. "
 
 # Names that are no way out of a directory, which nearly all are.
 _USUAL_PART = re.compile(r"[^./\0][^/\0]*")

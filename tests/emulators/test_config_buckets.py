@@ -116,6 +116,8 @@ def test_a_store_that_says_nothing_is_given_up(
         ("s3://bucket/x?secret_access_key=hunter2", 'option "secret_access_key": only endpoint'),
         ("s3://bucket/x?read_timeout=hunter2", "invalid duration"),
         ("s3://", "s3://"),
+        ("s3://bucket/x?endpoint=minio:9000", "the endpoint minio:9000 has no https:// before it"),
+        ("az://account/models/x?endpoint=127.0.0.1", "the endpoint 127.0.0.1 has no https://"),
         ("az://account", "az://account: not az://account/container/prefix"),
         ("az://account//x", "az://account//x: not az://account/container/prefix"),
     ],

@@ -109,3 +109,9 @@ def trust_young_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a store on disk trust the times of files that were changed just now, too."""
     monkeypatch.setattr("registry_wsgi.stores.disk.walk._TICK", 0.0)
     monkeypatch.setattr("registry_wsgi.stores.disk.walk._LONG_TICK", 0.0)
+
+
+def leave_tombstone(store: Any, key: str) -> None:
+    """Have the object at *key* of a bucket replaced by what a killed delete leaves."""
+    meta = store._tombstones.head(key)
+    assert store._tombstones.take(meta) is not None

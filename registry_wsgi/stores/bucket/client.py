@@ -57,6 +57,10 @@ def connect(
     if scheme not in _ENDPOINTS:
         raise StoreError(f"{escape(url)}: not s3://, gs:// or az://")
     endpoint = endpoint_of(scheme, config)
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise StoreError(
+            f"{escape(url)}: the endpoint {escape(endpoint)} has no https:// before it"
+        )
     if scheme == "az":  # to obstore, a URL begins with the container
         parts = re.fullmatch(r"az://([^/]+)/([^/].*)", url, re.DOTALL)
         if parts is None:

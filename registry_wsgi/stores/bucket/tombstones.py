@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from ...errors import StoreError
+from ..layout import TOMBSTONE
 from .requests import Bucket, Content, Meta
 from .retry import BusyError, polling, retry
 
@@ -23,10 +24,9 @@ __all__ = ["Tombstones", "is_tombstone"]
 
 _log = logging.getLogger("registry_wsgi")
 
-# What a tombstone is told by; with the random bytes that follow it has a size of its own, so that
-# others are told from it without being read.
-_TOMBSTONE = b"registry-wsgi removes this object; it can be deleted. "
-_TOMBSTONE_SIZE = len(_TOMBSTONE) + 32
+# With the random bytes that follow, a tombstone has a size of its own, so that others are told from
+# it without being read.
+_TOMBSTONE_SIZE = len(TOMBSTONE) + 32
 
 
 class Tombstones:
@@ -111,7 +111,7 @@ class Tombstones:
         Returns:
             The tombstone; None if the object has changed, is gone or was taken by another.
         """
-        tombstone = _TOMBSTONE + os.urandom(16).hex().encode()
+        tombstone = TOMBSTONE + os.urandom(16).hex().encode()
         written = self.bucket.replace(meta, tombstone)
         if written is None:
             return None
@@ -161,4 +161,4 @@ class Tombstones:
 
 def is_tombstone(data: bytes) -> bool:
     """Tell whether an object of this content is a tombstone."""
-    return data.startswith(_TOMBSTONE)
+    return data.startswith(TOMBSTONE)

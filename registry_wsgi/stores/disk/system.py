@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from ...errors import InvalidManifestError, NoRoomError, StoreError, UntouchableError
 from ..base import Blob, Manifest
-from ..layout import MANIFEST_SIZE
+from ..layout import MANIFEST_SIZE, TOMBSTONE
 from .walk import is_fresh
 
 __all__ = [
@@ -161,7 +161,7 @@ def open_regular(path: str, flags: int = 0) -> tuple[int, os.stat_result] | None
 
 def read_manifest(path: str) -> Manifest | None:
     """
-    Read the manifest at *path*; None if there is none.
+    Read the manifest at *path*; None if there is none, or only what a delete in a bucket has left.
 
     Raises:
         StoreError: It cannot be read, or is too large to be one.
@@ -184,6 +184,8 @@ def read_manifest(path: str) -> Manifest | None:
             os.close(file)
     except OSError as error:
         raise store_error(error, path) from error
+    if data.startswith(TOMBSTONE):  # copied from a bucket, where a killed delete had left it
+        return None
     modified = max(status.st_mtime, status.st_ctime)
     return Manifest(data, modified, version(status), status.st_mtime)
 
