@@ -75,7 +75,10 @@ class InvalidNameError(RegistryError, ValueError):
         self.name = name
 
     def __str__(self) -> str:
-        return f"invalid or missing name: {quote(self.name)}"
+        message = f"invalid or missing name: {quote(self.name)}"
+        # A character that only looks like one of a name (a hyphen that does not break, say).
+        strange = next((c for c in self.name if not c.isascii() and c.isprintable()), None)
+        return message if strange is None else f"{message}, which has U+{ord(strange):04X}"
 
 
 class InvalidDurationError(RegistryError, ValueError):
