@@ -41,7 +41,7 @@ def test_a_model_is_deleted_and_restored(tree: Tree) -> None:
     tree.add("two", b"shared")
     before = tree.files()
     assert later(tree.root).unlink("one")
-    assert later(tree.root, 8 * A_DAY, retention="9d").prune().blobs == 0
+    assert later(tree.root, 6 * A_DAY).prune().blobs == 0
     assert [model.restorable for model in later(tree.root).deleted()] == [True]
     later(tree.root).restore("one")
     assert tree.files() == before
