@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -107,6 +108,17 @@ def test_a_store_that_says_nothing_is_given_up(
     monkeypatch.setenv("AWS_ENDPOINT_URL", silent)
     with pytest.raises(ConfigurationError, match=f"{silent} does not answer: no answer in time"):
         open_cache(f"{location}?read_timeout=1s")
+
+
+def test_opening_does_not_wait_as_long_as_later_requests_do(
+    location: str, silent: str, endpoint: s3.Endpoint
+) -> None:
+    """A store that accepts and never answers is given up, whatever the time limits are."""
+    from registry_wsgi.stores.bucket import ObjectStore, Tuning
+
+    config: dict[str, Any] = endpoint.config | {"endpoint": silent}
+    with pytest.raises(StoreError, match=f"{silent} does not answer: no answer in time"):
+        ObjectStore.from_url(location, tuning=Tuning(opening=0.3), read_timeout=600, **config)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore as Storage
     from obstore.store import RetryConfig
 
-__all__ = ["connect", "endpoint_of", "without_repeats"]
+__all__ = ["connect", "endpoint_of", "impatient", "without_repeats"]
 
 # Where an endpoint is taken from, by the scheme of the URL.
 _ENDPOINTS = {
@@ -114,6 +114,24 @@ def without_repeats(storage: Storage, *, bulk: bool = True) -> Storage:
         storage: The client. What is none for a service is returned as it is.
         bulk: Whether it removes many objects by one request, where the service has one for that.
     """
+    changes: dict[str, Any] = {}
+    if not bulk and isinstance(storage, _stores.S3Store):
+        changes["config"] = {**storage.config, "disable_bulk_delete": True}
+    return _like(storage, {"max_retries": 0}, changes)
+
+
+def impatient(storage: Storage, patience: float) -> Storage:
+    """Make a client of obstore like *storage* that waits *patience* seconds, and tries twice."""
+    if not isinstance(storage, _stores.S3Store | _stores.AzureStore | _stores.GCSStore):
+        return storage
+    wait = timedelta(seconds=patience)
+    options = {**(storage.client_options or {}), "connect_timeout": wait, "read_timeout": wait}
+    retries: RetryConfig = {"max_retries": 1, "retry_timeout": 2 * wait}
+    return _like(storage, retries, {"client_options": options})
+
+
+def _like(storage: Storage, retries: RetryConfig, changes: dict[str, Any]) -> Storage:
+    """Make a client of obstore like *storage*, but for *retries* and *changes*."""
     if not isinstance(storage, _stores.S3Store | _stores.AzureStore | _stores.GCSStore):
         return storage
     options: dict[str, Any] = {
@@ -121,12 +139,11 @@ def without_repeats(storage: Storage, *, bulk: bool = True) -> Storage:
         "config": storage.config,
         "client_options": storage.client_options,
         "credential_provider": storage.credential_provider,
+        **changes,
     }
-    once: RetryConfig = {**(storage.retry_config or {}), "max_retries": 0}
     given = {name: value for name, value in options.items() if value is not None}
-    if not bulk and isinstance(storage, _stores.S3Store):
-        given["config"] = {**storage.config, "disable_bulk_delete": True}
-    return type(storage)(retry_config=once, **given)
+    config: RetryConfig = {**(storage.retry_config or {}), **retries}
+    return type(storage)(retry_config=config, **given)
 
 
 def endpoint_of(scheme: str, config: Mapping[str, Any]) -> str:

@@ -43,7 +43,7 @@ from ...errors import StoreError
 from ...names import Name
 from ..base import Blob, Condemned, Deleted, Folder, Manifest, Read
 from .blobs import Blobs
-from .client import connect, without_repeats
+from .client import connect, impatient, without_repeats
 from .conditional import ConditionalDeletes
 from .index import Indices
 from .manifests import Manifests
@@ -87,12 +87,13 @@ class ObjectStore:
         name = name or str(storage)
         s3 = S3(storage, name)
         conditional = ConditionalDeletes(s3) if s3.bucket else None
+        lister = S3Lister(s3) if s3.bucket else None
         bucket = Bucket(
             storage,
             name,
             tuning,
             deleting=deleting,
-            lister=S3Lister(s3) if s3.bucket else None,
+            lister=lister,
             remover=conditional,
         )
         tombstones = Tombstones(bucket, clock)
@@ -110,7 +111,9 @@ class ObjectStore:
         self._manifests = manifests
         self._trash = Trash(bucket, tombstones, indices, manifests, probe)
         self._protection = Protection(bucket, tombstones, probe)
-        bucket.folder("manifests")  # a wrong name, key or endpoint is told now
+        # A wrong name, key or endpoint is told now, and a store that does not answer soon.
+        first = Bucket(impatient(storage, bucket.tuning.opening), name, tuning, lister=lister)
+        first.folder("manifests")
 
     @classmethod
     def from_url(

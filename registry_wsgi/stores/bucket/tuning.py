@@ -34,6 +34,9 @@ class Tuning:
             there.
         marking: How long it may take from the first mark of a batch to the delete that hides its
             blobs, in seconds. Later than `at_work` others may take the marks for abandoned.
+        opening: How long the request that opens a bucket waits for an answer, in seconds. It is
+            tried twice: a store that accepts and never answers is given up before the time limit
+            of a worker of a server.
         patience: How long `restore` and `protect` wait for a process that is just removing what
             is in their place, in seconds.
         poll: How long such a wait sleeps between two looks, in seconds.
@@ -52,6 +55,7 @@ class Tuning:
     attempts: int = 10
     at_work: float = 600
     marking: float = 150
+    opening: float = 4
     patience: float = 5
     poll: float = 0.05
     bury_pauses: tuple[float, ...] = (0.1, 0.5, 2.0)

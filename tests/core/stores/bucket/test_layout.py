@@ -13,6 +13,7 @@ from kit import azurite
 from kit.bucket_seam import Seam, caching
 from kit.kinds import AzureKind, BucketKind
 from kit.requirements import require
+from kit.trees import blob
 from kit.views import content, state
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import InvalidManifestError, StoreError
@@ -25,12 +26,12 @@ OTHER = "example.com/ns/other/v1"
 def test_clocks_that_differ_stop_the_sweep(bucket: BucketKind, minutes: int) -> None:
     """With more than five minutes between them nothing is removed, and the error has both times."""
     bucket.put(KEY, b"weights")
-    bucket.put_blob("sha256-aa", b"nobody's")
+    bucket.put_blob(blob(b"nobody's"), b"nobody's")
     before = bucket.objects()
     shift = timedelta(minutes=minutes).total_seconds()
     bucket.store_clock = lambda: time.time() + shift
     with pytest.raises(StoreError, match=r"the clock here says .* UTC, and that of the store .*"):
-        ModelCache(bucket.another(), retention=0).prune()
+        ModelCache(bucket.another(), retention=0).prune(age=0)
     with pytest.raises(StoreError, match="the clock here says"):
         ModelCache(bucket.another()).unlink("smol")
     assert bucket.objects() == before
@@ -85,9 +86,11 @@ def test_other_objects_are_left_alone(bucket: BucketKind) -> None:
 def test_what_is_left_of_a_look_at_the_store_goes(bucket: BucketKind) -> None:
     """A process that was killed in it leaves an object, which a later run removes."""
     bucket.client.put("probe/2026-01-31T12-00-00.000000Z-1f0e7c5a", b"1")
+    bucket.put_blob(blob(b"nobody's"), b"nobody's")
     ModelCache(bucket.another()).prune(age=0)
     assert len(bucket.objects()) == 1
     bucket.tune(probe_age=-1)
+    bucket.put_blob(blob(b"nobody's"), b"nobody's")
     ModelCache(bucket.another()).prune(age=0)
     assert bucket.objects() == []
 
