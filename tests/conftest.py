@@ -13,6 +13,7 @@ import pytest
 pytest.register_assert_rewrite("kit")  # before it is imported
 
 from kit.effort import Effort  # noqa: E402 - see above
+from kit.inside import wait_little  # noqa: E402 - see above
 from kit.trees import Tree  # noqa: E402 - see above
 
 #: The mark of every test below a folder of `tests`.
@@ -70,6 +71,12 @@ def environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
         if variable.startswith(settings) and variable not in OF_THE_TESTS:
             monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", str(home))
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no collection of this test wait long for a store to come to rest."""
+    wait_little(monkeypatch)
 
 
 @pytest.fixture

@@ -75,4 +75,4 @@ def _warn_of_unseen(store: Store, keys: Collection[str] = ()) -> None:
 
 
 def _warn(key: str, error: StoreError | None) -> None:
-    _log.warning("manifests/%s: %s", escape(key), error or "not a file, or gone")
+    _log.warning("manifests/%s: not listed: %s", escape(key), error or "not a file, or gone")

@@ -104,8 +104,9 @@ class ModelCache:
         if key is None:
             return False
         found = name_of(key)
-        pattern = self.protected_by(str(found)) if found else None
-        pattern = pattern or self._protected_by_link(key)
+        patterns = self.protected()
+        pattern = next((one for one in patterns if found and matches(found, one)), None)
+        pattern = pattern or self._protected_by_link(key, patterns)
         if pattern is not None:
             raise ModelProtectedError(found or key, pattern)
         # A manifest that cannot be read can still be deleted: that is the way out when one stops
@@ -395,10 +396,10 @@ class ModelCache:
             self.store, wanted, deep=deep, repair=repair, threads=threads, progress=progress
         ).run()
 
-    def _protected_by_link(self, key: str) -> str | None:
-        """Find the protected name that is a link to the manifest at *key*."""
+    def _protected_by_link(self, key: str, patterns: Iterable[str]) -> str | None:
+        """Find the name among *patterns* that is a link to the manifest at *key*."""
         here = None
-        for pattern in self.protected():
+        for pattern in patterns:
             if is_pattern(pattern):
                 continue  # all names would have to be listed; one that it stands for is enough
             other = self.store.find(Name.parse(pattern))

@@ -696,17 +696,18 @@ def provoked(
     messages.append(answered(app, method="POST"))
 
     # As the system says it to another user, or on another file system.
-    def fail(number: int, name: str) -> None:
+    def fail(number: int, *names: str) -> None:
         def step(path: str, *arguments: Any, **options: Any) -> None:
-            path = str(tree.trash) if name == "mkdir" else path
+            path = str(tree.trash) if "mkdir" in names else path
             raise OSError(number, os.strerror(number), path)
 
         with monkeypatch.context() as patch:
-            patch.setattr(os, name, step)
+            for name in names:
+                patch.setattr(os, name, step)
             messages.append(raised(lambda: cache.unlink("tinyllama")))
 
     for number in (errno.EACCES, errno.EROFS):
-        fail(number, "mkdir")
+        fail(number, "mkdir", "rename")  # without a directory, the manifest alone would be moved
     fail(errno.EACCES, "rename")
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", None)

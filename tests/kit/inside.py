@@ -6,9 +6,12 @@ A function here says what it does for a test. So a change of the package touches
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
+
+_CLOCK_OF_FILES = getattr(time, "CLOCK_REALTIME_COARSE", 5)  # its number in Linux
 
 
 def replace_obstore(monkeypatch: pytest.MonkeyPatch, substitute: object) -> None:
@@ -115,3 +118,16 @@ def leave_tombstone(store: Any, key: str) -> None:
     """Have the object at *key* of a bucket replaced by what a killed delete leaves."""
     meta = store._tombstones.head(key)
     assert store._tombstones.take(meta) is not None
+
+
+def wait_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Have a collector that meets movement read again sooner, and give up sooner.
+
+    A change is fresh for two ticks of the clock that stamps files here, instead of for two of the
+    slowest clock there is. So nothing is taken for read that is not. It is not for file systems
+    whose times are coarser than that clock.
+    """
+    tick = 2 * time.clock_getres(_CLOCK_OF_FILES)
+    monkeypatch.setattr("registry_wsgi.stores.disk.walk._TICK", tick)
+    monkeypatch.setattr("registry_wsgi.cache.collector.reader._PAUSES", (tick * 1.1,) * 4)

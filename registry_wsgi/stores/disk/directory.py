@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Self
 
 from ...errors import StoreError
-from .system import is_kept_open, tolerated
+from .system import ABSENT, is_kept_open, tolerated
 
 __all__ = ["Directory", "remove_tree"]
 
@@ -218,7 +218,9 @@ class Directory:
         """Tell whether *name* is a directory; with *follow*, or a link to one."""
         try:
             status = os.stat(name, dir_fd=self._file, follow_symlinks=follow)
-        except OSError:
+        except OSError as error:
+            if error.errno not in ABSENT:
+                raise
             return False
         return stat.S_ISDIR(status.st_mode)
 

@@ -70,6 +70,7 @@ class DiskStore(Manifests, Aside, Trash, Protection):
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.places = Places(root)
+        self._unlisted = {}
         self.root = self.places.root
 
     def __repr__(self) -> str:

@@ -57,6 +57,8 @@ class _Place(NamedTuple):
 class Trash(Blobs, Part):
     """A `~registry_wsgi.stores.base.TrashStore` in the directory ``trash``."""
 
+    _unlisted: dict[str, StoreError]  # why an entry could not be listed, by its id
+
     # Deleting
 
     def discard(
@@ -157,7 +159,8 @@ class Trash(Blobs, Part):
                 continue
             try:
                 found += [Deleted(when, entry, key) for key in keys_in_entry(f"{trash}/{entry}")]
-            except StoreError:  # whoever reads it is told why
+            except StoreError as error:  # whoever reads it is told why
+                self._unlisted[entry] = error
                 found.append(Deleted(when, entry, ""))
         with Reported(self.places.root):
             for name in listed(self.places.root):
@@ -312,10 +315,8 @@ class Trash(Blobs, Part):
             return _Place([], checked(entry.id))
         if not entry.key:
             path = f"{self.places.trash}/{checked(entry.id)}"
-            error = OSError(errno.EIO, "could not be listed a moment ago")
-            with Reported(path):
-                deque(keys_in_entry(path), maxlen=0)  # to tell why
-                raise error
+            deque(keys_in_entry(path), maxlen=0)  # to tell why, if it is still so
+            raise self._unlisted.get(entry.id) or StoreError(f"{path}: could not be listed")
         *folders, tag = checked_key(entry.key).split("/")
         return _Place(["trash", checked(entry.id), "manifests", *folders], tag)
 

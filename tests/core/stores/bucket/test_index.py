@@ -79,6 +79,7 @@ def test_an_unchanged_run_costs_pages_and_a_constant(
 def test_what_is_held_costs_no_reads(kind: BucketKind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once its markers are known, a run that leaves or removes many blobs reads none of them."""
     kind.tune(few=3)  # of fewer, each is asked for
+    kind.put("h/n/m/t", b"weights")  # where there is no model, nothing is removed
     for number in range(9):
         kind.put_blob(blob(b"%d" % number), b"nobody's")
     kind.clock.move(days=8)
@@ -238,4 +239,4 @@ def test_the_cost_of_a_delete_does_not_grow(
         assert ModelCache(store).unlink(f"h/n/m{number}:t")
         counts.append(len(seam.requests))
     assert counts[0] <= 28
-    assert {*counts[1:]} == {10}
+    assert {*counts[1:]} == {9}
