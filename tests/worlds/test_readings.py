@@ -25,7 +25,7 @@ from kit.worlds import Worlds
 from registry_wsgi import DiskStore, LocalRegistry, ModelCache, RegistryError
 from registry_wsgi.__main__ import main
 
-pytestmark = pytest.mark.world
+pytestmark = [pytest.mark.world, pytest.mark.usefixtures("hasty")]
 
 MONTH = 30 * A_DAY
 

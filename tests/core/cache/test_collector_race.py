@@ -190,12 +190,11 @@ def test_a_pull_at_any_step_loses_nothing(tmp_path: Path, steps: int, touching: 
 
 @TOUCHING
 def test_a_pull_over_several_steps_loses_nothing(
-    tmp_path: Path, steps: int, touching: bool
+    tmp_path: Path, steps: int, touching: bool, effort: Effort
 ) -> None:
     """A pull that has looked, downloads and commits later: whole after the next run, if in time."""
-    for number, (look, commit) in enumerate(itertools.combinations(range(steps + 1), 2)):
-        if number % 7:  # a sample of the pairs, spread over all of them
-            continue
+    pairs = itertools.combinations(range(steps + 1), 2)
+    for number, (look, commit) in enumerate(effort.choose(pairs, 80)):
         tree = scene(tmp_path / str(number))
         pull = Pull(tree, "new", touching=touching)
         run(tree, {look: pull.begin, commit: pull.commit})
