@@ -162,7 +162,7 @@ class ManifestStore(Protocol):
         Args:
             key: Where to look.
             tag: Also follow a link that stands for the manifest itself. If not, the result is what
-                `discard` would move.
+                ``discard`` would move.
 
         Returns:
             *key* itself, where the storage has no links, or if they lead out of the manifests.

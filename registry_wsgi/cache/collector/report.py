@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -74,7 +74,7 @@ class PruneReport:
     held_bytes: int = 0
     held_until: datetime | None = None
     protected: int = 0
-    failures: tuple[str, ...] = ()
+    failures: Sequence[str] = ()
     failed: int = 0
     unsettled: bool = False
 

@@ -13,8 +13,8 @@ class Tuning:
     How a store in a bucket paces its requests, and how long it waits for other processes.
 
     The defaults are safe on every store that the documentation names. The times belong together:
-    `marking` must stay well below `at_work`, and every process that uses a bucket must have the
-    same `at_work`.
+    *marking* must stay well below *at_work*, and every process that uses a bucket must have the
+    same *at_work*.
 
     Attributes:
         page: How many objects are listed, or deleted, by one request. S3 allows 1,000.
@@ -29,15 +29,15 @@ class Tuning:
         attempts: How often a step is taken again because the object was changed just before it.
         at_work: For how long a tombstone or a mark may belong to a process that is still at work,
             in seconds. It must be longer than the few requests that follow it can take (each is
-            given `read_timeout`, and repeated), plus the difference of the clocks. Until then
+            given *read_timeout*, and repeated), plus the difference of the clocks. Until then
             nobody removes a tombstone or takes its place, as that process deletes whatever is
             there.
         marking: How long it may take from the first mark of a batch to the delete that hides its
-            blobs, in seconds. Later than `at_work` others may take the marks for abandoned.
+            blobs, in seconds. Later than *at_work* others may take the marks for abandoned.
         opening: How long the request that opens a bucket waits for an answer, in seconds. It is
             tried twice: a store that accepts and never answers is given up before the time limit
             of a worker of a server.
-        patience: How long `restore` and `protect` wait for a process that is just removing what
+        patience: How long *restore* and *protect* wait for a process that is just removing what
             is in their place, in seconds.
         poll: How long such a wait sleeps between two looks, in seconds.
         bury_pauses: How long to wait before each further try to remove a tombstone, in seconds.

@@ -90,14 +90,14 @@ def test_what_is_held_costs_no_reads(kind: BucketKind, monkeypatch: pytest.Monke
     assert not reads(seam, "condemned")
     kind.clock.move(days=1)
     assert caching(kind).prune().blobs == 9
-    assert not reads(seam, "condemned")
+    assert len(reads(seam, "condemned")) <= 1  # a write that was refused is looked at
     assert not [*kind.store.condemned()]
 
 
 def test_a_marker_that_is_another_by_now_is_not_taken_for_what_it_was(kind: BucketKind) -> None:
     """A blob that another run has put back and marked anew is that run's."""
     kind.tune(few=3)
-    names = [blob(b"%d" % number) for number in range(9)]
+    names = sorted(blob(b"%d" % number) for number in range(9))
     for name in names:
         kind.put_blob(name, b"nobody's")
     assert len([*kind.another().condemn(names, time.time())]) == 9
