@@ -49,11 +49,11 @@ class OldModels:
         return key in self.kept
 
     def keep_what_is_led_to(self, store: Store) -> None:
-        """Let no manifest go that a protected model reads by way of a link."""
+        """Let no manifest, and no link, go by which a protected model is reached."""
         if not self.kept or not self.go:
             return
         real = {store.resolve(key) for key in self.kept}
-        for key in [key for key in self.go if store.resolve(key, tag=False) in real]:
+        for key in [key for key in self.go if store.resolve(key) in real]:
             del self.go[key]
             self.protected.add(key)
 
