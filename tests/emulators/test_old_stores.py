@@ -12,7 +12,7 @@ import pytest
 
 from kit import inside
 from kit.clocks import Clock
-from kit.kinds import S3Kind, VersionedKind
+from kit.kinds import ConditionalKind, S3Kind, VersionedKind
 from kit.proxy import Proxy, proxied
 from kit.trees import blob, manifest
 from kit.views import content
@@ -73,8 +73,8 @@ def test_a_store_that_refuses_deletes_of_many_is_asked_one_by_one(
 
 @pytest.fixture
 def plain(tmp_path: Path) -> S3Kind:
-    """An empty store behind S3, in a bucket without versions."""
-    return S3Kind(tmp_path, Clock())
+    """An empty store behind S3 with deletes on a condition, in a bucket without versions."""
+    return ConditionalKind(tmp_path, Clock())
 
 
 def written_late(monkeypatch: pytest.MonkeyPatch, key: str, write: Callable[[], None]) -> None:

@@ -348,6 +348,13 @@ class S3Kind(BucketKind):
         return s3.endpoint()
 
 
+class ConditionalKind(S3Kind):
+    """A bucket behind S3 that deletes on a condition, and keeps no old versions."""
+
+    def _endpoint(self) -> s3.Endpoint:
+        return s3.conditional()
+
+
 class VersionedKind(S3Kind):
     """A bucket behind S3 that keeps old versions."""
 

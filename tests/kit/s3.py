@@ -115,6 +115,13 @@ def endpoint() -> Endpoint:
     return found
 
 
+def conditional() -> Endpoint:
+    """A new bucket of moto's, which deletes on a condition: Ceph 16 does not."""
+    found = replace(_moto(), bucket=f"plain-{uuid.uuid4().hex[:12]}")
+    found.botocore().create_bucket(Bucket=found.bucket)
+    return found
+
+
 def versioned() -> Endpoint:
     """
     A new bucket that keeps old versions, of moto's: Ceph 16 has no conditional writes there.

@@ -30,6 +30,7 @@ def test_what_one_host_keeps_another_does_not_remove(kind: Kind) -> None:
     """A delete and a prune where nothing is kept leave what a week was promised elsewhere."""
     kind.put(KEY, b"weights", b"shared")
     kind.put(OTHER, b"other", b"shared")
+    kind.put("h/n/m/t", b"kept")  # in a store without models nothing goes
     week, none = cache(kind, days=7), cache(kind, days=0)
     assert week.unlink("smol")
     kind.clock.move(hours=2)
