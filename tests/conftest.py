@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             folder = item.path.relative_to(here).parts[0]
             if mark := MARKS.get(folder):
                 item.add_marker(mark)
+
+
+def pytest_sessionfinish() -> None:
+    """Write down what a worker has covered: one that takes long to end is killed, and would not."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    with suppress(ImportError), warnings.catch_warnings():
+        from coverage import Coverage
+
+        warnings.simplefilter("ignore")  # of a worker that had no test of the package
+        if (current := Coverage.current()) is not None:
+            current.save()
 
 
 @pytest.hookimpl(wrapper=True)
