@@ -90,7 +90,8 @@ def test_what_is_held_costs_no_reads(kind: BucketKind, monkeypatch: pytest.Monke
     assert not reads(seam, "condemned")
     kind.clock.move(days=1)
     assert caching(kind).prune().blobs == 9
-    assert len(reads(seam, "condemned")) <= 1  # a write that was refused is looked at
+    # The bucket in memory refuses some writes of several at once; these are looked at.
+    assert len(reads(seam, "condemned")) < (1 if kind.threads else 9)
     assert not [*kind.store.condemned()]
 
 
