@@ -117,9 +117,7 @@ def endpoint() -> Endpoint:
 
 def conditional() -> Endpoint:
     """A new bucket of moto's, which deletes on a condition: Ceph 16 does not."""
-    found = replace(_moto(), bucket=f"plain-{uuid.uuid4().hex[:12]}")
-    found.botocore().create_bucket(Bucket=found.bucket)
-    return found
+    return _bucket_of_moto("plain")
 
 
 def versioned() -> Endpoint:
@@ -128,10 +126,17 @@ def versioned() -> Endpoint:
 
     Each caller has its own, as moto reads all versions of a bucket to list some.
     """
-    found = replace(_moto(), bucket=f"versions-{uuid.uuid4().hex[:12]}")
-    client = found.botocore()
-    client.create_bucket(Bucket=found.bucket)
-    client.put_bucket_versioning(Bucket=found.bucket, VersioningConfiguration={"Status": "Enabled"})
+    found = _bucket_of_moto("versions")
+    found.botocore().put_bucket_versioning(
+        Bucket=found.bucket, VersioningConfiguration={"Status": "Enabled"}
+    )
+    return found
+
+
+def _bucket_of_moto(name: str) -> Endpoint:
+    """Make a bucket whose name begins with *name*."""
+    found = replace(_moto(), bucket=f"{name}-{uuid.uuid4().hex[:12]}")
+    found.botocore().create_bucket(Bucket=found.bucket)
     return found
 
 
