@@ -143,8 +143,10 @@ class Machine(RuleBasedStateMachine):
         try:
             plan = self.cache.prune(age=age, dry_run=True, deleted_only=deleted_only)
         except OutOfReachError:
-            # Without any model, a blob that the trash does not explain stops the plan and the run.
+            # No model is left, and a blob in its place was of no model that is in the trash.
+            deleted = {data for _, _, layers in self.trash for data in [*layers, CONFIG]}
             assert not self.models
+            assert {*self.scene.store.blobs()} - {*map(blob, deleted)}
             with pytest.raises(OutOfReachError):
                 self.cache.prune(age=age, deleted_only=deleted_only)
             return
