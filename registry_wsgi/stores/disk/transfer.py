@@ -25,17 +25,22 @@ def copy_file(source: Directory, name: str, target: Directory, other: str) -> No
     if stat.S_ISLNK(status.st_mode):
         target.symlink(source.read_link(name), other)
         return
-    with os.fdopen(source.open(name), "rb") as ours:
-        file = target.create(other)
+    # The name appears before the original is opened. A prune that later removes the original from
+    # the trash meets an empty manifest, and stops; if one has removed the original already, opening
+    # fails here. So a model never comes back after a prune has taken its blobs for unneeded.
+    with os.fdopen(target.create(other), "wb") as copy:
         try:
-            with os.fdopen(file, "wb") as stream:
-                shutil.copyfileobj(ours, stream)
-                stream.flush()
-                with suppress(OSError):
-                    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-                os.fsync(file)
+            with os.fdopen(source.open(name), "rb") as original:
+                shutil.copyfileobj(original, copy)
+            copy.flush()
+            with suppress(OSError):
+                os.utime(copy.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+            os.fsync(copy.fileno())
         except BaseException:
-            target.unlink(other)
+            with suppress(FileNotFoundError):
+                # Another program may have put a manifest of its own there.
+                if os.path.samestat(os.fstat(copy.fileno()), target.stat(other)):
+                    target.unlink(other)
             raise
     target.sync()
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,16 @@ from typing import Any
 import pytest
 
 from kit.effort import Effort
+from kit.faults import without_links
+from kit.os_seam import Call, Seam
 from kit.trees import Tree, blob, broken, manifest
 from registry_wsgi import DiskStore, ModelCache, RegistryError
-from registry_wsgi.errors import ModelExistsError, ModelNotFoundError
+from registry_wsgi.errors import (
+    InvalidManifestError,
+    ModelExistsError,
+    ModelIncompleteError,
+    ModelNotFoundError,
+)
 from registry_wsgi.stores.base import Deleted
 
 WEEK = timedelta(days=7).total_seconds()
@@ -378,6 +387,37 @@ def test_a_restore_that_takes_its_time_is_whole_or_refused(tmp_path: Path, steps
         cache_of(DiskStore(tree.root)).prune()
         assert broken(tree.root) == [], step
     assert outcomes == {True, False}
+
+
+def test_a_prune_at_any_call_of_a_restore_without_links_leaves_it_whole_or_refused(
+    tmp_path: Path,
+) -> None:
+    """Without hard links a restore copies the manifest: no prune in its midst makes that broken."""
+    outcomes = set()
+    for number in itertools.count():
+        tree = scene(tmp_path / str(number))
+        cache = cache_of(DiskStore(tree.root))
+
+        def prune(call: Call, number: int = number, cache: ModelCache = cache) -> None:
+            if call.number == number:
+                with suppress(
+                    InvalidManifestError
+                ):  # the copy has a name, and not all of its bytes
+                    cache.prune()
+            without_links(call)
+
+        with Seam(tree.root, prune) as seam:
+            try:
+                cache.restore("gone")
+                outcomes.add("restored")
+            except (ModelNotFoundError, ModelIncompleteError):
+                outcomes.add("refused")
+        cache.prune()
+        assert broken(tree.root) == [], number
+        shutil.rmtree(tree.root)
+        if len(seam.calls) <= number:
+            break
+    assert outcomes == {"restored", "refused"}
 
 
 def test_a_delete_at_any_step_can_be_undone(tmp_path: Path, steps: int) -> None:

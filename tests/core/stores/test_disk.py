@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 import registry_wsgi
-from kit.faults import FailAt, Once, failing
-from kit.os_seam import READING, Call, watched
+from kit.faults import FailAt, Once, failing, without_links
+from kit.os_seam import READING, Call, Seam, watched
 from kit.trees import HOST, Tree, blob, broken, contents, digest, manifest
 from kit.views import keys, purge, version
 from registry_wsgi import DiskStore, ModelCache
@@ -750,29 +750,43 @@ def test_a_restore_that_was_killed_is_finished(tree: Tree, store: DiskStore) -> 
     assert list(tree.trash.iterdir()) == []
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
-@pytest.mark.parametrize("number", [errno.EPERM])
-def test_without_links_a_full_disk_leaves_no_half_manifest(
-    tree: Tree, store: DiskStore, number: int
-) -> None:
+def full_at_the_copy(tree: Tree, meanwhile: Callable[[], object] = lambda: None) -> Seam:
+    """A disk without links that has no room for the bytes of a manifest's copy."""
+
+    def act(call: Call) -> None:
+        without_links(call)
+        if call.name == "fsync" and call.path == str(tree.path("smol")):
+            meanwhile()
+            raise call.error(errno.ENOSPC)
+
+    return watched(act)
+
+
+def test_without_links_a_full_disk_leaves_no_half_manifest(tree: Tree, store: DiskStore) -> None:
     """When the copy of the manifest does not fit, it is taken away again, and the trash has it."""
     entry = discard(store)
-    real = os.open
-
-    def full(path: str, flags: int, *more: int, **options: int) -> int:
-        file = real(path, flags, *more, **options)
-        if flags & os.O_CREAT:
-            os.close(file)
-            file = real("/dev/full", os.O_WRONLY)
-        return file
-
-    with pytest.MonkeyPatch.context() as patch, watched(failing(number, "link")):
-        patch.setattr(os, "open", full)
-        with pytest.raises(NoRoomError, match=str(tree.root)):
-            store.recover(entry)
+    with full_at_the_copy(tree), pytest.raises(NoRoomError, match=str(tree.root)):
+        store.recover(entry)
     assert not tree.path("smol").exists()
     assert store.recover(entry) is True
     assert tree.path("smol").read_bytes() == manifest(*LAYERS)
+
+
+def test_without_links_a_restore_that_fails_leaves_the_manifest_of_another(
+    tree: Tree, store: DiskStore
+) -> None:
+    """A pull puts its manifest over the unfinished copy by a rename; that manifest stays."""
+    entry = discard(store)
+
+    def pull() -> None:
+        new = tree.root / "new"
+        new.write_bytes(manifest(b"new"))
+        new.replace(tree.path("smol"))
+
+    with full_at_the_copy(tree, pull), pytest.raises(NoRoomError):
+        store.recover(entry)
+    assert tree.path("smol").read_bytes() == manifest(b"new")
+    assert store.deleted() == [entry]
 
 
 # Errors
