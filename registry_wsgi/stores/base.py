@@ -17,7 +17,7 @@ storage fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import BinaryIO, NamedTuple, Protocol
 
 from ..errors import StoreError
@@ -449,10 +449,21 @@ class Store(ManifestStore, BlobStore, AsideStore, TrashStore, ProtectionStore, P
                 system that may only be read.
         """
 
-    def tidy(self, before: float) -> None:
+    def abandoned(self, before: float) -> Mapping[str, Sequence[Blob]]:
+        """
+        Look at the blobs that `tidy` would remove from the trash, given the same moment *before*.
+
+        Returns:
+            Those of each delete that was killed before it moved its manifest, by the entry's id.
+        """
+
+    def tidy(self, before: float) -> Mapping[str, StoreError]:
         """
         Finish what processes that were killed have left in the trash.
 
         Args:
             before: What was begun after this moment is left alone, as it may be under way.
+
+        Returns:
+            Why an entry of such a delete cannot be touched, by the entry's id.
         """

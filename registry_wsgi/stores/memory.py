@@ -14,7 +14,7 @@ from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ..errors import ModelExistsError
+from ..errors import ModelExistsError, StoreError
 from ..names import Name
 from .base import Blob, Condemned, Deleted, Folder, Manifest, Read
 from .layout import kept_for, was_kept
@@ -246,8 +246,11 @@ class MemoryStore:
     def check_places(self, keys: Iterable[str], *, blobs: bool = True) -> None:
         """There is one place."""
 
-    def tidy(self, before: float) -> None:
-        """There is nothing to finish: what happens here happens whole."""
+    def abandoned(self, before: float) -> dict[str, list[Blob]]:  # noqa: ARG002 - all is done whole
+        return {}
+
+    def tidy(self, before: float) -> dict[str, StoreError]:  # noqa: ARG002 - all is done whole
+        return {}
 
     def _put_manifest(self, key: str, data: bytes) -> None:
         now = self._clock()

@@ -28,19 +28,3 @@ def root(worlds: Worlds) -> Path:
 def shared_tree(root: Path) -> Tree:
     """An empty models directory that other users may enter."""
     return Tree(root)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Expect the tests that ``not_yet.txt`` names to fail: with the reason that stands above."""
-    reason = ""
-    reasons = {}
-    for line in Path(__file__).with_name("not_yet.txt").read_text().splitlines():
-        if line.startswith("# "):
-            reason = line[2:]
-        elif line:
-            reasons[line] = reason
-    for item in items:
-        name = item.nodeid.rpartition("worlds/")[2]
-        found = reasons.get(name) or reasons.get(name.partition("[")[0])
-        if found and item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xfail(strict=True, reason=found))

@@ -118,6 +118,15 @@ def killed_delete(tree: Tree) -> None:
     path.rename(folder / path.name)
 
 
+def killed_delete_in_place(tree: Tree) -> None:
+    """What a killed delete has linked is still in place, and has a name outside of the store."""
+    path = tree.add_blob(b"in three places")
+    folder = tree.root / "trash" / stamp(19 * A_DAY) / "blobs"
+    folder.mkdir(parents=True)
+    os.link(path, folder / path.name)
+    os.link(path, tree.root.parent / "outside")
+
+
 def host_elsewhere(tree: Tree) -> None:
     """A host is a link out of the store."""
     tree.add("m", b"w")
@@ -237,6 +246,7 @@ TWISTS: list[Callable[[Tree], None]] = [
     linked_aside,
     held_copy,
     killed_delete,
+    killed_delete_in_place,
     host_elsewhere,
     blobs_elsewhere,
     namespace_alias,
@@ -286,11 +296,13 @@ def test_bytes_of_a_held_copy_and_of_a_killed_delete_are_counted(
 ) -> None:
     held_copy(tree)
     killed_delete(tree)
+    killed_delete_in_place(tree)  # which frees nothing
     tree.add("keep", b"k")
     report = compare(tree.root, MONTH, **options)
     assert isinstance(report, PruneReport)
     freed = len(b"old") + len(b"only held") + (len(b"k{}") if "all" in options else 0)
     assert report.bytes == freed
+    assert list(tree.trash.iterdir()) == []
 
 
 @EACH
@@ -304,6 +316,15 @@ def test_on_a_mount_that_may_only_be_read(
     later(tree.root).unlink("old")
     worlds.bind(tree.root / part, read_only=True)
     compare(tree.root, MONTH, **options)
+
+
+@EACH
+def test_what_a_killed_delete_has_left_on_a_mount_that_may_only_be_read(
+    worlds: Worlds, tree: Tree, options: dict[str, Any]
+) -> None:
+    killed_delete(tree)
+    worlds.bind(tree.trash, read_only=True)
+    assert isinstance(compare(tree.root, MONTH, **options), RegistryError)
 
 
 # All of them at once, in stores of chance

@@ -250,6 +250,26 @@ def test_a_deleted_model_that_cannot_be_removed_stops_no_other(
 
 
 @HOLDS
+def test_what_a_killed_delete_has_left_and_cannot_be_removed_is_named(
+    worlds: Worlds,
+    tree: Tree,
+    hold: Callable[[Worlds, Path], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    held, other = (tree.root / f"{ENTRY[:-1]}{end}/blobs/{blob(b'x')}" for end in "01")
+    for path in (held, other):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+    hold(worlds, held)
+    code, said = prune(tree, capsys)
+    assert code == 1
+    assert held.parents[1].name in said
+    assert "1 blob, 1 byte" in said
+    assert held.exists()
+    assert not other.exists()
+
+
+@HOLDS
 def test_a_restore_that_fails_has_restored_nothing(
     worlds: Worlds, tree: Tree, hold: Callable[[Worlds, Path], None]
 ) -> None:

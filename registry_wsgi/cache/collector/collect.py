@@ -43,13 +43,20 @@ def collect(
         look_for_pulls(store, limits, census)
     plan.wait_for_pulls(limits, census)
     blobs = bool(plan) or census.references.any_aside
-    if blobs or census.old.go or census.expired.held:
+    before = limits.abandoned_before(deleted_only=deleted_only)
+    abandoned = store.abandoned(before)
+    if blobs or census.old.go or census.expired.held or abandoned:
         store.check_places(census.old.go, blobs=blobs)
     if dry_run:
         tally = foretell(store, limits, census, plan)
     else:
         tally = Sweep(store, limits, census, progress).run(plan)
-        store.tidy(limits.abandoned_before(deleted_only=deleted_only))
+    failures = {} if dry_run else store.tidy(before)
+    for entry, held in abandoned.items():
+        if entry in failures:
+            tally.fail(failures[entry])
+        else:
+            tally.release(held)
     if not census.settled:
         _log.warning(
             "models came and went all the while that they were read, so it is not known what is"

@@ -49,9 +49,10 @@ class PruneReport:
         bytes: How many bytes the storage gets back. Content that has several names counts once,
             and only when the last of them goes.
         dry_run: True if nothing was touched.
-        reasons: The same by reason: ``expired`` (deleted longer ago than the age), ``all`` (older
-            than the age, with ``all=True``), ``partial`` (an unfinished download or another file
-            that is no blob), ``unreferenced`` (nothing needs it).
+        reasons: The same by reason: ``expired`` (deleted longer ago than the age, or left in
+            the trash by a delete that was killed), ``all`` (older than the age, with ``all=True``),
+            ``partial`` (an unfinished download or another file that is no blob), ``unreferenced``
+            (nothing needs it).
         held_blobs: How many blobs are left for a later run to remove, because a pull is under way
             or may be.
         held_bytes: How many bytes these have.
@@ -102,6 +103,10 @@ class Tally:
 
     def model(self, reason: str, held: Iterable[Blob]) -> None:
         self._models[reason] += 1
+        self.release(held)
+
+    def release(self, held: Iterable[Blob]) -> None:
+        """Count what the trash lets go of."""
         for blob in held:
             self._count(blob, None)
 

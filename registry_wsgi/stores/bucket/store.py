@@ -308,7 +308,10 @@ class ObjectStore:
     def check_places(self, keys: Iterable[str], *, blobs: bool = True) -> None:
         """There is one place."""
 
-    def tidy(self, before: float) -> None:
+    def abandoned(self, before: float) -> dict[str, list[Blob]]:  # noqa: ARG002 - none holds a blob
+        return {}
+
+    def tidy(self, before: float) -> dict[str, StoreError]:
         leftovers = sorted(self._tombstones.leftovers)
         self._tombstones.leftovers.clear()
         for key in leftovers:
@@ -322,3 +325,4 @@ class ObjectStore:
                 self._bucket.delete_unchanged([found.meta])
         self._blobs.marks.forget()
         self._indices.write()
+        return {}

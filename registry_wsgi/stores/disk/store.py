@@ -41,6 +41,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from ...errors import StoreError
 from .aside import Aside
 from .manifests import Manifests
 from .places import Places
@@ -112,6 +113,6 @@ class DiskStore(Manifests, Aside, Trash, Protection):
                     # What is absent, or cannot be entered, is left, and named, when its turn comes.
                     _log.debug("%s/%s: %s", self.places.root, folder, error.strerror)
 
-    def tidy(self, before: float) -> None:
+    def tidy(self, before: float) -> dict[str, StoreError]:
         self._tidy_runs()
-        self._tidy_entries(before)
+        return self._tidy_entries(before)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from urllib.parse import quote as percent_encode
 from urllib.parse import unquote as percent_decode
 
-from ...errors import ModelExistsError, StoreError
+from ...errors import ModelExistsError, StoreError, UntouchableError
 from ...names import Name
 from ..base import Blob, Deleted, Manifest, Read
 from ..layout import checked, checked_key, entry_id, entry_time, tried, was_kept
@@ -298,16 +298,37 @@ class Trash(Blobs, Part):
         with Reported(path), tolerated(*ABSENT), self.places.ours(top, "trash") as trash:
             remove_tree(trash, checked(entry))
 
-    def _tidy_entries(self, before: float) -> None:
-        """Remove what deletes that were killed up to the moment *before* have left."""
+    def abandoned(self, before: float) -> dict[str, list[Blob]]:
+        return {entry: self._held(entry) for entry in self._half_made(before)}
+
+    def _half_made(self, before: float) -> Iterator[str]:
+        """List the entries without a manifest that are of the moment *before*, or earlier."""
         for _, entry in self.places.entries(self.places.trash, before):
-            path = f"{self.places.trash}/{entry}"
             try:
-                if not any(keys_in_entry(path)):
-                    with Reported(path), self.places.open() as top:
-                        self._drop(top, entry)
+                if not any(keys_in_entry(f"{self.places.trash}/{entry}")):
+                    yield entry
             except StoreError as error:
                 _log.warning("%s", error)
+
+    def _held(self, entry: str) -> list[Blob]:
+        """Look at the blobs in an entry. Those out of reach are left out."""
+        folder = f"{self.places.trash}/{entry}/blobs"
+        with suppress(StoreError), Reported(folder):
+            self.places.refuse_link(folder)
+            looks = [look_at(f"{folder}/{name}", self.places.blobs) for name in listed(folder)]
+            return [look for look in looks if look is not None]
+        return []
+
+    def _tidy_entries(self, before: float) -> dict[str, StoreError]:
+        """Remove the entries that are half made; the failures, by entry."""
+        failures: dict[str, StoreError] = {}
+        for entry in self._half_made(before):
+            try:
+                with Reported(self.places.root), self.places.open() as top:
+                    self._drop(top, entry)
+            except UntouchableError as error:
+                failures[entry] = error
+        return failures
 
     def _place(self, entry: Deleted) -> _Place:
         if _FLAT.fullmatch(entry.id):

@@ -779,7 +779,8 @@ def test_tidying_takes_nothing_that_counts(kind: Kind, before: float) -> None:
     condemn(kind.store, "sha256-aa")
     seen = state(kind.store)
     held = kind.store.blob_in_trash(entry, "sha256-bb-partial")
-    kind.store.tidy(before)
+    assert kind.store.abandoned(before) == {}
+    assert kind.store.tidy(before) == {}
     assert state(kind.store) == seen
     assert kind.store.blob_in_trash(entry, "sha256-bb-partial") == held
 

@@ -1966,9 +1966,11 @@ def test_unfinished_deletes_are_tidied_when_they_are_old(tree: Tree, store: Disk
         path.mkdir()
     (full / "manifests" / HOST / "library" / "smol").mkdir(parents=True)
     (full / "manifests" / KEY).write_bytes(manifest(*LAYERS))
+    assert store.abandoned(WHEN - 1) == {}
     store.tidy(WHEN - 1)
     assert old.exists()
-    store.tidy(WHEN)
+    assert store.abandoned(WHEN) == {old.name: [store.blob(blob(b"weights"))]}
+    assert store.tidy(WHEN) == {}
     assert {path.name for path in tree.trash.iterdir()} == {full.name, "mine", f"{ID}0000000"}
     assert (tree.blobs / blob(b"weights")).stat().st_nlink == 1
     assert [entry.id for entry in store.deleted()] == [full.name]
