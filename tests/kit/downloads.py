@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,11 +28,13 @@ class Download:
         blobs: Where it is to be.
         data: Its content.
         part: How long each part is, in bytes.
+        pause: Called between two writes.
     """
 
     blobs: Path
     data: bytes
     part: int = 4
+    pause: Callable[[], None] = lambda: None
 
     @property
     def place(self) -> Path:
@@ -62,18 +65,21 @@ class Download:
 
         A failure may leave nothing that stands in the way of another try; see `comes`.
         """
-        parts = [json.loads(path.read_bytes()) for path in self.files() if path != self.content]
-        if not parts:
+        files = [path for path in self.files() if path != self.content]
+        if not files:
             self.start(0)
             return self.resume()
+        parts = [json.loads(path.read_bytes()) for path in files]
         total = sum(part["Size"] for part in parts)
         if not self.content.exists():
             self.content.touch()
         os.truncate(self.content, total)
-        for part in parts:
+        for path, part in zip(files, parts, strict=True):
             if part["Completed"] < part["Size"]:
                 start, end = part["Offset"] + part["Completed"], part["Offset"] + part["Size"]
                 self._save(start, self.data[start:end])
+                path.write_text(json.dumps({**part, "Completed": part["Size"]}))
+                self.pause()
         for number in range(len(parts)):
             try:
                 self._part(number).unlink()

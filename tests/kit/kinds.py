@@ -156,11 +156,11 @@ class DiskKind(DatedKind):
     def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause = no_pause) -> None:
         path = self.tree.path(key)
         while True:
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
                 break
-            except FileNotFoundError:
+            except (FileNotFoundError, FileExistsError):
                 continue  # a delete has just removed the empty directory: as if pulled once more
         try:
             os.write(file, pieces[0])

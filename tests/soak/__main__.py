@@ -17,6 +17,13 @@ It keeps a store, in a directory or in a bucket, busy with processes of its own:
   In a bucket a blob is there or not, and a manifest is written at once; before it a writer has the
   library keep the blobs, and uploads those that are gone. With ``--keeping 0`` none does: then a
   pull that ends while a run removes what it has found may break, as is documented (*excused*).
+- Some models are not pulled but **created** (by way of a temporary file, with a manifest that ends
+  in a newline), or **copied in** by ``cp -a`` or ``rsync -a``, with the times that they had. Half
+  of the blobs are downloaded in parts, and what was stopped goes on from there.
+- **renamers** copy a manifest and remove the old one, a few in a row.
+- **fetchers** pull slowly and in parts, so that it shows all the while: what such a pull has found
+  must stay in its place, and no file of its download may go.
+- **blockers** leave blobs and downloads that nobody can touch for some time. (As root.)
 - **deleters** and **restorers** go through the library.
 - **pruners** collect all the time, with durations of the order of a second instead of days.
 - **the watcher** looks for a model with a blob that is neither in its place nor set aside. No run
@@ -27,6 +34,11 @@ It keeps a store, in a directory or in a bucket, busy with processes of its own:
   and the models listed must be those that the journals of all processes say. At the very end each
   deleted model that counts as restorable is restored and must be whole, and a prune with ``age=0``
   must leave nothing but what the models need.
+
+If root runs the soak, the store belongs to another user, who runs all of these but the blockers and
+some of those that go through the library. What cannot be done here (without root, or without
+``rsync``) is left out, and the first lines say so; with ``REGISTRY_WSGI_REQUIRE_LIVE=1`` the soak
+does not begin.
 
 With ``--outages`` the way to a bucket fails now and then, for all: a proxy drops, delays, refuses
 and cuts off what it is asked, or the gateway is stopped. Then an error is no harm (*told*), but a
@@ -41,17 +53,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 import shutil
 import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from kit import s3
 from kit.outages import Gateway, Storm, Weather
+from soak.disk import Disk
 from soak.parent import Soak
-from soak.places import Bucket, Disk
+from soak.places import Bucket, Place
 from soak.settings import PROTECTIONS, Settings
 
 
@@ -104,11 +119,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     weather: Weather | None = None
     if url and options["outages"]:
         weather = Gateway(gateway) if gateway else Storm(s3.given(url).url)
-    place = _bucket(url, weather) if url else Disk(store or work / "models")
+    place = _bucket(url, weather) if url else Disk(store or work / "models", work)
     given = {name: value for name, value in options.items() if value is not None}
-    keep = True
+    settings = Settings(**{**place.usual, **given})
+    keep = False
     try:
-        outcome = Soak(Settings(**{**place.usual, **given}), place, work, weather).run()
+        settings, left_out = _possible(settings, place)
+        for line in left_out:
+            print(f"left out: {line}", file=sys.stderr)
+        if left_out and os.environ.get("REGISTRY_WSGI_REQUIRE_LIVE") == "1":
+            return 2
+        keep = True
+        outcome = Soak(settings, place, work, weather).run()
         keep = outcome.failed or always_keep
         for found, lines in outcome.lines.items():
             for line in lines[:50]:
@@ -127,6 +149,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shutil.rmtree(work)
         if weather is not None:
             weather.end()
+
+
+def _possible(settings: Settings, place: Place) -> tuple[Settings, list[str]]:
+    """Leave out of *settings* what cannot be done in *place*, and say what that is and why."""
+    missed = {name: why for name, why in place.left_out().items() if getattr(settings, name, True)}
+    none: dict[str, Any] = {name: 0 for name in missed if hasattr(settings, name)}
+    return dataclasses.replace(settings, **none), [f"{name}: {why}" for name, why in missed.items()]
 
 
 def _bucket(url: str, weather: Weather | None) -> Bucket:
@@ -153,6 +182,9 @@ _OPTIONS: list[tuple[str, Callable[[str], int | float], str, str]] = [
     ("deleters", int, "N", "how many delete"),
     ("restorers", int, "N", "how many restore"),
     ("pruners", int, "N", "how many collect"),
+    ("renamers", int, "N", "how many rename models"),
+    ("fetchers", int, "N", "how many pull slowly and in parts"),
+    ("blockers", int, "N", "how many leave what nobody can touch"),
     ("models", int, "N", "how many names of models there are"),
     ("contents", int, "N", "how many blobs there are to make models of"),
     ("age", float, "SECONDS", "the age of most prunes"),
@@ -167,6 +199,9 @@ _OPTIONS: list[tuple[str, Callable[[str], int | float], str, str]] = [
     ("still", float, "SECONDS", "how long at most there are only pulls of what is in place"),
     ("slow", float, "SECONDS", "how long at most a prune waits between its steps, in a bucket"),
     ("watch", float, "SECONDS", "how long the watcher waits from look to look"),
+    ("copied", float, "SHARE", "the share of models that are copied in with cp"),
+    ("rsynced", float, "SHARE", "the share of models that are copied in with rsync"),
+    ("created", float, "SHARE", "the share of models that are made here"),
     ("keeping", float, "SHARE", "the share of writers that have their blobs kept, in a bucket"),
     ("outages", float, "N", "how many outages of a bucket there are a minute"),
     ("in_place", float, "SHARE", "the share of pulls that choose from what is in place"),

@@ -18,6 +18,7 @@ class Phase(IntEnum):
     REST = 3  # nor do they, so that the next prune meets much that is old and unreferenced
     STILL = 4  # pruners do, and some writers pull what is in place: nothing shows that they do
     ALONE = 5  # pruners do, and one writer, so that a pull is under way that nothing shows yet
+    QUIET = 6  # pruners do, with an age of 0, as nobody pulls; and models are renamed
 
 
 class Count(IntEnum):
@@ -38,9 +39,20 @@ class Count(IntEnum):
     ERRORS = 12
     TOLD = 13  # errors where some must be, as there are outages
     AGAIN = 14  # blobs that were gone by the time that a writer asked for them to be kept
+    CREATED = 15  # of the committed: made here, not pulled
+    COPIED = 16  # of the committed: copied in with cp or rsync, with times of long ago
+    RENAMES = 17
+    IN_PARTS = 18  # slow downloads in parts that came
+    STUCK_FILES = 19  # files that nobody could touch for a while
+    UNTOUCHED = 20  # failures that collections reported because of those
+    QUIET = 21  # collections with an age of 0
+    UNSETTLED = 22  # collections that removed nothing, as models came and went
 
 
-EVENTS = (Count.PULLS, Count.DELETES, Count.RESTORES, Count.COLLECTIONS, Count.STOPPED)
+EVENTS = (
+    *(Count.PULLS, Count.DELETES, Count.RESTORES, Count.COLLECTIONS, Count.STOPPED),
+    *(Count.RENAMES, Count.IN_PARTS),
+)
 
 
 class Board:

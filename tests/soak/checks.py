@@ -89,7 +89,7 @@ class Checks:
             journals: The journals of the round. They are removed if all is well.
         """
         history = History(journals, self.place.lag)
-        found = Findings(errors=history.errors, moments=history.moments)
+        found = Findings(broken=history.broken, errors=history.errors, moments=history.moments)
         cache = self._cache()
         for key in views.keys(cache.store):
             if not _is_readable(cache.store, key):

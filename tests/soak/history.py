@@ -23,6 +23,7 @@ class History:
 
     Attributes:
         errors: What processes have raised.
+        broken: What processes have met that the promise forbids.
         lost: Which models have lost which blobs: the key, the pull and the blobs.
         moments: When that was seen.
         pulls: What each pull says of itself; *written*: when its manifest was, at the latest.
@@ -30,6 +31,7 @@ class History:
 
     def __init__(self, journals: Path, lag: float) -> None:
         self.errors: list[str] = []
+        self.broken: list[str] = []
         self.lost: set[tuple[str, str, str]] = set()
         self.moments: list[float] = []
         self.pulls: defaultdict[str, dict[str, float]] = defaultdict(dict)
@@ -60,6 +62,9 @@ class History:
                     removals.pop().end = moment
             elif what == "lost":
                 self._losses.append((float(details[2]), key, details[0], details[1]))
+            elif what == "broken":
+                self.broken.append(" ".join([key, *details]))
+                self.moments.append(moment)
             elif what == "kept":
                 self.pulls[details[0]]["kept"] = moment
             elif under_way is not None:  # "done", "none", an error or, after a kill, "start"
@@ -73,6 +78,7 @@ class History:
                 under_way = None
             if what == "error":
                 self.errors.append(line)
+                self.moments.append(moment)
         if under_way is not None:
             self._add(*under_way, float("inf"), cut_off=True)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import multiprocessing
+import os
 import random
 import signal
 import sys
@@ -19,9 +21,11 @@ from registry_wsgi.errors import (
 )
 from soak.board import EVENTS, Board, Count, Journal, Phase
 from soak.checks import Checks, Findings
+from soak.collecting import disable
 from soak.places import Place
+from soak.roles import ROLES
 from soak.settings import Settings
-from soak.workers import ROLES, Worker, disable
+from soak.workers import Worker
 
 _T = TypeVar("_T")
 
@@ -97,6 +101,8 @@ class Soak:
         self.work = work
         roles = ["watcher", *["writer"] * settings.writers, *["deleter"] * settings.deleters]
         roles += [*["restorer"] * settings.restorers, *["pruner"] * settings.pruners]
+        roles += [*["renamer"] * settings.renamers, *["fetcher"] * settings.fetchers]
+        roles += ["blocker"] * settings.blockers
         self._slots = [Slot(number, role) for number, role in enumerate(roles)]
         self._board = Board(len(roles))
         self._rng = random.Random(f"parent {settings.seed}")
@@ -107,6 +113,8 @@ class Soak:
         self._first: float | None = None  # when the first thing broke
         self._outcome = Outcome({}, [], [], [])
         (work / "locks").mkdir(parents=True, exist_ok=True)
+        (work / "locks" / "pulling").touch()
+        (work / "locks" / "pulling").chmod(0o666)  # whoever opens it first
 
     def run(self) -> Outcome:
         """Go on until there were enough events, or the time is up, or something is broken."""
@@ -126,11 +134,11 @@ class Soak:
             listed = found.listed
             self._outcome.add(found)
             print(f"after {time.monotonic() - began:.0f} s: {self._events} events", file=sys.stderr)
-            if found.broken and self._first is None:
+            if (found.broken or found.errors) and self._first is None:
                 self._first = min(found.moments, default=time.monotonic()) - began
-            if over or (self._outcome.broken and not settings.go_on):
+            if over or (self._outcome.failed and not settings.go_on):
                 break
-        if not self._outcome.broken:
+        if not self._outcome.failed:
             self._outcome.broken += self._apart(self._checks.deleted)
             self._outcome.broken += self._apart(self._checks.collected)
         self._outcome.figures = self._figures(time.monotonic() - began)
@@ -195,6 +203,7 @@ class Soak:
             Phase.REST: settings.calm,
             Phase.STILL: self._rng.uniform(0.1, settings.still),
             Phase.ALONE: 0.5,
+            Phase.QUIET: 0.7,
             Phase.STOP: 0.0,
         }
         self._board.phase = phase
@@ -203,7 +212,8 @@ class Soak:
     def _change_phase(self) -> None:
         if time.monotonic() >= self._phase_ends:
             if self._board.phase in (Phase.PAUSE, Phase.REST):
-                self._set_phase(self._rng.choice((Phase.BUSY, Phase.STILL, Phase.ALONE)))
+                phases = [Phase.BUSY, Phase.STILL, Phase.ALONE] * 2
+                self._set_phase(self._rng.choice(phases + [Phase.QUIET] * self.place.others))
                 if not self.settings.at_rest:
                     self.place.stir()
             else:
@@ -237,6 +247,9 @@ class Soak:
         """What a process runs."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops us
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # What the process before has started may still be at work: it has not ended till then.
+        running = os.open(self.work / "locks" / f"running-{slot.number}", os.O_WRONLY | os.O_CREAT)
+        fcntl.flock(running, fcntl.LOCK_EX)
         worker = Worker(
             settings=self.settings,
             place=self.place,
@@ -244,9 +257,12 @@ class Soak:
             slot=slot.number,
             generation=slot.generation,
             journal=Journal(self._journals() / str(slot.number)),
+            second=Journal(self._journals() / f"{slot.number}-second"),
             locks=self.work / "locks",
+            running=running,
             rng=random.Random(f"{self.settings.seed} {slot.number} {slot.generation}"),
         )
+        self.place.enter(slot.role, slot.number)
         while True:
             try:
                 ROLES[slot.role](worker)
@@ -286,6 +302,7 @@ class Soak:
                 kill = slot.role == "pruner" and self._rng.random() < 0.5
                 self._end(slot, kill=kill)
                 self._kills += kill
+        self.place.after_a_round()
 
     def _journals(self) -> Path:
         return self.work / f"journals-{self._rounds}"

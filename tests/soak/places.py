@@ -1,13 +1,12 @@
 """
 Where the soak has its models, and what other programs do there that know no library.
 
-A new kind of storage is one more class like `Disk` and `Bucket`.
+A new kind of storage is one more class like `Bucket` here and `soak.disk.Disk`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kit import s3
 from kit.clocks import Clock
-from kit.kinds import BucketKind, DiskKind, Pause, no_pause
+from kit.kinds import BucketKind, Pause, no_pause
 from kit.trees import blob
 from registry_wsgi.errors import StoreError
 from registry_wsgi.stores.base import Store
@@ -33,6 +32,7 @@ class Place(Protocol):
         usual: Settings of the soak that suit it better than the usual ones.
         touches: Whether writers can mark a blob as just used.
         keeps: Whether writers can ask for the blobs that they need to be kept.
+        others: Whether other programs rename, create and copy models there, and get in the way.
         at_work: For how long what a killed process has left passes for that of one at work, in
             seconds.
         lag: How long after a process was killed what it has asked for may still happen, in seconds.
@@ -41,12 +41,22 @@ class Place(Protocol):
     usual: Mapping[str, int | float]
     touches: bool
     keeps: bool
+    others: bool
     at_work: float
     lag: float
 
     @property
     def store(self) -> Store:
         """The store, opened when it is first asked for: in each process, after it was forked."""
+
+    def left_out(self) -> Mapping[str, str]:
+        """Tell what cannot be done here, and why: by the setting that asks for it, if one does."""
+
+    def enter(self, role: str, number: int) -> None:
+        """Become the user who runs this process."""
+
+    def after_a_round(self) -> None:
+        """Take away what processes that were killed have left and no prune can remove."""
 
     def limits(self, hold: float, in_flight: float) -> tuple[float, float]:
         """Tell how long a pull may take, and go without a trace, for the promise to cover it."""
@@ -69,6 +79,14 @@ class Place(Protocol):
     def download(self, name: str, data: bytes, pause: Pause, *, part: float = 1) -> bool:
         """As `Kind.download`."""
 
+    def create(self, name: str, data: bytes, pause: Pause) -> bool:
+        """Make a blob that is not pulled; False if it is gone again."""
+
+    def copy_in(
+        self, way: str, slot: int, files: Mapping[str, bytes], locks: Sequence[int]
+    ) -> bool:
+        """Copy *files* in from elsewhere, with times of long ago; False if that failed."""
+
     def write_manifest(self, key: str, pieces: Sequence[bytes], pause: Pause) -> None:
         """As `Kind.write_manifest`."""
 
@@ -88,60 +106,6 @@ class Place(Protocol):
         """Remove all that is there, if it is there only for the soak."""
 
 
-class Disk(DiskKind):
-    """
-    A `Place` in a directory, with writers that do there what Ollama does.
-
-    Args:
-        root: The models directory.
-    """
-
-    usual: Mapping[str, int | float] = {}
-    touches = True
-    keeps = False
-    at_work = 0.0
-    lag = 0.0
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root.parent, Clock(), root.name)
-
-    def __str__(self) -> str:
-        return str(self.tree.root)
-
-    def limits(self, hold: float, in_flight: float) -> tuple[float, float]:
-        return hold, in_flight
-
-    def blobs(self) -> set[str]:
-        return set(os.listdir(self.tree.blobs))
-
-    def look(self, name: str) -> bool:
-        return os.path.exists(os.path.join(self.tree.blobs, name))
-
-    def touch(self, name: str) -> bool:
-        try:
-            os.utime(os.path.join(self.tree.blobs, name))
-        except FileNotFoundError:
-            return False
-        return True
-
-    def stir(self) -> None:
-        path = self.tree.blobs / "sha256-somebody-partial"
-        path.touch()
-        path.unlink()
-
-    def verify(self, name: str) -> bool:
-        try:
-            return blob((self.tree.blobs / name).read_bytes()) == name
-        except FileNotFoundError:
-            return False
-
-    def keep(self, blobs: Mapping[str, bytes], failed: Callable[[StoreError], None]) -> int:
-        raise NotImplementedError
-
-    def remove(self) -> None:
-        """If it is temporary, it is removed with the directory that it is in."""
-
-
 class Bucket(BucketKind):
     """
     A `Place` in a bucket behind S3, with writers that put into it what they have elsewhere.
@@ -159,6 +123,12 @@ class Bucket(BucketKind):
         "writers": 12,
         "deleters": 2,
         "pruners": 3,
+        "renamers": 0,
+        "fetchers": 0,
+        "blockers": 0,
+        "copied": 0,
+        "rsynced": 0,
+        "created": 0,
         "models": 28,
         "contents": 260,
         "age": 1.5,
@@ -175,6 +145,7 @@ class Bucket(BucketKind):
     threads = True
     touches = False
     keeps = True
+    others = False
     lag = 1.0
 
     def __init__(
@@ -204,6 +175,23 @@ class Bucket(BucketKind):
         config: dict[str, Any] = {**self._endpoint.config}
         tuning = self._module.Tuning(at_work=self.at_work)
         return self._module.ObjectStore.from_url(str(self), tuning=tuning, **config)
+
+    def left_out(self) -> Mapping[str, str]:
+        return {}
+
+    def enter(self, role: str, number: int) -> None:
+        """All of them are one user."""
+
+    def after_a_round(self) -> None:
+        """A prune removes all that is left."""
+
+    def create(self, name: str, data: bytes, pause: Pause) -> bool:
+        raise NotImplementedError
+
+    def copy_in(
+        self, way: str, slot: int, files: Mapping[str, bytes], locks: Sequence[int]
+    ) -> bool:
+        raise NotImplementedError
 
     def limits(self, hold: float, in_flight: float) -> tuple[float, float]:
         return float("inf"), float("inf")

@@ -23,6 +23,8 @@ class Settings:
         committed: How many pulls must have succeeded before that time counts.
         seed: What the random choices begin with. (When processes meet is up to the system.)
         writers: How many processes pull; *deleters*, *restorers* and *pruners* likewise.
+        renamers: How many processes rename models; *fetchers*: download slowly in parts;
+            *blockers*: leave what nobody can touch, as root.
         models: How many names there are to choose from; *contents*: how many blobs.
         age: The age of some prunes; the others take *retention*.
         in_flight: As for `ModelCache`; *hold* likewise.
@@ -32,6 +34,8 @@ class Settings:
             begins; of many, a tenth of that.
         calm: How long pulls pause at least; *rest*: in which share of that the pruners pause too.
         still: How long at most there are only pulls of what is in place.
+        copied: Which share of models is copied in with ``cp -a``; *rsynced*: with ``rsync -a``;
+            *created*: which is made here.
         slow: How long at most a prune waits before and after it reads manifests anew, in a bucket.
         watch: How long the watcher waits from one look to the next.
         keeping: Which share of the writers have the library keep what they have pulled, where the
@@ -52,6 +56,9 @@ class Settings:
     deleters: int = 2
     restorers: int = 1
     pruners: int = 3
+    renamers: int = 1
+    fetchers: int = 2
+    blockers: int = 1
     models: int = 40
     contents: int = 400
     age: float = 0.3
@@ -64,6 +71,9 @@ class Settings:
     calm: float = 0.9
     rest: float = 0.5
     still: float = 1.0
+    copied: float = 0.06
+    rsynced: float = 0.02
+    created: float = 0.12
     slow: float = 0.1
     watch: float = 0.02
     keeping: float = 1.0

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
 import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from kit import trees, views
-from registry_wsgi.cache.collector.sweep import Sweep
 from registry_wsgi.cache.manifest import parse_manifest
 from registry_wsgi.cache.model_cache import ModelCache
 from registry_wsgi.errors import (
@@ -25,7 +26,7 @@ from registry_wsgi.errors import (
     StoreError,
 )
 from registry_wsgi.names import Name
-from registry_wsgi.stores.base import Condemned, Store
+from registry_wsgi.stores.base import Store
 from soak.board import Board, Count, Journal, Phase
 from soak.places import Place
 from soak.settings import Settings
@@ -33,7 +34,13 @@ from soak.settings import Settings
 
 @dataclasses.dataclass
 class Worker:
-    """What a process has: its slot among all, its journal, and its own dice."""
+    """
+    What a process has: its slot among all, its journals, and its own dice.
+
+    Attributes:
+        running: A file that this process has locked. A program that it starts keeps it locked, also
+            when this process is killed; the next process in the slot begins when it is free.
+    """
 
     settings: Settings
     place: Place
@@ -41,8 +48,28 @@ class Worker:
     slot: int
     generation: int
     journal: Journal
+    second: Journal
     locks: Path
+    running: int
     rng: random.Random
+
+    @functools.cached_property
+    def pulling(self) -> int:
+        """A lock: pulls share it, and whoever prunes with an age of 0 has it alone."""
+        return os.open(self.locks / "pulling", os.O_RDWR | os.O_CREAT)
+
+    @contextlib.contextmanager
+    def alone(self, how: int) -> Iterator[bool]:
+        """Take that lock (*how*: as for `fcntl.flock`), and tell whether it was free."""
+        try:
+            fcntl.flock(self.pulling, how)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(self.pulling, fcntl.LOCK_UN)
 
     def turns(self, *phases: Phase) -> Iterator[Phase]:
         """Yield the phase again and again while there is something to do, until all is to stop."""
@@ -58,6 +85,12 @@ class Worker:
 
     def pause(self, longest: float = 0.003) -> None:
         time.sleep(self.rng.random() * longest)
+
+    def rest(self, longest: float) -> None:
+        """Pause, but not beyond the end of the round."""
+        until = time.monotonic() + self.rng.random() * longest
+        while time.monotonic() < until and self.board.phase != Phase.STOP:
+            time.sleep(0.02)
 
     def cache(self) -> ModelCache:
         settings = self.settings
@@ -98,7 +131,8 @@ def write(worker: Worker) -> None:
             # leave a mixture. A killed process loses its lock.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             in_place = worker.rng.random() < worker.settings.in_place
-            pull(worker, key, versions, Phase.STILL if in_place else phase, touch=touch)
+            with worker.alone(fcntl.LOCK_SH):
+                pull(worker, key, versions, Phase.STILL if in_place else phase, touch=touch)
         except BlockingIOError:
             pass
         finally:
@@ -138,7 +172,10 @@ def pull(
         trees.manifest(*map(settings.pool.__getitem__, layers), config=settings.pool[config])
     )
     document["pull"] = identity = f"{worker.slot}.{worker.generation}.{rng.getrandbits(64):x}"
-    data = json.dumps(document).encode()
+    ways = ("pull", "create", "cp", "rsync")
+    shares = (1, settings.created, settings.copied, settings.rsynced)
+    way = rng.choices(ways, shares)[0]
+    data = json.dumps(document).encode() + b"\n" * (way == "create")
     cut = rng.randrange(len(data)) if rng.random() < 0.1 else len(data)
     abandon_at = rng.randrange(len(layers) + 2) if rng.random() < 0.1 and not still else None
 
@@ -146,7 +183,16 @@ def pull(
     begun = sign = time.monotonic()
     silent = lead = 0.0  # the longest time without anything to see, and that before the first
     fetched: list[str] = []
-    for step, name in enumerate([*layers, config]):
+    locks = (worker.pulling, worker.running)
+    if way in ("cp", "rsync"):
+        fetched = [name for name in (*layers, config) if not place.look(name)]
+        files = {f"blobs/{name}": settings.pool[name] for name in (*layers, config)}
+        if (still and fetched) or not place.copy_in(way, worker.slot, files, locks):
+            worker.count(Count.ABANDONED)
+            return
+        silent = time.monotonic() - begun
+        sign = time.monotonic()
+    for step, name in enumerate([] if way in ("cp", "rsync") else [*layers, config]):
         if step == abandon_at:
             if not place.look(name):
                 place.download(name, settings.pool[name], worker.pause, part=rng.random() * 0.9)
@@ -165,7 +211,8 @@ def pull(
         else:
             lead = now - begun
         fetched.append(name)
-        if not place.download(name, settings.pool[name], worker.pause):
+        bring = place.create if way == "create" else place.download
+        if not bring(name, settings.pool[name], worker.pause):
             worker.count(Count.FAILED)
             return
         sign = time.monotonic()
@@ -186,8 +233,14 @@ def pull(
         return
 
     worker.journal.write("put", key, identity)
-    pieces = [data[:cut], data[cut:]] if cut < len(data) else [data]
-    place.write_manifest(key, pieces, lambda: worker.pause(0.001))
+    if way in ("cp", "rsync"):
+        if not place.copy_in(way, worker.slot, {f"manifests/{key}": data}, locks):
+            worker.journal.write("told", key)
+            worker.count(Count.FAILED)
+            return
+    else:
+        pieces = [data[:cut], data[cut:]] if cut < len(data) else [data]
+        place.write_manifest(key, pieces, lambda: worker.pause(0.001))
     now = time.monotonic()
     if fetched:
         silent = max(silent, now - sign)
@@ -198,6 +251,8 @@ def pull(
     how |= {"lead": lead, "silent": silent}
     worker.journal.write("done", key, f"{identity} {json.dumps(how)}")
     worker.count(Count.COMMITTED)
+    worker.count(Count.CREATED, way == "create")
+    worker.count(Count.COPIED, way in ("cp", "rsync"))
 
 
 def delete(worker: Worker) -> None:
@@ -239,56 +294,6 @@ def restore(worker: Worker) -> None:
         worker.pause(0.1)
 
 
-def prune(worker: Worker) -> None:
-    """Collect."""
-    cache = worker.cache()
-    if not cache.store.sets_aside:
-        note_removals(worker, cache.store)
-    runs = [lambda: cache.prune(age=worker.settings.age)] * 3
-    runs += [cache.prune, lambda: cache.prune(deleted_only=True)]
-    for _ in worker.turns(Phase.BUSY, Phase.PAUSE, Phase.STILL, Phase.ALONE):
-        try:
-            report = worker.rng.choice(runs)()
-            worker.count(Count.COLLECTIONS)
-            worker.count(Count.REMOVED, report.blobs)
-        except InvalidManifestError:
-            worker.count(Count.STOPPED)
-        except RegistryError as error:
-            worker.error(error)
-        worker.pause(0.03)
-
-
-def note_removals(worker: Worker, store: Store) -> None:
-    """
-    Write down which blobs are removed for good, and when those who do began to read manifests anew.
-
-    A store that only marks blobs promises less: `History.removed_unseen`. And as it is removed from
-    in moments, while a large one takes its time, there is some time between the steps here.
-    """
-    mark_again, purge = Sweep.mark_again, store.purge
-    journal, slow = worker.journal, worker.settings.slow
-    began = 0.0
-
-    def marks_again(self: Sweep) -> None:
-        nonlocal began
-        worker.pause(slow)
-        began = time.monotonic()
-        mark_again(self)
-        worker.pause(slow)
-
-    def noted(blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, float]]:
-        for blob, until in blobs:
-            journal.write("remove", blob.name, f"{began} {time.time() - blob.when}")
-            yield blob, until
-
-    def purges(blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
-        yield from purge(noted(blobs))
-        journal.write("removed", "-")
-
-    Sweep.mark_again = marks_again  # type: ignore[method-assign]
-    store.purge = purges  # type: ignore[method-assign]
-
-
 def watch(worker: Worker) -> None:
     """Look for models that have lost a blob for good."""
     store = worker.place.store
@@ -321,25 +326,3 @@ def _is_lost(store: Store, name: str) -> bool:
             return False
         time.sleep(0.002)
     return not store.blob(name)
-
-
-def disable(protection: str | None) -> None:
-    """Take a protection out of the collector, in this process and those that it starts."""
-    if protection == "hold":
-        # What is set aside goes at once, pull or no pull.
-        Sweep.waits = lambda self, since: False  # type: ignore[method-assign]
-    elif protection == "put-back":
-        # What is needed again stays aside.
-        Sweep.put_back = lambda self, blobs: None  # type: ignore[method-assign]
-    elif protection == "second-mark":
-        # Manifests are read once, before blobs are set aside.
-        Sweep.mark_again = lambda self: None  # type: ignore[method-assign]
-
-
-ROLES: dict[str, Callable[[Worker], None]] = {
-    "writer": write,
-    "deleter": delete,
-    "restorer": restore,
-    "pruner": prune,
-    "watcher": watch,
-}
