@@ -43,7 +43,7 @@ def test_it_is_as_described(serve: Serve, tree: Tree, tmp_path: Path, token: str
     server = serve("gunicorn-gthread", APP, environment)
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", str(DESCRIPTION), "--url", server.url),
-        *("--checks=all", "--max-examples=40", "--generation-deterministic", "--no-color"),
+        *("--checks=all", "--max-examples=25", "--generation-deterministic", "--no-color"),
     ]
     if token is not None:
         command += ["--header", f"Authorization: Bearer {token}"]

@@ -390,23 +390,25 @@ def test_a_restore_that_takes_its_time_is_whole_or_refused(tmp_path: Path, steps
 
 
 def test_a_prune_at_any_call_of_a_restore_without_links_leaves_it_whole_or_refused(
-    tmp_path: Path,
+    tmp_path: Path, effort: Effort
 ) -> None:
     """Without hard links a restore copies the manifest: no prune in its midst makes that broken."""
     outcomes = set()
-    for number in itertools.count():
+    tree = scene(tmp_path / "count")
+    with Seam(tree.root, without_links) as calls:
+        cache_of(DiskStore(tree.root)).restore("gone")
+    for number in effort.choose(range(len(calls.calls)), 60):
         tree = scene(tmp_path / str(number))
         cache = cache_of(DiskStore(tree.root))
 
         def prune(call: Call, number: int = number, cache: ModelCache = cache) -> None:
             if call.number == number:
-                with suppress(
-                    InvalidManifestError
-                ):  # the copy has a name, and not all of its bytes
+                # The copy may have its name, and not all of its bytes.
+                with suppress(InvalidManifestError):
                     cache.prune()
             without_links(call)
 
-        with Seam(tree.root, prune) as seam:
+        with Seam(tree.root, prune):
             try:
                 cache.restore("gone")
                 outcomes.add("restored")
@@ -415,9 +417,7 @@ def test_a_prune_at_any_call_of_a_restore_without_links_leaves_it_whole_or_refus
         cache.prune()
         assert broken(tree.root) == [], number
         shutil.rmtree(tree.root)
-        if len(seam.calls) <= number:
-            break
-    assert outcomes == {"restored", "refused"}
+    assert outcomes == {"restored", "refused"} or effort.everything  # of which this is a part
 
 
 def test_a_delete_at_any_step_can_be_undone(tmp_path: Path, steps: int) -> None:
