@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from kit import azurite, s3
+from kit.proxy import proxied
 from kit.requirements import require
 from registry_wsgi import ModelCache, create_app, open_cache
 from registry_wsgi.errors import ConfigurationError, StoreError
@@ -130,6 +131,9 @@ def test_opening_does_not_wait_as_long_as_later_requests_do(
         ("s3://", "s3://"),
         ("s3://bucket/x?endpoint=minio:9000", "the endpoint minio:9000 has no https:// before it"),
         ("az://account/models/x?endpoint=127.0.0.1", "the endpoint 127.0.0.1 has no https://"),
+        ("s3://bucket/x?endpoint=ftp://minio", "the endpoint ftp://minio has no https:// before"),
+        ("s3://bucket/x?endpoint=http://key:hunter2@minio", "environment, not in the endpoint"),
+        ("s3://my bucket/x", "no bucket can have this name"),
         ("az://account", "az://account: not az://account/container/prefix"),
         ("az://account//x", "az://account//x: not az://account/container/prefix"),
     ],
@@ -140,6 +144,73 @@ def test_a_url_that_cannot_be_used_is_refused(location: str, message: str) -> No
     with pytest.raises(ConfigurationError, match=message) as caught:
         open_cache(location)
     assert "hunter2" not in str(caught.value) or "duration" in message
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        *("", "/x", "exa mple", "a:", "a:99999", "a:b", "a?b", "a#b", "a\nb", "ä:9", "xn--", "[x]"),
+        *("999.1.1.1", "1.2.3", "0x", "%41"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "HTTPS"])
+@pytest.mark.parametrize("location", ["s3://b/x", "az://a/b/x", "gs://b/x"])
+def test_an_endpoint_that_names_no_server_is_refused(
+    location: str, scheme: str, server: str
+) -> None:
+    """In one line of ours, before the client of the store sees it: there it ends the process."""
+    require("obstore")
+    with pytest.raises(ConfigurationError, match="is no URL of a server") as caught:
+        open_cache(f"{location}?endpoint={scheme}://{quote(server)}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("server", ["127.0.0.1:9", "[::1]:9", "127.0.0.1:9/some/path"])
+def test_an_endpoint_may_be_an_address_or_have_a_path(
+    location: str, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheme may be in capitals."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"HTTP://{server}")
+    with pytest.raises(ConfigurationError, match="does not answer"):
+        open_cache(location)
+
+
+@pytest.mark.parametrize(
+    ("absent", "there"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_half_of_the_credentials_is_told(
+    location: str, absent: str, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the variable that is there, and the one that is not."""
+    monkeypatch.delenv(absent)
+    with pytest.raises(ConfigurationError, match=f"incomplete: there is {there}, and no {absent}"):
+        open_cache(location)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("ExpiredToken", "the credentials have expired"),
+        ("TokenRefreshRequired", "the credentials have expired"),
+        ("InvalidToken", "the credentials are wrong: check the session token"),
+        ("InvalidBucketName", "no bucket can have this name"),
+        ("PermanentRedirect", "the region or the endpoint is wrong: set AWS_REGION"),
+    ],
+)
+def test_what_only_real_stores_answer_is_told_too(
+    location: str, endpoint: s3.Endpoint, monkeypatch: pytest.MonkeyPatch, code: str, message: str
+) -> None:
+    """Through a proxy, as the emulators take any token and any name."""
+    with proxied(endpoint.url) as proxy:
+        proxy.plan = lambda _method, _path: f"400 {code}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        with pytest.raises(ConfigurationError, match=rf"{message} \({code}\)") as caught:
+            open_cache(location)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

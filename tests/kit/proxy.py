@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-#: What may go wrong with a request. It is not passed on: ``500`` and ``503`` are answered; ``drop``
-#: closes the connection, ``hang`` waits before that, and ``deny`` says of the first key of
-#: a bulk delete that it may not be removed. ``501`` says that there is no such request, and ``md5``
-#: that it lacks the header ``Content-MD5``, if it does. It is passed on: ``lose`` gives no answer,
-#: ``cut`` gives half of it, ``blind`` takes the header ``If-Match`` away.
+#: What may go wrong with a request. It is not passed on: ``500``, ``503`` and a status with a code,
+#: as ``400 ExpiredToken``, are answered; ``drop`` closes the connection, ``hang`` waits before,
+#: and ``deny`` says of the first key of a bulk delete that it may not be removed. ``501`` says that
+#: there is no such request, and ``md5`` that it lacks the header ``Content-MD5``, if it does. It is
+#: passed on: ``lose`` gives no answer, ``cut`` gives half of it, ``blind`` takes the header
+#: ``If-Match`` away.
 Fault = str
 
 #: Says what goes wrong with a request, by its method and its path with the query; None: nothing.
@@ -75,10 +76,10 @@ def proxied(endpoint: str, hang: float = 3) -> Iterator[Proxy]:
                 return
             if fault == "md5" and self.headers.get("content-md5"):
                 fault = None
-            if fault in _CODES:
-                status, code = _CODES[fault]
+            if fault is not None and (fault in _CODES or " " in fault):
+                status, code = _CODES.get(fault) or fault.split()
                 error = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
-                self.answer(status, [("Content-Type", "application/xml")], error)
+                self.answer(int(status), [("Content-Type", "application/xml")], error)
                 return
             if fault == "deny":
                 key, *others = re.findall(rb"<Key>.*?</Key>", body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -57,10 +58,8 @@ def connect(
     if scheme not in _ENDPOINTS:
         raise StoreError(f"{escape(url)}: not s3://, gs:// or az://")
     endpoint = endpoint_of(scheme, config)
-    if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise StoreError(
-            f"{escape(url)}: the endpoint {escape(endpoint)} has no https:// before it"
-        )
+    if endpoint:
+        _check_endpoint(url, endpoint)
     if scheme == "az":  # to obstore, a URL begins with the container
         parts = re.fullmatch(r"az://([^/]+)/([^/].*)", url, re.DOTALL)
         if parts is None:
@@ -78,7 +77,7 @@ def connect(
                 # Of the whole answer: a large blob takes its time.
                 "timeout": timedelta(days=1),
                 # Who writes http:// means it.
-                "allow_http": endpoint.startswith("http://"),
+                "allow_http": endpoint.lower().startswith("http://"),
             },
             retry_config=obstore_retries(retries, read_timeout),
             **config,
@@ -87,6 +86,42 @@ def connect(
         raise StoreError(f"{escape(url)}: {reason(error)}") from None
     _check_place(storage, url, place)
     return storage
+
+
+def _check_endpoint(url: str, endpoint: str) -> None:
+    """
+    Refuse an endpoint that obstore would fail over, or that has a secret in it.
+
+    Raises:
+        StoreError: It is no URL, or has credentials.
+    """
+    scheme, separator, rest = endpoint.partition("://")
+    if "@" in rest:
+        raise StoreError(
+            f"{escape(url)}: credentials belong in the environment, not in the endpoint"
+        )
+    if not separator or scheme.lower() not in ("http", "https"):
+        raise StoreError(
+            f"{escape(url)}: the endpoint {escape(endpoint)} has no https:// before it"
+        )
+    if not _names_server(rest):
+        raise StoreError(f"{escape(url)}: the endpoint {escape(endpoint)} is no URL of a server")
+
+
+def _names_server(place: str) -> bool:
+    """Tell whether *place*, what follows ``https://``, has a host and a port that can be."""
+    parts = re.fullmatch(r"(\[.+\]|[a-zA-Z\d_.-]+)(?::(\d{1,5}))?(?:/[^\s?#]*)?", place, re.ASCII)
+    if parts is None or int(parts[2] or 0) > 65_535:
+        return False
+    host = parts[1].strip("[]")
+    try:
+        # What ends with a number is an address, to obstore too.
+        if host != parts[1] or re.search(r"(^|\.)(\d+|0[xX][\da-fA-F]*)\.?$", host):
+            ipaddress.ip_address(host.removesuffix("."))
+        host.encode().decode("idna")
+    except ValueError:
+        return False
+    return True
 
 
 def _check_place(storage: Any, url: str, place: str) -> None:

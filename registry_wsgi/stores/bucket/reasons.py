@@ -11,11 +11,14 @@ __all__ = ["is_lost", "names_no_bucket", "reason", "refuses_key", "refuses_reque
 # What to do about it, by what stores answer.
 _HINTS = {
     "NoSuchBucket": "there is no such bucket",
+    "InvalidBucketName": "no bucket can have this name",
     "ContainerNotFound": "there is no such container",
     "AccessDenied": "these credentials may not do this",
     "InvalidAccessKeyId": "the credentials are wrong: this access key is not known",
     "SignatureDoesNotMatch": "the credentials are wrong: check the secret key",
     "ExpiredToken": "the credentials have expired",
+    "TokenRefreshRequired": "the credentials have expired",
+    "InvalidToken": "the credentials are wrong: check the session token",
     "AuthorizationHeaderMalformed": "the region is wrong: set AWS_REGION",
     "PermanentRedirect": "the region or the endpoint is wrong: set AWS_REGION",
     "RequestTimeTooSkewed": "the clock of this machine differs too much from the store's",
@@ -57,6 +60,13 @@ def reason(error: Exception) -> str:
         return "no credentials are found, neither in the environment nor with this machine"
     if "Invalid Access Key" in text:
         return "the credentials are wrong: the key is not in Base64"
+    if lacking := re.search(r"Missing (SecretAccessKey|AccessKeyId)", text):
+        there, absent = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
+        if lacking[1] == "AccessKeyId":
+            there, absent = absent, there
+        return f"the credentials are incomplete: there is {there}, and no {absent}"
+    if "invalid domain character" in text:
+        return "no bucket can have this name"
     status = re.search(r"status code: ((\d{3})[\w ]*)", text)
     # The second is told of one key among several.
     code = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
