@@ -15,7 +15,7 @@ import pytest
 pytest.register_assert_rewrite("kit")  # before it is imported
 
 from kit.effort import Effort  # noqa: E402 - see above
-from kit.inside import wait_little  # noqa: E402 - see above
+from kit.inside import pause_for, wait_little  # noqa: E402 - see above
 from kit.trees import Tree  # noqa: E402 - see above
 
 #: The mark of every test below a folder of `tests`.
@@ -85,6 +85,14 @@ def environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
         if variable.startswith(settings) and variable not in OF_THE_TESTS:
             monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", str(home))
+
+
+@pytest.fixture(autouse=True)
+def no_pause() -> Iterator[None]:
+    """Let no prune of this process wait for pulls to show, as none is under way unseen."""
+    before = pause_for(0)
+    yield
+    pause_for(before)
 
 
 @pytest.fixture

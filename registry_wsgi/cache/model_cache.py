@@ -17,7 +17,7 @@ from ..errors import (
 )
 from ..names import Name
 from ..stores.base import Store
-from .collector import Limits, Progress, PruneReport, collect
+from .collector import PAUSE, Limits, Progress, PruneReport, collect
 from .listing import list_models, usage
 from .manifest import mentioned_blobs
 from .observer import Observer, tell
@@ -300,13 +300,15 @@ class ModelCache:
             if follows_delete() and age is None and not all and not dry_run:
                 return self.prune_deleted()
             deleted_only = False
+        quiet = age is not None and to_seconds(age) == 0
         limits = Limits(
             self._clock(),
             self.retention if age is None else to_seconds(age),
             self.in_flight,
             self.hold,
-            quiet=age is not None and to_seconds(age) == 0,
+            quiet=quiet,
             keep=self.retention if age is None else None,
+            pause=0 if quiet or deleted_only else PAUSE,
         )
         begun = time.monotonic()
         report = collect(

@@ -120,6 +120,15 @@ def leave_tombstone(store: Any, key: str) -> None:
     assert store._tombstones.take(meta) is not None
 
 
+def pause_for(seconds: float) -> float:
+    """Have the prunes of this process give pulls that long to show; how long it was until now."""
+    from registry_wsgi.cache import model_cache
+
+    before: float = vars(model_cache)["PAUSE"]
+    vars(model_cache)["PAUSE"] = seconds
+    return before
+
+
 def wait_little(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Have a collector that meets movement read again sooner, and give up sooner.

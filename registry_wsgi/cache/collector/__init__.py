@@ -20,7 +20,8 @@ This is the one place that gives the reasons.
    has not changed for the age and the hold.
 3. **Setting aside** (`sweep`). Doomed blobs are *condemned*: renamed aside, so that a pull that
    looks for one from now on fetches it anew. An unfinished download is not: its pull would not
-   find it.
+   find it. A pull that looked before, in a store at rest, has not shown yet: it gets a *pause* to
+   begin its next download.
 4. **Reading again**. What is new or has changed is read. A pull is looked for before and after
    that: one that ends in between was seen before, or its manifest is read; one that begins in
    between is seen after. Expired models are forgotten before: from then on nobody can restore one,
@@ -46,8 +47,8 @@ aside, so a run may be killed anywhere, and any number may work at once.
 from __future__ import annotations
 
 from .collect import collect
-from .limits import Limits
+from .limits import PAUSE, Limits
 from .progress import Progress
 from .report import PruneReport, Removed
 
-__all__ = ["Limits", "Progress", "PruneReport", "Removed", "collect"]
+__all__ = ["PAUSE", "Limits", "Progress", "PruneReport", "Removed", "collect"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -94,6 +95,7 @@ class Sweep:
             self.forget_expired()
             if not (earlier or plan):
                 return self.tally_with(plan)
+            self.pause(plan)
             self.look_for_pulls()
             self.mark_again()
         self.look_for_pulls()
@@ -177,6 +179,13 @@ class Sweep:
     def look_for_pulls(self) -> None:
         """Look whether a pull shows by now."""
         look_for_pulls(self.store, self.limits, self.census)
+
+    def pause(self, plan: Plan) -> None:
+        """Wait, so that a pull shows which found a blob in its place before this run took it."""
+        if self.limits.pause and plan.doomed and not self.waits(self.limits.now):
+            if self.progress is not None:
+                self.progress("waiting for pulls to show", 0, None)
+            time.sleep(self.limits.pause)
 
     def waits(self, since: float) -> bool:
         """Tell whether what is aside since the moment *since* is left to a later run."""

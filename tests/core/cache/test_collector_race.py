@@ -21,6 +21,7 @@ import pytest
 
 from kit.effort import Effort
 from kit.faults import without_links
+from kit.inside import pause_for
 from kit.os_seam import Call, Seam
 from kit.trees import Tree, blob, broken, manifest
 from registry_wsgi import DiskStore, ModelCache, RegistryError
@@ -299,6 +300,39 @@ def test_a_pull_that_nothing_shows_is_waited_for_in_a_store_in_use(tmp_path: Pat
         if step >= store.condemning:  # from there on this run itself looks like use
             break
         assert report.held_blobs >= 2, step
+        pull.commit()
+        cache_of(DiskStore(tree.root)).prune()
+        assert broken(tree.root) == [], step
+    assert step > 10
+
+
+def test_a_pull_that_shows_within_the_pause_is_waited_for_in_a_store_at_rest(
+    tmp_path: Path, steps: int
+) -> None:
+    """It looks at any step before the pause, and its first byte comes in the pause."""
+    pause_for(1e-6)
+    for step in range(steps):
+        tree = scene(tmp_path / str(step))
+        pull = SlowPull(tree)
+        looked: list[bool] = []
+
+        def look(pull: SlowPull = pull, looked: list[bool] = looked) -> None:
+            if not looked:
+                pull.look()
+            looked.append(True)
+
+        def progress(
+            what: str, *more: object, pull: SlowPull = pull, looked: list[bool] = looked
+        ) -> None:
+            if what == "waiting for pulls to show":
+                if looked:
+                    pull.first_byte()
+                looked.append(False)
+
+        run(tree, {step: look}, progress=progress)
+        assert False in looked, step
+        if looked[0] is False:
+            break
         pull.commit()
         cache_of(DiskStore(tree.root)).prune()
         assert broken(tree.root) == [], step
