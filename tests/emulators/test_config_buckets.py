@@ -371,7 +371,9 @@ def test_who_has_no_credentials_is_told_so(monkeypatch: pytest.MonkeyPatch, loca
     """Clients then ask the network of a cloud for some: here none answers."""
     require("obstore")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    for variable in ("NO_PROXY", "no_proxy", "http_proxy"):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")
+    for variable in ("no_proxy", "http_proxy"):
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(ConfigurationError, match="no credentials are found, neither in"):
         open_cache(location)

@@ -7,6 +7,7 @@ A function here says what it does for a test. So a change of the package touches
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -43,6 +44,23 @@ def bucket_of(store: Any) -> Any:
 def client_of(store: Any) -> Any:
     """The client of obstore that *store* was given."""
     return store._bucket._storage
+
+
+def let_credentials_end(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Have each request ask for its credentials anew; they have ended once the list has an item."""
+    from registry_wsgi.stores.bucket import identity
+
+    ended: list[bool] = []
+
+    def call(self: Any) -> Any:
+        if ended:
+            self._credentials._expiry_time = datetime.now(UTC)
+        return real(self)
+
+    real = identity.Identity.__call__
+    monkeypatch.setattr(identity.Identity, "__call__", call)
+    monkeypatch.setattr(identity, "_LASTING", timedelta())
+    return ended
 
 
 def uploads_of(store: Any) -> Any:

@@ -41,12 +41,14 @@ class Proxy:
         plan: What goes wrong.
         requests: The methods and paths of all requests.
         faults: How many requests it answered badly.
+        signers: The access keys that requests were signed with; None for those without a signature.
     """
 
     url: str
     plan: Plan = lambda method, path: None
     requests: list[tuple[str, str]] = field(default_factory=list)
     faults: int = 0
+    signers: set[str | None] = field(default_factory=set)
 
 
 @contextmanager
@@ -65,6 +67,8 @@ def proxied(endpoint: str, hang: float = 3) -> Iterator[Proxy]:
 
         def serve(self) -> None:
             proxy.requests.append((self.command, self.path))
+            key = re.search(r"Credential=([^/]+)/", self.headers.get("authorization", ""))
+            proxy.signers.add(key[1] if key else None)
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             fault = proxy.plan(self.command, self.path)
             if fault is not None:

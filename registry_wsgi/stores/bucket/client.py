@@ -14,6 +14,7 @@ from obstore import store as _stores
 from obstore.exceptions import BaseError
 
 from ...errors import StoreError, escape
+from .identity import Identity
 from .reasons import reason
 from .retry import REPEATS, obstore_retries
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore as Storage
     from obstore.store import RetryConfig
 
-__all__ = ["connect", "endpoint_of", "impatient", "without_repeats"]
+__all__ = ["connect", "endpoint_of", "identified", "impatient", "is_unsigned", "without_repeats"]
+
+# What an application has given that says who asks: then nobody else is.
+_GIVEN = re.compile("access_key|token|role|credential|metadata|signature")
 
 # Where an endpoint is taken from, by the scheme of the URL.
 _ENDPOINTS = {
@@ -42,7 +46,8 @@ def connect(
     """
     Make the client for the bucket (and prefix) at *url*.
 
-    Credentials and all else come from the environment, as obstore takes them, unless given.
+    Credentials and all else come from the environment, unless given: those of S3 as the AWS command
+    line finds them (`.identity`), those of the others as obstore does.
 
     Args:
         url: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://account/container/prefix``.
@@ -57,6 +62,14 @@ def connect(
     place, scheme = url, url.partition(":")[0]
     if scheme not in _ENDPOINTS:
         raise StoreError(f"{escape(url)}: not s3://, gs:// or az://")
+    if scheme == "s3":
+        try:
+            found = Identity().place()
+        except StoreError as error:
+            raise StoreError(f"{escape(url)}: {error}") from None
+        config = {"region": found.get("region"), **config}
+        config["endpoint"] = endpoint_of(scheme, config) or found.get("endpoint")
+        config = {name: value for name, value in config.items() if value is not None}
     endpoint = endpoint_of(scheme, config)
     if endpoint:
         _check_endpoint(url, endpoint)
@@ -139,6 +152,31 @@ def _check_place(storage: Any, url: str, place: str) -> None:
             f"{escape(url)}: this would open {escape(opened)}: write each character that is special"
             " in a URL as %XX, and no . or .. for a part"
         )
+
+
+def identified(storage: Storage) -> Storage:
+    """
+    Make a client of obstore like *storage*, with the credentials that the AWS command line has.
+
+    Args:
+        storage: The client. One with credentials of its own, or not for S3, is returned as it is.
+
+    Raises:
+        StoreError: There are no credentials, or they cannot be used.
+    """
+    if not isinstance(storage, _stores.S3Store) or storage.credential_provider is not None:
+        return storage
+    if is_unsigned(storage.config) or any(map(_GIVEN.search, storage.config)):
+        return storage
+    identity = Identity()
+    identity()  # what is wrong is told now
+    return _like(storage, {}, {"credential_provider": identity})
+
+
+def is_unsigned(config: Mapping[str, Any]) -> bool:
+    """Tell whether *config* or the environment says that requests to S3 are by nobody."""
+    said = config.get("skip_signature", os.environ.get("AWS_SKIP_SIGNATURE", ""))
+    return str(said).lower() in ("1", "on", "true", "y", "yes")
 
 
 def without_repeats(storage: Storage, *, bulk: bool = True) -> Storage:

@@ -56,6 +56,8 @@ def refuses_request(error: Exception) -> bool:
 def reason(error: Exception) -> str:
     """Say in one line what went wrong, without what the store was sent."""
     text = str(error)
+    if told := re.search(r"credential provider: StoreError: (.*)", text):  # by our own
+        return told[1]
     if "http://169.254.169.254/" in text:  # where virtual machines ask for theirs
         return "no credentials are found, neither in the environment nor with this machine"
     if "Invalid Access Key" in text:

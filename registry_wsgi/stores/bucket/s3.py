@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from obstore.store import S3Store
 
 from ...errors import StoreError, escape
-from .client import endpoint_of
+from .client import endpoint_of, is_unsigned
+from .identity import Identity
 from .retry import botocore_retries
 
 if TYPE_CHECKING:
@@ -66,9 +67,11 @@ class S3:
         # What the client was given, and has not from the environment.
         self._given: dict[str, Any] = {}
         self._prefix: str | None = None
+        self._provider: Any = None
         if isinstance(storage, S3Store):
             self._given |= storage.config
             self._prefix = storage.prefix
+            self._provider = storage.credential_provider
         self.bucket: str | None = self._given.get("bucket")
 
     def key(self, blob: str) -> str:
@@ -89,31 +92,40 @@ class S3:
         The client of botocore.
 
         Raises:
-            NotToldError: botocore is not installed.
+            NotToldError: botocore is not installed, or would not be who obstore is.
         """
         # Not above: it takes its time, and only a prune has a use for it.
         try:
             import botocore.session  # noqa: PLC0415
+            from botocore import UNSIGNED  # noqa: PLC0415
             from botocore.config import Config  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise NotToldError(f"{self.name}: {error}") from None
-        given = self._given
+        given, unsigned = self._given, is_unsigned(self._given)
+        if isinstance(self._provider, Identity):
+            session = self._provider.session
+        elif self._provider is None and (unsigned or "access_key_id" in given):
+            session = botocore.session.get_session()
+        else:
+            raise NotToldError(f"{self.name}: the client has credentials of its own")
         endpoint = endpoint_of("s3", given) or None
         virtual = str(given.get("virtual_hosted_style_request", "")).lower() == "true"
         if endpoint and virtual:  # there it begins with the bucket
             endpoint = endpoint.replace(f"//{given['bucket']}.", "//", 1)
-        client = botocore.session.get_session().create_client(
+        client = session.create_client(
             "s3",
             endpoint_url=endpoint,
             region_name=given.get("region")
             or os.environ.get("AWS_REGION")
             or os.environ.get("AWS_DEFAULT_REGION")
             or "us-east-1",
-            # None: as botocore finds them, which is where obstore does.
+            # None: those of the session.
             aws_access_key_id=given.get("access_key_id"),
             aws_secret_access_key=given.get("secret_access_key"),
             aws_session_token=given.get("session_token") or given.get("token"),
             config=Config(
+                ignore_configured_endpoint_urls=True,  # it is where obstore is
+                signature_version=UNSIGNED if unsigned else None,
                 connect_timeout=5,
                 read_timeout=60,
                 retries=botocore_retries(),

@@ -43,7 +43,7 @@ from ...errors import StoreError
 from ...names import Name
 from ..base import Blob, Condemned, Deleted, Folder, Manifest, Read
 from .blobs import Blobs
-from .client import connect, impatient, without_repeats
+from .client import connect, identified, impatient, without_repeats
 from .conditional import ConditionalDeletes
 from .index import Indices
 from .manifests import Manifests
@@ -65,7 +65,9 @@ class ObjectStore:
 
     Args:
         storage: A store of obstore, made with whatever settings it takes. `from_url` makes one
-            with time limits.
+            with time limits. One of S3 without credentials gets those of the environment. Through
+            one with a ``credential_provider`` nobody asks for uploads and versions, as obstore
+            alone knows these credentials.
         name: What the store is called in messages.
         tuning: How the store paces its requests, and how long it waits for other processes.
         clock: The time here in seconds since the epoch, which is compared with the bucket's.
@@ -82,9 +84,13 @@ class ObjectStore:
         tuning: Tuning | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        name = name or str(storage)
+        try:
+            storage = identified(storage)
+        except StoreError as error:
+            raise StoreError(f"{name}: {error}") from None
         # A delete that is repeated may take what has come after the first.
         deleting = without_repeats(storage), without_repeats(storage, bulk=False)
-        name = name or str(storage)
         s3 = S3(storage, name)
         conditional = ConditionalDeletes(s3) if s3.bucket else None
         lister = S3Lister(s3) if s3.bucket else None
@@ -128,7 +134,8 @@ class ObjectStore:
         """
         Open the bucket (and prefix) at *url*.
 
-        Credentials and all else come from the environment, as obstore takes them, unless given.
+        Credentials and all else come from the environment, unless given: those of S3 as the AWS
+        command line finds them, those of the others as obstore does.
 
         Args:
             url: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or
