@@ -60,7 +60,7 @@ def _steps(client: Any, size: int) -> Iterator[tuple[str, Callable[[], object]]]
     yield "restore", lambda: month.restore(name)
     yield "prune, three have changed", month.prune
     names = [f"blobs/{blob_name(-1 - number)}" for number in range(unneeded)]
-    asyncio.run(_put(client, ((key, b"") for key in names)))
+    asyncio.run(_put(client, ((key, b"x") for key in names)))
     yield f"prune that marks {unneeded:,} blobs", month.prune
     yield "prune that finds them marked", month.prune
     yield "prune that holds them", month.prune
@@ -76,8 +76,8 @@ async def _fill(client: Any, size: int) -> None:
     def objects() -> Iterator[tuple[str, bytes]]:
         for model in range(size):
             for name in blobs_of(model):
-                yield f"blobs/{name}", b""
-            yield f"manifests/{key_of(model)}", manifest_of(model)
+                yield f"blobs/{name}", b"x"  # what is empty may be a tombstone, and is looked at
+            yield f"manifests/{key_of(model)}", manifest_of(model, 1)
 
     await _put(client, objects())
 

@@ -371,10 +371,12 @@ def _missing(*names: str) -> str:
 
 
 def _unreferenced(bench: Bench, count: int, size: int = 0) -> Path:
-    """A store of blobs that nothing needs."""
+    """A store of blobs that nothing needs, and one model, without which no prune begins."""
     root = bench.trees.scratch()
     put_blobs(root / "blobs", map(blob_name, range(count)), b"x" * size)
-    (root / "manifests").mkdir()
+    path = root / "manifests" / key_of(0)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'{"layers": []}')
     os.sync()
     return root
 

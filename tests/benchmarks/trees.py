@@ -100,16 +100,17 @@ def put_blobs(folder: Path, names: Iterator[str], data: bytes = b"") -> None:
         os.close(file)
 
 
-def manifest_of(model: int) -> bytes:
-    """A manifest of the size and the shape of Ollama's."""
+def manifest_of(model: int, size: int = 0) -> bytes:
+    """A manifest of the length and the shape of Ollama's, with blobs of that *size*."""
     config, *layers = (
         {
             "mediaType": "application/vnd.ollama.image.model",
             "digest": name.replace("-", ":"),
-            "size": 0,
+            "size": size,
         }
         for name in blobs_of(model)
     )
     kind = "application/vnd.docker.distribution.manifest.v2+json"
     document = {"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers}
-    return json.dumps(document, separators=(",", ":")).encode()
+    end = "\n" * (model % 2)  # after those that were created, and not pulled
+    return (json.dumps(document, separators=(",", ":")) + end).encode()
