@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,8 +53,15 @@ class Proxy:
 
 
 @contextmanager
-def proxied(endpoint: str, hang: float = 3) -> Iterator[Proxy]:
-    """Serve a proxy in front of *endpoint*; *hang* is how long it waits, in seconds."""
+def proxied(endpoint: str, hang: float = 3, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
+    """
+    Serve a proxy in front of *endpoint*.
+
+    Args:
+        endpoint: The URL of the store.
+        hang: How long it waits, in seconds.
+        tls: What it shows to clients that speak TLS with it; None: they do not.
+    """
     target = urlsplit(endpoint).netloc
 
     class Handler(BaseHTTPRequestHandler):
@@ -130,7 +138,11 @@ def proxied(endpoint: str, hang: float = 3) -> Iterator[Proxy]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    proxy = Proxy(f"http://127.0.0.1:{server.server_address[1]}")
+    if tls is not None:
+        server.socket = tls.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+    proxy = Proxy(f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}")
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
     try:
         yield proxy

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -19,8 +21,8 @@ from .reasons import reason
 from .retry import REPEATS, obstore_retries
 
 if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
     from obstore.store import ObjectStore as Storage
-    from obstore.store import RetryConfig
 
 __all__ = ["connect", "endpoint_of", "identified", "impatient", "is_unsigned", "without_repeats"]
 
@@ -62,9 +64,11 @@ def connect(
     place, scheme = url, url.partition(":")[0]
     if scheme not in _ENDPOINTS:
         raise StoreError(f"{escape(url)}: not s3://, gs:// or az://")
+    certificates = os.environ.get("SSL_CERT_FILE")
     if scheme == "s3":
         try:
-            found = Identity().place()
+            identity = Identity()
+            found, certificates = identity.place(), identity.certificates
         except StoreError as error:
             raise StoreError(f"{escape(url)}: {error}") from None
         config = {"region": found.get("region"), **config}
@@ -81,17 +85,20 @@ def connect(
         place = f"az://{parts[2]}"
     if scheme == "gs" and "endpoint" in config:
         config["base_url"] = config.pop("endpoint")
+    options: ClientConfig = {
+        "connect_timeout": timedelta(seconds=connect_timeout),
+        "read_timeout": timedelta(seconds=read_timeout),
+        # Of the whole answer: a large blob takes its time.
+        "timeout": timedelta(days=1),
+        # Who writes http:// means it.
+        "allow_http": endpoint.lower().startswith("http://"),
+    }
+    if certificates:
+        options["root_certificate"] = _trusted(url, certificates)
     try:
         storage = _stores.from_url(
             place,
-            client_options={
-                "connect_timeout": timedelta(seconds=connect_timeout),
-                "read_timeout": timedelta(seconds=read_timeout),
-                # Of the whole answer: a large blob takes its time.
-                "timeout": timedelta(days=1),
-                # Who writes http:// means it.
-                "allow_http": endpoint.lower().startswith("http://"),
-            },
+            client_options=options,
             retry_config=obstore_retries(retries, read_timeout),
             **config,
         )
@@ -99,6 +106,23 @@ def connect(
         raise StoreError(f"{escape(url)}: {reason(error)}") from None
     _check_place(storage, url, place)
     return storage
+
+
+def _trusted(url: str, certificates: str) -> bytes:
+    """
+    Read the certificates of the authorities in a file.
+
+    Raises:
+        StoreError: The file cannot be read, or has none.
+    """
+    try:
+        ssl.create_default_context(cafile=certificates)
+        return Path(certificates).read_bytes()
+    except OSError as error:
+        why = "no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise StoreError(
+            f"{escape(url)}: the certificates in {escape(certificates)} cannot be used: {why}"
+        ) from None
 
 
 def _check_endpoint(url: str, endpoint: str) -> None:

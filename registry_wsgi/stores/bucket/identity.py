@@ -34,9 +34,10 @@ class Identity:
 
     Attributes:
         session: The session of botocore that has found them.
+        certificates: The file with the authorities that are trusted; None: as usual.
 
     Raises:
-        StoreError: botocore is not installed.
+        StoreError: botocore is not installed, or its files cannot be used.
     """
 
     def __init__(self) -> None:
@@ -48,6 +49,10 @@ class Identity:
                 "S3 needs the package botocore: pip install 'registry-wsgi[buckets]'"
             ) from None
         self.session: Any = botocore.session.get_session()
+        with _told():
+            found = self.session.get_config_variable("ca_bundle")
+        self.certificates: str | None = found or os.environ.get("SSL_CERT_FILE")
+        self.session.set_config_variable("ca_bundle", self.certificates)
 
     def __call__(self) -> S3Credential:
         """

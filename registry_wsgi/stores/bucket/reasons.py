@@ -28,6 +28,13 @@ _HINTS = {
     "AuthorizationPermissionMismatch": "these credentials may not do this",
     "ServerBusy": "the store is asked for too much at once",
 }
+# What is wrong with a certificate, by how the names of such errors begin.
+_CERTIFICATES = (
+    ("UnknownIssuer", "is from an authority that is not trusted: set SSL_CERT_FILE"),
+    ("NotValidForName", "is for another name"),
+    ("Expired", "has expired"),
+    ("NotValidYet", "is not valid yet"),
+)
 # The last is what Azure says in the answer to a delete.
 _NO_BUCKET = re.compile("NoSuchBucket|ContainerNotFound|container does not exist")
 _STATUS = {"301": "PermanentRedirect", "401": "AccessDenied", "403": "AccessDenied"}
@@ -69,6 +76,11 @@ def reason(error: Exception) -> str:
         return f"the credentials are incomplete: there is {there}, and no {absent}"
     if "invalid domain character" in text:
         return "no bucket can have this name"
+    if certificate := re.search(r"InvalidCertificate\(\s*(\w+)", text):
+        server = re.search(r"https://[^/\s?]+", text)
+        said = next((said for name, said in _CERTIFICATES if certificate[1].startswith(name)), "")
+        what = said or f"cannot be used ({certificate[1]})"
+        return f"the certificate of {server[0] if server else 'the store'} {what}"
     status = re.search(r"status code: ((\d{3})[\w ]*)", text)
     # The second is told of one key among several.
     code = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)

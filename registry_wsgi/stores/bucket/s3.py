@@ -15,6 +15,7 @@ from obstore.store import S3Store
 from ...errors import StoreError, escape
 from .client import endpoint_of, is_unsigned
 from .identity import Identity
+from .reasons import reason
 from .retry import botocore_retries
 
 if TYPE_CHECKING:
@@ -96,7 +97,6 @@ class S3:
         """
         # Not above: it takes its time, and only a prune has a use for it.
         try:
-            import botocore.session  # noqa: PLC0415
             from botocore import UNSIGNED  # noqa: PLC0415
             from botocore.config import Config  # noqa: PLC0415
         except ModuleNotFoundError as error:
@@ -105,7 +105,7 @@ class S3:
         if isinstance(self._provider, Identity):
             session = self._provider.session
         elif self._provider is None and (unsigned or "access_key_id" in given):
-            session = botocore.session.get_session()
+            session = Identity().session
         else:
             raise NotToldError(f"{self.name}: the client has credentials of its own")
         endpoint = endpoint_of("s3", given) or None
@@ -150,7 +150,7 @@ class S3:
     @contextmanager
     def reported(self, key: str) -> Iterator[None]:
         """Raise what goes wrong with *key* as a store does."""
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError, SSLError  # noqa: PLC0415
 
         try:
             yield
@@ -159,7 +159,8 @@ class S3:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
             raise self.error(key, code, refused=400 <= status < 500) from None
         except BotoCoreError as error:
-            raise StoreError(f"{self.name}/{escape(key)}: {type(error).__name__}") from None
+            said = reason(error) if isinstance(error, SSLError) else type(error).__name__
+            raise StoreError(f"{self.name}/{escape(key)}: {said}") from None
 
     def error(self, key: str, code: str, *, refused: bool = False) -> StoreError:
         """Make the error for what the store answers about *key*."""
