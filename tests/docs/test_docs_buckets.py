@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,28 @@ from registry_wsgi.errors import RegistryError
 pytestmark = pytest.mark.emulator
 
 PAGE = Path(__file__).parents[2] / "docs" / "buckets.rst"
+PROJECT = PAGE.parents[1] / "pyproject.toml"
+
+
+def test_what_the_page_installs_is_all_that_it_uses() -> None:
+    """The packages behind each command and each kind of store on the page."""
+    text = PAGE.read_text()
+    named = re.search(r"pip install 'registry-wsgi\[([\w,]+)\]'", text)
+    assert named is not None
+    extras = tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]
+    brought = {
+        re.split(r"[^\w-]", requirement)[0]
+        for extra in named[1].split(",")
+        for requirement in extras[extra]
+    }
+    needs = {
+        "gunicorn": {"gunicorn"},
+        "registry-wsgi ": {"click", "rich"},
+        "s3://": {"obstore", "botocore"},
+    }
+    for used, packages in needs.items():
+        assert used in text
+        assert packages <= brought
 
 
 def test_the_page_quotes_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
