@@ -22,7 +22,7 @@ import click
 
 from ..errors import InvalidDurationError, InvalidNameError, RegistryError, one_line
 from . import change, look, serve
-from .options import Options, missing_extra
+from .options import GROUP_OPTIONS, Options, missing_extra
 from .terminal import PROGRAM, echo_error, show_log, system_error
 
 __all__ = ["cli", "main"]
@@ -72,6 +72,9 @@ def _run(argv: Sequence[str] | None, program: str) -> int:
     return code if isinstance(code, int) else 0
 
 
+_MEANT = {"delete": "rm", "remove": "rm", "ls": "list"}
+
+
 class _Group(click.Group):
     """The group, which turns the exceptions of the library into errors of the command line."""
 
@@ -87,6 +90,10 @@ class _Group(click.Group):
                 raise click.exceptions.Exit(1) from error
             raise click.ClickException(one_line(system_error(error))) from error
 
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Find a command, also by the name that other programs have for the like."""
+        return super().get_command(ctx, _MEANT.get(cmd_name, cmd_name))
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands in the order of use."""
         del ctx
@@ -99,27 +106,22 @@ class _Group(click.Group):
     no_args_is_help=False,
     epilog="Exit codes: 0 all is well, 1 failure, 2 wrong usage, 130 Ctrl-C.",
 )
-@click.option(
-    "--models",
-    metavar="PATH_OR_URL",
-    help="Where the models are; default: $OLLAMA_MODELS, else ~/.ollama/models.",
-)
-@click.option("--verbose", "-v", is_flag=True, help="Say what is being done.")
-@click.option("--no-color", is_flag=True, help="No colors; so does the variable NO_COLOR.")
 @click.version_option(package_name=PROGRAM)
 @click.pass_context
-def cli(context: click.Context, models: str | None, *, verbose: bool, no_color: bool) -> None:
+def cli(context: click.Context) -> None:
     """Delete local models with a way back, and free the space that nothing needs."""
     if find_spec("rich") is None:  # Flask depends on click, so that click may be there alone
         raise click.ClickException(missing_extra("cli"))
-    context.obj = Options(models, not no_color)
+    context.obj = options = context.find_object(Options) or Options()
     serves = context.invoked_subcommand in ("serve", "demo")
-    level = logging.INFO if verbose or serves else logging.WARNING
+    level = logging.INFO if options.verbose or serves else logging.WARNING
     show_log(context, level, "%(asctime)s %(levelname)s" if serves else f"{PROGRAM}:")
 
 
+cli.params[:0] = GROUP_OPTIONS
 for _command in (
     *(look.list_models, change.rm, look.deleted, change.restore, change.protect, change.unprotect),
     *(change.prune, look.verify, serve.serve, serve.demo),
 ):
+    _command.params.extend(GROUP_OPTIONS)
     cli.add_command(_command)

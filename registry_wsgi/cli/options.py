@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +21,14 @@ from .terminal import PROGRAM
 if TYPE_CHECKING:
     from ..cache.model_cache import ModelCache
 
-__all__ = ["Options", "json_option", "missing_extra", "reverse_option", "yes_option"]
+__all__ = [
+    "GROUP_OPTIONS",
+    "Options",
+    "json_option",
+    "missing_extra",
+    "reverse_option",
+    "yes_option",
+]
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Write JSON: sizes in bytes, times in ISO form."
@@ -36,11 +44,13 @@ class Options:
 
     Attributes:
         models: The location of the models; None: the environment says it.
+        verbose: Whether to say what is being done.
         color: Whether the output may have colors.
     """
 
-    models: str | None
-    color: bool
+    models: str | None = None
+    verbose: bool = False
+    color: bool = True
 
     def cache(self) -> ModelCache:
         """
@@ -75,6 +85,47 @@ class Options:
         location = self.models or CacheSettings.read().location
         options = ["--models", location] if location != CacheSettings().location else []
         return one_line(f"{program} {shlex.join([*options, 'restore', *arguments])}")
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep an option of the group in the `Options`, whether it stands before a command or after."""
+    if value is None:
+        return
+    options = context.find_object(Options) or Options()
+    context.obj = dataclasses.replace(options, **{str(parameter.name): value})
+    if isinstance(context.command, click.Group):
+        return
+    if context.obj.verbose:  # the group has begun to show the log already
+        logging.getLogger("registry_wsgi").setLevel(logging.INFO)
+
+
+#: Understood before the name of a command, and after it.
+GROUP_OPTIONS = (
+    click.Option(
+        ["--models"],
+        metavar="PATH_OR_URL",
+        callback=_keep,
+        expose_value=False,
+        help="Where the models are; default: $OLLAMA_MODELS, else ~/.ollama/models.",
+    ),
+    click.Option(
+        ["--verbose", "-v"],
+        is_flag=True,
+        default=None,
+        callback=_keep,
+        expose_value=False,
+        help="Say what is being done.",
+    ),
+    click.Option(
+        ["--no-color", "color"],
+        is_flag=True,
+        flag_value=False,
+        default=None,
+        callback=_keep,
+        expose_value=False,
+        help="No colors; so does the variable NO_COLOR.",
+    ),
+)
 
 
 def missing_extra(extra: str) -> str:

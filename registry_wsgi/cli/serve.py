@@ -219,7 +219,7 @@ def _echo_demo(context: click.Context, cache: ModelCache, root: str, url: str) -
     click.echo("Delete one, in another terminal:")
     click.echo(f"  curl -i -X DELETE {url}/api/delete -d {body}")
     click.echo("and bring it back:")
-    click.echo(f"  {Options(root, color=False).undo(context, [name])}")
+    click.echo(f"  {Options(root).undo(context, [name])}")
     click.echo(f"Serving {url} until Ctrl-C, which removes the sample.")
 
 

@@ -6,13 +6,14 @@ import difflib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cache as remember
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ..cache.patterns import is_pattern, matches, normalize
 from ..errors import InvalidNameError, ModelNotFoundError, RegistryError, escape, quote
 from ..names import Name
+from .options import Options
 from .terminal import short_name
 
 if TYPE_CHECKING:
@@ -188,9 +189,9 @@ def _complete(look: Callable[[ModelCache], Iterable[str]]) -> Callable[..., list
         del parameter
         from ..cache.opening import open_cache  # noqa: PLC0415 - most commands do not complete
 
-        given: Any = context.parent.params.get("models") if context.parent else None
+        options = context.find_object(Options) or Options()
         try:
-            names = list(look(open_cache(given)))
+            names = list(look(open_cache(options.models)))
         except (RegistryError, OSError):
             return []
         return [name for name in names if name.lower().startswith(typed.lower())]

@@ -283,6 +283,43 @@ def test_a_damaged_manifest_is_a_line_on_stderr(tree: Tree, run: Run) -> None:
     assert run(*models, "list")[2] == ""
 
 
+# What is typed before and after a command
+
+
+@pytest.mark.parametrize(
+    ("argv", "same"),
+    [
+        (["ls"], ["list"]),
+        (["delete", "sample-embed"], ["rm", "sample-embed"]),
+        (["remove", "absent"], ["rm", "absent"]),
+    ],
+)
+def test_commands_have_the_names_of_other_programs_too(
+    sample: Path, run: Run, argv: list[str], same: list[str]
+) -> None:
+    """They do the same; help names each once."""
+    given = run(*argv)
+    run("restore", "sample-embed")
+    assert given == run(*same)
+
+
+def test_options_of_the_group_work_after_the_command(
+    sample: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they do before it."""
+    monkeypatch.delenv("OLLAMA_MODELS")
+    models = ["--models", str(sample)]
+    assert run("list", *models) == run(*models, "list")
+    assert run("--models", "/none", "list", *models)[0] == 0
+    code, _, err = run("list", "--models", "/none")
+    assert (code, "'--models': /none: no such directory" in err) == (2, True)
+    before = logging.getLogger("registry_wsgi").level
+    assert "registry-wsgi: reading manifests\n" in run("prune", *models, "-v", "--no-color")[2]
+    assert logging.getLogger("registry_wsgi").level == before
+    undo = run("rm", "sample-chat", *models)[1].splitlines()[-1]
+    assert run(*shlex.split(undo[undo.index("--models") :]))[0] == 0
+
+
 # rm and restore
 
 
@@ -923,6 +960,7 @@ def test_names_are_completed(
     assert complete(command, "Sam") == expected
     monkeypatch.delenv("OLLAMA_MODELS")
     assert complete("--models", str(sample), command, "sam") == expected
+    assert complete(command, "--models", str(sample), "sam") == expected
     assert complete(command, "sam") == []
 
 
