@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from explore.actors import OTHERS, OURS
-from explore.scenes import SCENES, world
+from explore.combinations import Combination, pairs, triples
+from explore.scenes import SCENES, World, world
 from explore.story import tell
+from kit.effort import shard
+
+_MANY = {"pairs": pairs, "triples": triples}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,39 +21,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="explore",
         description=__doc__,
-        epilog="actors: " + ", ".join([*OURS, *OTHERS]) + "; scenes: " + ", ".join(SCENES),
+        epilog=f"actors: {', '.join([*OURS, *OTHERS])}; scenes: {', '.join(SCENES)}",
     )
-    parser.add_argument("actors", nargs="+", help="two or three of those below; prune2 is another")
-    parser.add_argument(
-        "--scene", action="append", help="of those below, joined by +; may come again"
-    )
-    parser.add_argument("--preemptions", "-k", type=int, default=2)
+    parser.add_argument("actors", nargs="+", help="see below; prune2 is another; or pairs, triples")
+    parser.add_argument("--scene", action="append", help="see below, joined by +; may be repeated")
+    parser.add_argument("-k", "--preemptions", type=int, default=2)
     parser.add_argument("--kills", action="store_true", help="one actor may be killed")
-    parser.add_argument("--seconds", type=float, default=1e9, help="stop after that time")
+    parser.add_argument("--seconds", type=float, default=1e9, help="of the processor, for each")
     parser.add_argument("--raw", action="store_true", help="know no state again")
     parser.add_argument("--all", action="store_true", help="switch at every step")
+    parser.add_argument("--shard", default="1/1", help="k/n: only the k-th of n parts")
     options = parser.parse_args(argv)
-    broken = False
+    many = _MANY.get(options.actors[0])
+    todo = [
+        Combination(actors, scene, options.preemptions, kills=options.kills)
+        for actors in (many() if many else [tuple(options.actors)])
+        for scene in options.scene or ["use"]
+    ]
+    total: Counter[str] = Counter()
     with world() as here:
-        for scene in options.scene or ["use"]:
-            exploration = here.explore(
-                *options.actors, scene=scene, all_matter=options.all, memory=not options.raw
-            )
-            found = exploration.run(
-                options.preemptions, kills=options.kills, seconds=options.seconds
-            )
-            print(
-                f"{' '.join(options.actors)} in {scene}: {found.schedules} schedules,"
-                f" {len(found.finals)} ends, {found.seconds:.1f} s"
-                f" ({found.played / found.seconds:.0f} a second),"
-                f" {'complete' if found.complete else 'not complete'}, {len(found.faults)} faults"
-            )
-            for fault in found.faults.values():
-                broken = True
-                print(f"! {fault.what}: after {fault.schedules} schedules,", end=" ")
-                print(f"{fault.preemptions} preemptions")
-                print(tell(exploration, here.disk, here.stage, fault.schedule, kills=options.kills))
-    return int(broken)
+        for combination in shard(todo, options.shard):
+            total += _explored(here, combination, options)
+    print(", ".join(f"{what}: {count:,}" for what, count in total.items()))
+    return int(total["faults"] > 0)
+
+
+def _explored(here: World, combination: Combination, options: argparse.Namespace) -> Counter[str]:
+    exploration = here.explore(
+        *combination.actors,
+        scene=combination.scene,
+        all_matter=options.all,
+        memory=not options.raw,
+    )
+    found = exploration.run(
+        combination.preemptions, kills=combination.kills, seconds=options.seconds
+    )
+    print(
+        f"{combination}: {found.schedules} schedules, {len(found.finals)} ends,"
+        f" {found.seconds:.1f} s ({found.played / found.seconds:.0f} a second)"
+        f"{'' if found.complete else ', NOT COMPLETE'}",
+        flush=True,
+    )
+    for fault in found.faults.values():
+        print(f"! {fault.what}: {fault.preemptions} preemptions, schedule {fault.schedules}")
+        print(tell(exploration, here.disk, here.stage, fault.schedule, kills=combination.kills))
+    return Counter(
+        combinations=1,
+        complete=int(found.complete),
+        schedules=found.schedules,
+        played=found.played,
+        ends=len(found.finals),
+        faults=len(found.faults),
+    )
 
 
 if __name__ == "__main__":

@@ -303,18 +303,21 @@ OTHERS: dict[str, tuple[Act, str]] = {
 }
 
 
-def actor(name: str, *, unseen: float) -> Actor:
+def actor(name: str, *, unseen: float, held: bool) -> Actor:
     """
     Make the actor *name*; a number at its end tells two of a kind apart.
 
     Args:
         name: A key of `OURS` or `OTHERS`.
         unseen: How long another program may go without a change before it has changed a blob.
+        held: Whether the trash holds what others remove from ``blobs``.
     """
     kind = name.rstrip("0123456789")
     if kind in OURS:
         act, may_raise, loses = OURS[kind]
         return Actor(name, act, may_raise, frozenset(loses.split()))
     act, loses = OTHERS[kind]
+    if kind in ("rm", "sweep") and not held:
+        loses += " gone back"
     # It fails, and says so.
     return Actor(name, act, (OSError,), frozenset(loses.split()), IN_FLIGHT, unseen)

@@ -21,6 +21,7 @@ def faults(disk: Disk, stage: Stage, models: set[str]) -> list[str]:
     found = [f"changed outside: {what}" for what in disk.outside]
     for play in stage.plays:
         found += _ended_badly(disk, play)
+    found += _done_twice(stage)
     disk.now += 2 * DAY * 10**9
     torn = [name for name in _listed(disk) if not mentioned(read(manifest_path(disk, name)))]
     for name in torn:  # prunes stop until it is deleted
@@ -35,29 +36,43 @@ def faults(disk: Disk, stage: Stage, models: set[str]) -> list[str]:
 
 
 def _ended_badly(disk: Disk, play: Play) -> list[str]:
-    result = play.result
-    if isinstance(result, Exception) and not isinstance(result, play.actor.may_raise):
-        error = f"{type(result).__name__}: {shown(disk, str(result))}"
-        return [f"{play.actor.name} raised {error}"]
-    return []
+    result, found = play.result, []
+    if isinstance(result, Exception):
+        if not isinstance(result, play.actor.may_raise):
+            error = f"{type(result).__name__}: {shown(disk, str(result))}"
+            found.append(f"{play.actor.name} raised {error}")
+        runs = [run for run in _names(f"{disk.root}/condemned") if play.made(run)]
+        left = [name for run in runs for name in _names(f"{disk.root}/condemned/{run}")]
+        if left:
+            found.append(f"after an error, aside: {shown(disk, ' '.join(left))}")
+    return found
+
+
+def _done_twice(stage: Stage) -> list[str]:
+    """Tell whether two deletes of one model both say that it was them."""
+    names = [play.actor.name for play in stage.plays if play.result is True]
+    unlinks = [name for name in names if name.startswith("unlink")]
+    again = {"pull-kept", "restore-kept", "rename-back"} & {play.actor.name for play in stage.plays}
+    return ["deleted twice"] if len(unlinks) > 1 and not again else []
 
 
 def _after_a_prune(disk: Disk, stage: Stage, models: set[str], torn: list[str]) -> list[str]:
     library = cache(disk)
-    lasting = (models - _may_be_lost(stage)) | _restored(stage)
+    lost = _may_be_lost(stage)
+    lasting = (models - lost) | _restored(stage)
     found = _prune_as_foretold(disk, library)
     found += _broken(disk, "after the last prune")
     for deleted in library.deleted():
         name = _short(deleted.name)
         lasting.discard(name)
-        if not deleted.restorable:
+        if not deleted.restorable and name not in lost:
             missing = "".join(sorted(LETTERS[d.replace(":", "-")] for d in deleted.missing))
             found.append(f"in the trash, {name} lacks {missing}")
-        elif name not in _listed(disk):
+        elif deleted.restorable and name not in _listed(disk):
             library.restore(name)
             found += _broken(disk, "after a restore")
-    lost = lasting - {*_listed(disk), *torn}
-    found += [f"{name} is neither listed nor in the trash" for name in sorted(lost)]
+    gone = lasting - {*_listed(disk), *torn}
+    found += [f"{name} is neither listed nor in the trash" for name in sorted(gone)]
     library.prune(age=0)
     found += _broken(disk, "after a prune with age=0")
     return found + _left_over(disk)
@@ -92,9 +107,12 @@ def _prune_as_foretold(disk: Disk, library: ModelCache) -> list[str]:
     return []
 
 
+def _names(folder: str) -> list[str]:
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
 def _listed(disk: Disk) -> list[str]:
-    folder = f"{disk.root}/{LIBRARY}"
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    names = _names(f"{disk.root}/{LIBRARY}")
     return [name for name in names if os.path.exists(manifest_path(disk, name))]
 
 
@@ -115,8 +133,7 @@ def _left_over(disk: Disk) -> list[str]:
     needed = {b for name in _listed(disk) for b in mentioned(read(manifest_path(disk, name)))}
     left = {f"blobs/{name}" for name in os.listdir(f"{disk.root}/blobs") if name not in needed}
     for folder in ("condemned", "trash", "blobs/condemned"):
-        if os.path.isdir(f"{disk.root}/{folder}"):
-            left |= {f"{folder}/{name}" for name in os.listdir(f"{disk.root}/{folder}")}
+        left |= {f"{folder}/{name}" for name in _names(f"{disk.root}/{folder}")}
     left |= {name for name in os.listdir(disk.root) if name.startswith("trash-")}
     left.discard("blobs/condemned")
     return [f"left over: {shown(disk, ' '.join(sorted(left)))}"] if left else []

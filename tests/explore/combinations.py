@@ -60,6 +60,15 @@ def pairs() -> list[tuple[str, ...]]:
     ]
 
 
+def triples() -> list[tuple[str, ...]]:
+    """Two of ours, and one more."""
+    ours = [("prune", other) for other in ("prune2", "unlink", "restore", "verify")]
+    ours += [("prune-later", "restore"), ("prune-all", "prune"), ("unlink", "restore-kept")]
+    others = ("pull", "pull-found", "pull-gone", "pull-kept", "copy", "rename", "rsync")
+    more = (*others, "restore", "verify")
+    return [(*two, third) for two in ours for third in more if third not in two]
+
+
 def _full() -> list[Combination]:
     found = [
         Combination(pair, scene, 1) for pair in pairs() for scene in ("use", "rest", "nolinks")

@@ -59,7 +59,8 @@ class World:
         at_rest = "rest" in kinds
         mould = self._build(kinds, at_rest=at_rest)
         unseen = PAUSE if at_rest else IN_FLIGHT
-        actors = [actor(name, unseen=unseen) for name in names]
+        held = not {"nolinks", "blobs", "owner", "full"}.intersection(kinds)
+        actors = [actor(name, unseen=unseen, held=held) for name in names]
 
         models = {"kept", "stay", *(() if "few" in kinds else ("back",))}
 

@@ -64,6 +64,15 @@ class Play:
     def able(self) -> bool:
         return self.status in ("waits", "acts")
 
+    def random(self, size: int) -> bytes:
+        """Give bytes that no other call of any actor gets."""
+        self.randoms += 1
+        return bytes([self.number + 1, *(size - 2) * [0], self.randoms])
+
+    def made(self, entry: str) -> bool:
+        """Tell whether the name of this *entry*, of the trash or aside, has such bytes."""
+        return entry.rpartition("-")[2].startswith(f"{self.number + 1:02x}")
+
 
 class Stage:
     """
@@ -184,8 +193,7 @@ class Stage:
         if play is None:
             self._made += 1
             return self._made.to_bytes(size, "big")
-        play.randoms += 1
-        return bytes([play.number + 1, *(size - 2) * [0], play.randoms])
+        return play.random(size)
 
     def sleep(self, seconds: float) -> bool:
         play = self.running
