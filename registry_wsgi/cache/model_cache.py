@@ -308,7 +308,7 @@ class ModelCache:
             self.hold,
             quiet=quiet,
             keep=self.retention if age is None else None,
-            pause=0 if quiet or deleted_only else PAUSE,
+            pause=0 if quiet else PAUSE,
         )
         begun = time.monotonic()
         report = collect(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 
 from explore.actors import LETTERS, LIBRARY, cache, content, manifest_path, mentioned, read
 from explore.schedule import Play, Stage
 from explore.seam import Disk
 from kit.clocks import DAY
 from registry_wsgi import ModelCache
+
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d-]+\.\d+Z-")
 
 
 def faults(disk: Disk, stage: Stage, models: set[str]) -> list[str]:
@@ -141,6 +144,7 @@ def _left_over(disk: Disk) -> list[str]:
 
 def shown(disk: Disk, text: str) -> str:
     """Shorten *text* for people."""
+    text = _STAMP.sub("", text)
     text = text.replace(f"{disk.root}/", "").replace(f"{LIBRARY}/", "…/")
     for name, letter in LETTERS.items():
         text = text.replace(name, letter).replace(name.replace("-", ":"), letter)

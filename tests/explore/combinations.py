@@ -39,6 +39,7 @@ DEFAULT = (
     Combination(("prune", "rename"), "few", 2, 380),
     Combination(("prune", "create"), "few", 1, 40),
     Combination(("prune", "restore"), "few+nolinks", 1, 250),
+    Combination(("prune-deleted", "pull-gone"), "few+rest", 1, 40),
 )
 
 _PRUNES = ("prune", "prune-later", "prune-age", "prune-all", "prune-deleted", "prune-dry")
