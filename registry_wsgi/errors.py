@@ -8,6 +8,7 @@ and never sends a message about storage to an HTTP client.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 
 __all__ = [
@@ -78,7 +79,9 @@ class InvalidNameError(RegistryError, ValueError):
         message = f"invalid or missing name: {quote(self.name)}"
         # A character that only looks like one of a name (a hyphen that does not break, say).
         strange = next((c for c in self.name if not c.isascii() and c.isprintable()), None)
-        return message if strange is None else f"{message}, which has U+{ord(strange):04X}"
+        if strange is None:
+            return message
+        return f"{message}, which has U+{ord(strange):04X} ({unicodedata.name(strange, 'unnamed')})"
 
 
 class InvalidDurationError(RegistryError, ValueError):

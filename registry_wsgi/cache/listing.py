@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
@@ -35,6 +36,7 @@ def list_models(store: Store, patterns: Collection[str]) -> list[Model]:
                 moment(manifest.written),
                 name is not None and any(matches(name, pattern) for pattern in patterns),
                 name is not None,
+                f"sha256:{hashlib.sha256(manifest.data).hexdigest()}",
             )
         )
     return sorted(models, key=lambda model: model.name)

@@ -24,6 +24,8 @@ class Model:
         protected: Whether it is not to be deleted.
         valid: Whether its name is valid. A model under another name can be deleted by the path of
             its manifest, and is of no other use.
+        digest: That of its manifest, ``sha256:<hex>``. Ollama shows the first twelve digits as its
+            ID.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Model:
     modified: datetime
     protected: bool = False
     valid: bool = True
+    digest: str = ""
 
     def __str__(self) -> str:
         return self.name

@@ -20,12 +20,12 @@ from ..errors import (
     quote,
 )
 from .options import Options, json_option, yes_option
+from .suggest import nearest
 from .targets import (
     choose_delete,
     complete_deleted,
     complete_models,
     complete_protected,
-    not_found,
     parse_time,
     resolve,
     resolve_deleted,
@@ -155,7 +155,10 @@ def restore(
             chosen = None if at is None else choose_delete(cache, name, at)
             click.echo(f"Restored {short_name(cache.restore(name, at=chosen))}")
         except ModelNotFoundError as error:
-            failures.append(error if at else not_found(str(error), name, cache.deleted()))
+            hint = "" if at else nearest(name, cache.deleted())
+            if cache.find(name):
+                hint = "; a model of this name is in place"
+            failures.append(ModelNotFoundError(f"{error}{hint}"))
         except RegistryError as error:
             failures.append(error)  # go on with the others
     _raise_all(failures)

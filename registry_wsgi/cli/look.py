@@ -37,20 +37,22 @@ def list_models(options: Options, sort: str, *, reverse: bool, as_json: bool) ->
     """
     List the models.
 
-    SHARED is how much of the SIZE other models use too, so that deleting the model does not free
-    it. PROTECTED are those that are not to be deleted, if there are any.
+    ID is that of "ollama list". SHARED is how much of the SIZE other models use too, so that
+    deleting the model does not free it. PROTECTED are those that are not to be deleted, if there
+    are any.
     """
     models = options.cache().models()
     models.sort(key=lambda model: getattr(model, sort), reverse=(sort != "name") != reverse)
     if as_json:
         echo_json(models)
         return
-    headings = ["NAME", "SIZE", "SHARED", "MODIFIED"]
+    headings = ["NAME", "ID", "SIZE", "SHARED", "MODIFIED"]
     if any(model.protected for model in models):
         headings.append("PROTECTED")
     rows = [
         (
             short_name(model.name),
+            model.digest[7:19],
             format_size(model.size),
             format_size(model.shared),
             format_time(model.modified),

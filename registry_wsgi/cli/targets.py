@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cache as remember
@@ -14,6 +13,7 @@ from ..cache.patterns import is_pattern, matches, normalize
 from ..errors import InvalidNameError, ModelNotFoundError, RegistryError, escape, quote
 from ..names import Name
 from .options import Options
+from .suggest import nearest, not_a_model
 from .terminal import short_name
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ __all__ = [
     "complete_models",
     "complete_protected",
     "matching",
-    "not_found",
     "parse_time",
     "resolve",
     "resolve_deleted",
@@ -42,7 +41,8 @@ def resolve(cache: ModelCache, typed: Sequence[str]) -> list[str]:
         The names of the models as the store has them, each once.
 
     Raises:
-        InvalidNameError: One of *typed* is neither a name nor a pattern of names.
+        InvalidNameError: A pattern has a character that no name has.
+        click.UsageError: One of *typed* is neither a name nor a pattern of names.
         ModelNotFoundError: There is no model of one of the names, or none for a pattern.
     """
     models = remember(cache.models)
@@ -52,10 +52,12 @@ def resolve(cache: ModelCache, typed: Sequence[str]) -> list[str]:
             found.update(dict.fromkeys(matching(models(), text)))
         else:
             # This also finds a model that cannot be listed, as its manifest is damaged.
-            name = cache.find(text)
+            try:
+                name = cache.find(text)
+            except InvalidNameError as error:
+                raise click.UsageError(f"{error}{nearest(text, models())}") from error
             if name is None:
-                message = f"{short_name(text)}: there is no model of this name"
-                raise not_found(message, text, models())
+                raise ModelNotFoundError(not_a_model(cache, text, models()))
             found[name] = None
     return list(found)
 
@@ -171,15 +173,6 @@ def stands_for(pattern: str, name: str) -> bool:
         return matches(Name.parse(name), pattern)
     except InvalidNameError:  # patterns are of names, and this is the path of a manifest
         return False
-
-
-def not_found(
-    message: str, name: str, models: Iterable[Model | DeletedModel]
-) -> ModelNotFoundError:
-    """Make the error that says *message*, and which of *models* are called most like *name*."""
-    shown = dict.fromkeys(short_name(model.name) for model in models)
-    nearest = difflib.get_close_matches(short_name(name), shown)
-    return ModelNotFoundError(message + (f"; is it {' or '.join(nearest)}?" if nearest else ""))
 
 
 def _complete(look: Callable[[ModelCache], Iterable[str]]) -> Callable[..., list[str]]:

@@ -114,5 +114,5 @@ def test_any_text_becomes_one_printable_line_of_limited_length(effort: Effort) -
 def test_a_character_that_only_looks_right_is_named() -> None:
     """A hyphen that does not break prints like one that does."""
     message = str(InvalidNameError("granite4:tiny\N{NON-BREAKING HYPHEN}h"))
-    assert message.endswith('h", which has U+2011')
+    assert message.endswith('h", which has U+2011 (NON-BREAKING HYPHEN)')
     assert "which" not in str(InvalidNameError("granite4 tiny"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -104,9 +105,11 @@ def test_list_shows_names_sizes_and_times(sample: Path, run: Run) -> None:
     code, out, err = run("list")
     lines = out.splitlines()
     assert (code, err) == (0, "")
-    assert lines[0].split() == ["NAME", "SIZE", "SHARED", "MODIFIED"]
+    assert lines[0].split() == ["NAME", "ID", "SIZE", "SHARED", "MODIFIED"]
     assert [line.split()[0] for line in lines[1:]] == SAMPLE
-    assert re.fullmatch(r"\S+ +2\.1 kB +2\.1 kB +[\d-]{10} [\d:]{5}", lines[1])
+    (manifest,) = sample.glob("manifests/*/*/sample-chat/latest")
+    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    assert re.fullmatch(rf"\S+ +{digest[:12]} +2\.1 kB +2\.1 kB +[\d-]{{10}} [\d:]{{5}}", lines[1])
 
 
 def test_list_writes_exact_json(sample: Path, run: Run) -> None:
@@ -574,7 +577,7 @@ def test_a_protected_model_is_not_deleted(sample: Path, run: Run) -> None:
     assert [row.split()[-1] == "yes" for row in rows] == [False, False, True]
     assert [model["protected"] for model in json.loads(run("list", "--json")[1])] == [0, 0, 1]
     assert run("unprotect", "sample-embed") == (0, "Unprotected sample-embed:latest\n", "")
-    assert run("list")[1].split()[3] == "MODIFIED"
+    assert run("list")[1].split()[4] == "MODIFIED"
     assert run("rm", "sample-embed")[0] == 0
 
 
