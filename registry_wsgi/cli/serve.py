@@ -10,7 +10,6 @@ import shlex
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ConfigurationError, escape, quote
+from ..errors import escape, quote
 from ..settings import Settings
 from .options import Options, missing_extra
 from .terminal import PROGRAM, format_size, short_name
@@ -150,16 +149,11 @@ def _check(options: Options, settings: Settings, app: str | None) -> None:
     """Say at once, and in one line, what each worker would say with a traceback."""
     from ..app import authorization, check_origins  # noqa: PLC0415
     from ..cache.opening import cache_from  # noqa: PLC0415
-    from ..stores.opening import is_bucket  # noqa: PLC0415
 
     authorization(settings)
     check_origins(settings)
     with options.blamed():
-        if is_bucket(settings.location):
-            # Its client starts threads, and workers that are forked afterwards would lack them.
-            _in_child(lambda: cache_from(settings))
-        else:
-            cache_from(settings)
+        cache_from(settings)
     if app is None:
         return
     sys.path.insert(0, os.getcwd())  # as gunicorn's own command does
@@ -221,31 +215,6 @@ def _echo_demo(context: click.Context, cache: ModelCache, root: str, url: str) -
     click.echo("and bring it back:")
     click.echo(f"  {Options(root).undo(context, [name])}")
     click.echo(f"Serving {url} until Ctrl-C, which removes the sample.")
-
-
-def _in_child(work: Callable[[], object]) -> None:
-    """
-    Do *work* in a process of its own, of which nothing is left.
-
-    Raises:
-        ConfigurationError: *work* raised it; the message is the same.
-    """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        except ConfigurationError as error:
-            os.write(writer, str(error).encode(errors="backslashreplace"))
-        finally:
-            os._exit(status)
-    os.close(writer)
-    with open(reader, "rb") as pipe:
-        message = pipe.read().decode()
-    if os.waitpid(child, 0)[1]:
-        raise ConfigurationError(message or "the bucket cannot be opened")
 
 
 def _listen(host: str, port: int) -> socket.socket:

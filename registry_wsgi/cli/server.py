@@ -56,9 +56,6 @@ class Server(BaseApplication):
     def load(self) -> Any:
         """
         Make the app, in each worker.
-
-        The store is opened here, too: the client of a bucket has threads, and a worker that is
-        forked from a process with threads has none of them.
         """
         if self._app is None:
             return FrontPage(build_app(self._settings))

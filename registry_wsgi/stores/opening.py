@@ -13,7 +13,7 @@ from .base import Store
 from .disk.store import DiskStore
 from .memory import MemoryStore
 
-__all__ = ["is_bucket", "open_store"]
+__all__ = ["open_store"]
 
 _BUCKETS = ("s3", "gs", "az")
 _BUCKET_OPTIONS = ("endpoint", "region", "connect_timeout", "read_timeout")
@@ -44,11 +44,6 @@ def open_store(location: str) -> Store:
     raise StoreError(
         f"{quote(location)}: not a directory, file:///path, memory:, s3://, gs:// or az://"
     )
-
-
-def is_bucket(location: str) -> bool:
-    """Tell whether *location* is the URL of a bucket, be there such a bucket or not."""
-    return urlsplit(location).scheme in _BUCKETS
 
 
 def _open_bucket(url: SplitResult, location: str) -> Store:

@@ -49,9 +49,11 @@ def start(variables: dict[str, str], tmp_path: Path) -> Iterator[Start]:
     """Serve from a child process whose output is a file."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(*arguments: str) -> subprocess.Popen[bytes]:
+    def start(*arguments: str, app: str | None = None) -> subprocess.Popen[bytes]:
         with (tmp_path / "output").open("wb") as output:
             command = [*COMMAND, *arguments]
+            if app is not None:
+                command = [sys.executable, "-m", "gunicorn", *arguments, app]
             started.append(
                 subprocess.Popen(
                     command,
@@ -70,6 +72,20 @@ def start(variables: dict[str, str], tmp_path: Path) -> Iterator[Start]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(LIMIT)
+
+
+def port(process: subprocess.Popen[bytes], folder: Path) -> int:
+    """Wait for the port that the server says in its output."""
+
+    def look() -> int | None:
+        text = (folder / "output").read_text()
+        assert process.poll() is None, text
+        found = re.search(r"Listening at: http://\S+:(\d+)", text)
+        return int(found[1]) if found else None
+
+    where = wait_for(look, "the port")
+    assert where is not None
+    return where
 
 
 def delete(port: int, model: str) -> int:
@@ -94,17 +110,52 @@ def test_each_worker_opens_the_bucket(location: str, start: Start, tmp_path: Pat
     for number in range(6):
         client.put(f"manifests/registry.ollama.ai/library/m{number}/latest", b'{"layers": []}')
     process = start("--models", location, "serve", "--port", "0", "--workers", "2")
-
-    def port() -> int | None:
-        text = (tmp_path / "output").read_text()
-        assert process.poll() is None, text
-        found = re.search(r"Listening at: http://\S+:(\d+)", text)
-        return int(found[1]) if found else None
-
-    where = wait_for(port, "the port")
-    assert where is not None
+    where = port(process, tmp_path)
     assert [delete(where, f"m{number}") for number in range(6)] == [200] * 6
     assert delete(where, "m0") == 404
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--workers=2",),
+        ("--preload", "--workers=2"),
+        ("--preload", "--worker-class=gthread", "--threads=4"),
+    ],
+)
+def test_an_app_from_the_environment_is_served_however_it_is_loaded(
+    location: str,
+    variables: dict[str, str],
+    start: Start,
+    tmp_path: Path,
+    options: tuple[str, ...],
+) -> None:
+    """Also where the app, and the bucket, are opened before the workers are forked."""
+    endpoint = s3.endpoint()
+    place, _, where = location.partition("?")
+    client = endpoint.client(place.removeprefix(f"s3://{endpoint.bucket}/"))
+    for number in range(6):
+        client.put(f"manifests/registry.ollama.ai/library/m{number}/latest", b'{"layers": []}')
+    variables["OLLAMA_MODELS"] = f"{place}?{where}"
+    process = start(*options, "--bind=127.0.0.1:0", app="registry_wsgi:create_app()")
+    where_it_is = port(process, tmp_path)
+    assert [delete(where_it_is, f"m{number}") for number in range(6)] == [200] * 6
+    assert delete(where_it_is, "m0") == 404
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)])
+def test_a_mistake_stops_the_start_however_the_app_is_loaded(
+    location: str,
+    variables: dict[str, str],
+    start: Start,
+    tmp_path: Path,
+    options: tuple[str, ...],
+) -> None:
+    """Nothing is served, and the log has the message."""
+    variables["OLLAMA_MODELS"] = location.replace("s3://", "s3://no-such-")
+    process = start(*options, "--bind=127.0.0.1:0", app="registry_wsgi:create_app()")
+    assert process.wait(LIMIT) != 0
+    assert "there is no such bucket (NoSuchBucket)" in (tmp_path / "output").read_text()
 
 
 def test_a_bucket_that_is_not_there_is_one_line(

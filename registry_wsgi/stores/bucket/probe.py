@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,11 +13,51 @@ from ...errors import StoreError
 from ..layout import entry_id, entry_time
 from .blobs import Blobs
 from .conditional import ConditionalDeletes
-from .requests import Bucket, Meta
+from .requests import Bucket, Meta, is_used
 
-__all__ = ["Probe"]
+__all__ = ["Probe", "look_at"]
 
 _log = logging.getLogger("registry_wsgi")
+
+
+def look_at(bucket: Bucket) -> None:
+    """
+    Make sure that *bucket* can be listed.
+
+    obstore starts threads with its first request, and a process that is forked later has none of
+    them. So as long as it can, this forks a child for the request: then a server may open a bucket
+    before it forks its workers.
+
+    Raises:
+        StoreError: The bucket cannot be listed.
+    """
+    if is_used() or threading.active_count() > 1 or not _is_alone():
+        bucket.folder("manifests")
+        return
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            bucket.folder("manifests")
+            status = 0
+        except StoreError as error:
+            os.write(writer, str(error).encode(errors="backslashreplace"))
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        message = pipe.read().decode()
+    if os.waitpid(child, 0)[1]:
+        raise StoreError(message or f"{bucket.name}: cannot be opened")
+
+
+def _is_alone() -> bool:
+    """Tell whether this process has one thread; those that Python does not know count, too."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:  # not Linux
+        return True
 
 
 class Probe:

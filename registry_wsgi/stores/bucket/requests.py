@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import ObjectStore as Storage
 
-__all__ = ["Bucket", "Content", "Meta", "TooLargeError"]
+__all__ = ["Bucket", "Content", "Meta", "TooLargeError", "is_used"]
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -455,13 +455,18 @@ def _plain(e_tag: str | None) -> str | None:
     return (e_tag or "").strip('"') or None
 
 
+def is_used() -> bool:
+    """Tell whether this process has used obstore, so that those forked from now on cannot."""
+    return bool(_process)
+
+
 def _check_process() -> None:
     """Refuse to wait for ever: the threads of obstore are not those of a forked process."""
     pid = os.getpid()
     if _process.setdefault("pid", pid) != pid:
         raise StoreError(
-            "object stores do not work in a process that was forked after their first use: open the"
-            " store in each worker (gunicorn without --preload)"
+            "object stores do not work in a process that was forked after their first use: use the"
+            " store in the workers alone"
         )
 
 

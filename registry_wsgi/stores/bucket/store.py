@@ -47,7 +47,7 @@ from .client import connect, identified, impatient, without_repeats
 from .conditional import ConditionalDeletes
 from .index import Indices
 from .manifests import Manifests
-from .probe import Probe
+from .probe import Probe, look_at
 from .protection import Protection
 from .requests import Bucket
 from .s3 import S3
@@ -118,8 +118,7 @@ class ObjectStore:
         self._trash = Trash(bucket, tombstones, indices, manifests, probe)
         self._protection = Protection(bucket, tombstones, probe)
         # A wrong name, key or endpoint is told now, and a store that does not answer soon.
-        first = Bucket(impatient(storage, bucket.tuning.opening), name, tuning, lister=lister)
-        first.folder("manifests")
+        look_at(Bucket(impatient(storage, bucket.tuning.opening), name, tuning, lister=lister))
 
     @classmethod
     def from_url(
