@@ -16,7 +16,7 @@ from ..errors import (
     StoreError,
 )
 from ..names import Name
-from ..stores.base import Store
+from ..stores.base import Deleted, Store
 from .collector import PAUSE, Limits, Progress, PruneReport, collect
 from .listing import list_models, usage
 from .manifest import mentioned_blobs
@@ -25,7 +25,7 @@ from .patterns import is_pattern, matches, normalize
 from .protocol import follows_delete
 from .reading import name_of
 from .results import DeletedModel, Model, Usage
-from .trash import list_deleted, restore
+from .trash import entries_of, list_deleted, restore
 from .verifier import Verifier, VerifyReport
 
 __all__ = ["ModelCache"]
@@ -267,6 +267,7 @@ class ModelCache:
         all: bool = False,  # noqa: A002 - the name is that of the promised option
         dry_run: bool = False,
         deleted_only: bool | None = None,
+        quiet_store: bool = False,
         progress: Progress | None = None,
     ) -> PruneReport:
         """
@@ -287,6 +288,8 @@ class ModelCache:
                 expired this only lists the trash, however large the store is. None: no, unless the
                 middleware has just deleted a model, and no other argument is given: then this call
                 is one of `prune_deleted`.
+            quiet_store: Whether nobody else is at work: no download, no ``ollama create``, no copy.
+                Then nothing waits for pulls. An *age* of 0 implies it.
             progress: Called with what is being done, how much is done, and how much there is (or
                 None) every thousand steps.
 
@@ -300,30 +303,83 @@ class ModelCache:
             if follows_delete() and age is None and not all and not dry_run:
                 return self.prune_deleted()
             deleted_only = False
-        quiet = age is not None and to_seconds(age) == 0
+        seconds = self.retention if age is None else to_seconds(age)
         limits = Limits(
             self._clock(),
-            self.retention if age is None else to_seconds(age),
+            seconds,
             self.in_flight,
             self.hold,
-            quiet=quiet,
+            quiet=quiet_store or (age is not None and seconds == 0),
             keep=self.retention if age is None else None,
-            pause=0 if quiet else PAUSE,
+            pause=PAUSE,
         )
+        return self._collect(
+            limits, every_model=all, deleted_only=deleted_only, dry_run=dry_run, progress=progress
+        )
+
+    def forget(
+        self,
+        *names: str,
+        at: datetime | str | None = None,
+        since: datetime | None = None,
+        quiet_store: bool = False,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> PruneReport:
+        """
+        Remove deleted models for good, and free the space that they alone took.
+
+        On success they cannot be restored any more, and every other model is as it was. What a
+        pull under way may use is left to a later prune: the report counts it as held. On failure
+        a model is still in the trash, or its blobs are left to a later prune.
+
+        Args:
+            names: Their names. Each stands for all deletes of that name.
+            at: Which delete: when it was or its id, as for `restore`. None: all.
+            since: Only deletes at this time or later.
+            quiet_store: Whether nobody else is at work: then nothing waits for pulls.
+            dry_run: Touch nothing, and report what would go.
+            progress: As for `prune`.
+
+        Raises:
+            InvalidNameError: One of *names* is no valid name.
+            ModelNotFoundError: No deleted model has one of *names*; nothing has changed.
+            InvalidManifestError: As for `prune`.
+            StoreError: The storage failed.
+        """
+        entries = entries_of(self.store, names, at, since)
+        now = self._clock()
+        # Also one goes that another machine, whose clock is ahead, has dated in the future.
+        age = min([0.0, *(now - entry.when for entry in entries)])
+        limits = Limits(now, age, self.in_flight, self.hold, quiet=quiet_store, pause=PAUSE)
+        return self._collect(limits, only=entries, dry_run=dry_run, progress=progress)
+
+    def _collect(
+        self,
+        limits: Limits,
+        *,
+        every_model: bool = False,
+        deleted_only: bool = False,
+        only: list[Deleted] | None = None,
+        dry_run: bool,
+        progress: Progress | None,
+    ) -> PruneReport:
         begun = time.monotonic()
         report = collect(
             self.store,
             limits,
-            every_model=all,
+            every_model=every_model,
             deleted_only=deleted_only,
+            only=only,
             dry_run=dry_run,
             progress=progress,
         )
         if not dry_run:
             seconds = time.monotonic() - begun
+            trash_only = deleted_only or only is not None
             tell(
                 self.observer,
-                lambda observer: observer.pruned(report, seconds, deleted_only=deleted_only),
+                lambda observer: observer.pruned(report, seconds, deleted_only=trash_only),
             )
         return report
 

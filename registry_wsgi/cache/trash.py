@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from ..durations import moment
@@ -24,7 +24,7 @@ from .manifest import parse_manifest
 from .reading import is_whole, name_of
 from .results import DeletedModel
 
-__all__ = ["list_deleted", "restore"]
+__all__ = ["entries_of", "list_deleted", "restore"]
 
 _log = logging.getLogger("registry_wsgi")
 
@@ -77,13 +77,32 @@ def restore(store: Store, name: str, at: datetime | str | None = None) -> str:
             if entry.key and not isinstance(error, (InvalidManifestError, ModelIncompleteError)):
                 raise
             failure = failure or error  # an older one may be whole
-    if failure is None:
-        when = at.isoformat() if isinstance(at, datetime) else at
-        what = "no deleted model has this name"
-        if when is not None:
-            what = f"no model of this name was deleted at {escape(when)}"
-        failure = ModelNotFoundError(f"{_shown(_key(name))}: {what}")
-    raise failure
+    raise failure or _not_deleted(name, at)
+
+
+def entries_of(
+    store: Store, names: Iterable[str], at: datetime | str | None, since: datetime | None
+) -> list[Deleted]:
+    """List the deletes of the models *names*: all, the one *at* a time or of an id, or *since*."""
+    found: dict[Deleted, None] = {}
+    for name in names:
+        entries = [
+            entry
+            for entry in _candidates(store, _key(name), at)
+            if entry.key and (since is None or moment(entry.when) >= since)
+        ]
+        if not entries:
+            raise _not_deleted(name, at or since)
+        found.update(dict.fromkeys(entries))
+    return list(found)
+
+
+def _not_deleted(name: str, at: datetime | str | None) -> ModelNotFoundError:
+    when = at.isoformat() if isinstance(at, datetime) else at
+    what = "no deleted model has this name"
+    if when is not None:
+        what = f"no model of this name was deleted at {escape(when)}"
+    return ModelNotFoundError(f"{_shown(_key(name))}: {what}")
 
 
 def _candidates(store: Store, key: str, at: datetime | str | None) -> list[Deleted]:

@@ -19,7 +19,7 @@ from ..errors import (
     escape,
     quote,
 )
-from .options import Options, json_option, yes_option
+from .options import Options, dry_run_option, json_option, quiet_option, yes_option
 from .suggest import nearest
 from .targets import (
     choose_delete,
@@ -36,9 +36,11 @@ from .terminal import (
     counted,
     delete_outcome,
     echo_error,
+    echo_freed,
     echo_json,
     echo_names,
     echo_pruned,
+    fail_for,
     short_name,
     show_progress,
 )
@@ -47,36 +49,43 @@ if TYPE_CHECKING:
     from ..cache.collector import PruneReport
     from ..cache.model_cache import ModelCache
 
-__all__ = ["protect", "prune", "restore", "rm", "unprotect"]
+__all__ = ["confirm", "must_ask", "protect", "prune", "restore", "rm", "unprotect"]
 
 
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_models)
+@click.option("--now", is_flag=True, help="Without a way back: free the space at once.")
 @yes_option
 @click.pass_context
-def rm(context: click.Context, names: tuple[str, ...], *, yes: bool) -> None:
+def rm(context: click.Context, names: tuple[str, ...], *, now: bool, yes: bool) -> None:
     """
     Delete models, with a way back.
 
     They can be restored for as long as the retention lasts. A NAME may be a pattern, in quotes:
-    'llama*'. With a pattern or several names it asks before it deletes.
+    'llama*'. With a pattern, several names or --now it asks before it deletes.
     """
     options: Options = context.obj
-    asks = (len(names) > 1 or is_pattern(names[0])) and _must_ask(yes)
+    asks = (now or len(names) > 1 or is_pattern(names[0])) and must_ask(yes)
     cache = options.cache()
     models = resolve(cache, names)
     _refuse_protected(cache, models)
-    outcome = delete_outcome(cache, cache.usage(models))
+    outcome = delete_outcome(cache, cache.usage(models), now=now)
     if asks:
-        echo_names(f"This deletes {counted(len(models), 'model')}:", models, err=True)
+        good = " for good" if now else ""
+        echo_names(f"This deletes{good} {counted(len(models), 'model')}:", models, err=True)
         click.echo(outcome, err=True)
-        _confirm("Delete?")
+        confirm("Delete?")
     begun = datetime.now(UTC)
     gone: list[str] = []
+    freed = False
     try:
         failures = _delete(cache, models, gone)
+        if now and gone:
+            report = cache.forget(*gone, since=begun)
+            freed = not report.failed and not report.unsettled
+            echo_freed(report, gone)
     finally:  # also after Ctrl-C: what was deleted until then can be undone
-        if gone:
+        if gone and not freed:
             heading = f"Deleted {counted(len(gone), 'model')}"
             if asks:  # the question has shown the names and the outcome already
                 click.echo(heading)
@@ -220,12 +229,20 @@ def unprotect(options: Options, names: tuple[str, ...]) -> None:
     " takes even the blobs of a pull under way.",
 )
 @click.option("--all", "every", is_flag=True, help="Also models older than the age.")
-@click.option("--dry-run", "-n", is_flag=True, help="Only say what would go.")
+@quiet_option
+@dry_run_option
 @yes_option
 @json_option
 @click.pass_obj
 def prune(
-    options: Options, age: str | None, *, every: bool, dry_run: bool, yes: bool, as_json: bool
+    options: Options,
+    age: str | None,
+    *,
+    every: bool,
+    quiet_store: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """
     Remove for good what is no longer needed.
@@ -239,27 +256,27 @@ def prune(
 
     A blob stays for as long as any model that stays uses it. With --all it asks first.
     """
-    asks = every and not dry_run and _must_ask(yes)
+    asks = every and not dry_run and must_ask(yes)
     cache = options.cache()
 
     def run(*, dry_run: bool) -> PruneReport:
         with show_progress(options.color) as progress:
-            return cache.prune(age=age, all=every, dry_run=dry_run, progress=progress)
+            return cache.prune(
+                age=age, all=every, dry_run=dry_run, quiet_store=quiet_store, progress=progress
+            )
 
     if asks:
         echo_pruned(options.color, run(dry_run=True), stderr=True)
-        _confirm("Remove for good?")
+        confirm("Remove for good?")
     report = run(dry_run=dry_run)
     if as_json:
         echo_json(report)
     else:
         echo_pruned(options.color, report)
-    if report.failed:
-        files = counted(report.failed, "file")
-        raise click.ClickException(f"{files} could not be moved or removed; the rest is done")
+    fail_for(report)
 
 
-def _must_ask(yes: bool) -> bool:
+def must_ask(yes: bool) -> bool:
     """
     Tell whether to ask before going on: not with --yes.
 
@@ -273,7 +290,7 @@ def _must_ask(yes: bool) -> bool:
     return True
 
 
-def _confirm(question: str) -> None:
+def confirm(question: str) -> None:
     if not click.confirm(question, err=True):
         raise click.ClickException("nothing was changed")
 

@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from ..errors import InvalidDurationError, InvalidNameError, RegistryError, one_line
-from . import change, look, serve
+from . import change, look, serve, space
 from .options import GROUP_OPTIONS, Options, missing_extra
 from .terminal import PROGRAM, echo_error, show_log, system_error
 
@@ -121,7 +121,7 @@ def cli(context: click.Context) -> None:
 cli.params[:0] = GROUP_OPTIONS
 for _command in (
     *(look.list_models, change.rm, look.deleted, change.restore, change.protect, change.unprotect),
-    *(change.prune, look.verify, serve.serve, serve.demo),
+    *(space.forget, change.prune, look.verify, serve.serve, serve.demo),
 ):
     _command.params.extend(GROUP_OPTIONS)
     cli.add_command(_command)

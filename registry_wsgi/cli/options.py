@@ -24,14 +24,20 @@ if TYPE_CHECKING:
 __all__ = [
     "GROUP_OPTIONS",
     "Options",
+    "dry_run_option",
     "json_option",
     "missing_extra",
+    "quiet_option",
     "reverse_option",
     "yes_option",
 ]
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Write JSON: sizes in bytes, times in ISO form."
+)
+dry_run_option = click.option("--dry-run", "-n", is_flag=True, help="Only say what would go.")
+quiet_option = click.option(
+    "--quiet-store", is_flag=True, help="Nobody else is at work: wait for no download."
 )
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 reverse_option = click.option("--reverse", "-r", is_flag=True, help="The other way round.")

@@ -36,11 +36,13 @@ __all__ = [
     "counted",
     "delete_outcome",
     "echo_error",
+    "echo_freed",
     "echo_json",
     "echo_names",
     "echo_pruned",
     "echo_table",
     "echo_verified",
+    "fail_for",
     "format_size",
     "format_time",
     "restorable_until",
@@ -132,15 +134,17 @@ def echo_names(heading: str, names: Sequence[str], *, err: bool = False) -> None
         click.echo(f"  and {len(names) - LISTED:,} more", err=err)
 
 
-def delete_outcome(cache: ModelCache, usage: Usage) -> str:
+def delete_outcome(cache: ModelCache, usage: Usage, *, now: bool = False) -> str:
     """Say how much a delete frees and when, and how much stays because other models use it."""
     freed = format_size(usage.size - usage.shared)
-    if cache.retention:
+    if now:
+        when = "now"
+    elif cache.retention:
         when = f"the first prune after {format_time(moment(time.time() + cache.retention))}"
     else:
         when = "the next prune, as the retention is 0"
     stays = f"\n{format_size(usage.shared)} stay, as other models use them." if usage.shared else ""
-    return f"{freed} will be freed, by {when}.{stays}"
+    return f"{freed} will be freed{' ' if now else ', by '}{when}.{stays}"
 
 
 _REASONS = {
@@ -164,18 +168,48 @@ def echo_pruned(color: bool, report: PruneReport, *, stderr: bool = False) -> No
         echo_table(color, ["WHY", "MODELS", "BLOBS", "SIZE"], rows, stderr=stderr)
     else:
         click.echo(f"{verb} nothing.", err=stderr)
-    if report.held_until is not None:
-        verb = "Would hold" if report.dry_run else "Holds"
-        what = f"{counted(report.held_blobs, 'blob')}, {format_size(report.held_bytes)}"
-        click.echo(
-            f"{verb} {what}, as a pull may need them. A prune takes them when no pull is under way,"
-            f" at the latest from {format_time(report.held_until)}.",
-            err=stderr,
-        )
+    _echo_held(report, stderr=stderr)
     if report.protected:
         verb = "Would keep" if report.dry_run else "Kept"
         models = counted(report.protected, "model")
         click.echo(f"{verb} {models} that would go but for being protected.", err=stderr)
+
+
+def echo_freed(report: PruneReport, names: Sequence[str]) -> None:
+    """Say what `ModelCache.forget` has freed of the models *names*, or would free."""
+    verb = "Would remove" if report.dry_run else "Removed"
+    if report.unsettled:
+        click.echo(f"{verb} nothing: models came and went all the while. Try again.")
+    elif report.models:
+        echo_names(f"{verb} for good {counted(len(names), 'model')}:", names)
+        freed = "would be freed" if report.dry_run else "are free now"
+        click.echo(f"{format_size(report.bytes)} {freed}.")
+    _echo_held(report)
+
+
+def _echo_held(report: PruneReport, *, stderr: bool = False) -> None:
+    if report.held_until is None:
+        return
+    verb = "Would hold" if report.dry_run else "Holds"
+    what = f"{counted(report.held_blobs, 'blob')}, {format_size(report.held_bytes)}"
+    click.echo(
+        f"{verb} {what}, as a pull may need them. A prune takes them when no pull is under way,"
+        f" at the latest from {format_time(report.held_until)};"
+        " with --quiet-store, if nobody is at work, at once.",
+        err=stderr,
+    )
+
+
+def fail_for(report: PruneReport) -> None:
+    """
+    Let the command end with 1 if something could not be removed.
+
+    Raises:
+        click.ClickException: The report has failures.
+    """
+    if report.failed:
+        files = counted(report.failed, "file")
+        raise click.ClickException(f"{files} could not be moved or removed; the rest is done")
 
 
 def echo_verified(report: VerifyReport, *, deep: bool, repair: bool) -> None:

@@ -14,6 +14,8 @@ request                         action      what it does
 ``GET /api/deleted``            ``deleted`` lists the models in the trash, ``{"models": […]}``
 ``POST /api/restore``           ``restore`` brings ``{"model": "<name>"}`` back; its full name,
                                             ``{"model": "<name>"}``
+``POST /api/forget``            ``forget``  removes the deleted model ``{"model": "<name>"}`` for
+                                            good, and frees its space; the report
 ``POST /api/prune``             ``prune``   removes for good what is no longer needed; the report
 =============================== =========== ======================================================
 
@@ -21,8 +23,12 @@ request                         action      what it does
 all models, so there the name is ``*``. The action of a prune with ``all``, which removes models
 that nobody deleted, is ``prune_all``, also for a dry run.
 
-A prune takes ``age`` (``"7d"``; left out: the retention), ``all``, ``dry_run`` and ``stream``, the
-latter three false unless they are true. It goes on to its end if the client goes away. While one is
+To forget takes ``at`` (the ``id`` of one of several deletes of that name; left out: all), and
+``dry_run`` and ``quiet_store`` as a prune does. It is there if the cache has the method.
+
+A prune takes ``age`` (``"7d"``; left out: the retention), ``all``, ``dry_run``, ``quiet_store``
+(nobody else is at work, so nothing waits for pulls) and ``stream``, all but the age false unless
+they are true. It goes on to its end if the client goes away. While one is
 under way, be it in another process that serves the same store, a second one is answered 409. With
 ``stream`` the answer begins at once: one JSON object a line, with what is being done, how much is
 done and how much there is (or null), ``{"status": …, "completed": …, "total": …}``, as Ollama has
@@ -56,7 +62,9 @@ __all__ = ["MaintainedCache", "Maintenance", "Stream"]
 
 _EVERYTHING = "*"  # in the place of a name, for actions that are about all models
 
-_PRUNE_OPTIONS = {"age": "string", "all": "boolean", "dry_run": "boolean", "stream": "boolean"}
+_BOTH = {"dry_run": "boolean", "quiet_store": "boolean"}
+_PRUNE_OPTIONS = {"age": "string", "all": "boolean", "stream": "boolean", **_BOTH}
+_FORGET_OPTIONS = {"model": "string", "at": "string", **_BOTH}
 _KINDS: dict[str, type] = {"string": str, "boolean": bool}
 
 
@@ -118,12 +126,15 @@ class Maintenance:
 
     def endpoints(self, *, delete: Endpoint) -> Mapping[str, Mapping[str, Endpoint]]:
         """Map each path and method to its endpoint; *delete* is the endpoint of ``DELETE``."""
-        return {
+        endpoints: dict[str, dict[str, Endpoint]] = {
             "/api/delete": {"POST": delete},
             "/api/deleted": {"GET": self._deleted, "HEAD": self._deleted},
             "/api/restore": {"POST": self._restore},
             "/api/prune": {"POST": self._prune},
         }
+        if callable(getattr(self._cache, "forget", None)):
+            endpoints["/api/forget"] = {"POST": self._forget}
+        return endpoints
 
     def _deleted(self, request: Request) -> Response:
         request.permit("deleted", _EVERYTHING)
@@ -135,8 +146,16 @@ class Maintenance:
         with refused():
             return json_response({"model": self._cache.restore(model)})
 
+    def _forget(self, request: Request) -> Response:
+        options = _read_options(request.body(), _FORGET_OPTIONS)
+        model = options.pop("model", "")
+        request.permit_model("forget", model)
+        with refused():
+            forget: Callable[..., PruneReport] = getattr(self._cache, "forget")  # noqa: B009
+            return json_response(_told(forget(model, **options)))
+
     def _prune(self, request: Request) -> Response:
-        options = _read_options(request.body())
+        options = _read_options(request.body(), _PRUNE_OPTIONS)
         request.permit("prune_all" if options.get("all") else "prune", _EVERYTHING)
         stream = options.pop("stream", False)
         release = self._cache.claim()
@@ -213,9 +232,9 @@ def _maintained(cache: Cache) -> MaintainedCache:
     return cast("MaintainedCache", cache)
 
 
-def _read_options(body: bytes) -> dict[str, Any]:
+def _read_options(body: bytes, known: Mapping[str, str]) -> dict[str, Any]:
     """
-    Read the options of a prune.
+    Read the options of what removes for good: those that are *known*, each with its type.
 
     An unknown or repeated key is an error: a slip in ``dry_run``, say, could remove too much.
 
@@ -231,9 +250,9 @@ def _read_options(body: bytes) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise BadRequest("the request body must be a JSON object")
     for key, value in options.items():
-        if key not in _PRUNE_OPTIONS:
+        if key not in known:
             raise BadRequest(f"unknown key {quote(key)}")
-        kind = _PRUNE_OPTIONS[key]
+        kind = known[key]
         if not (value is None or isinstance(value, _KINDS[kind])):
             raise BadRequest(f"{key} must be a {kind}")
     given = {key: value for key, value in options.items() if value is not None}

@@ -43,7 +43,7 @@ _PREFIX = "registry_wsgi"
 # A client can send any method and path. Each new text would be a time series that never goes away,
 # so that all others count as "other".
 _METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
-_PATHS = {"/api/delete", "/api/deleted", "/api/prune", "/api/restore"}
+_PATHS = {f"/api/{name}" for name in ("delete", "deleted", "forget", "prune", "restore")}
 
 _SECONDS = (0.1, 1, 5, 15, 60, 300, 900, 3600)
 

@@ -23,6 +23,7 @@ __all__ = ["Endpoint", "Request"]
 _IN_WORDS = {
     "delete": "delete this model",
     "deleted": "list what was deleted",
+    "forget": "remove this model for good",
     "prune": "prune",
     "prune_all": "prune models that nobody deleted",
     "restore": "restore this model",
@@ -63,13 +64,24 @@ class Request:
         """
         self.action = action
         model = read_model(self.body())
+        self.permit_model(action, model)
+        return model
+
+    def permit_model(self, action: str, model: str) -> None:
+        """
+        Make sure that *model* is a valid name, and that *action* on it is allowed.
+
+        Raises:
+            BadRequest: It is no valid name.
+            HTTPException: The action is not allowed.
+        """
+        self.action = action
         try:
             name = Name.parse(model)
         except InvalidNameError as error:
             raise BadRequest(str(error)) from error
         self.model_name = str(name)
         self.permit(action, str(name))
-        return model
 
     def permit(self, action: str, name: str) -> None:
         """

@@ -76,6 +76,15 @@ def test_a_prune_of_age_zero_frees_it(full: Tree) -> None:
     assert broken(full.root) == []
 
 
+def test_forgetting_one_model_frees_its_space(full: Tree) -> None:
+    later(full.root, retention=0).unlink("one")
+    report = later(full.root).forget("old", quiet_store=True)
+    assert (report.models, report.bytes) == (1, 30_000)
+    assert not (full.blobs / blob(b"old" * 10_000)).exists()
+    assert (full.blobs / blob(b"one" * 10_000)).exists()
+    assert broken(full.root) == []
+
+
 def test_with_all_every_model_goes_and_a_dry_run_says_so(full: Tree) -> None:
     cache = later(full.root)
     dry, real = cache.prune(age=0, all=True, dry_run=True), cache.prune(age=0, all=True)

@@ -67,10 +67,12 @@ class Expired:
         held: For each, the blobs that the trash holds for it.
         deleted: The names of all blobs that they mention, each with when the last of these models
             was deleted.
+        only: Whether nothing else is to go.
     """
 
     held: dict[Deleted, dict[str, Blob]] = field(default_factory=dict)
     deleted: dict[str, float] = field(default_factory=dict)
+    only: bool = False
 
 
 @dataclass

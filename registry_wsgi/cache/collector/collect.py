@@ -23,14 +23,22 @@ def collect(
     *,
     every_model: bool = False,
     deleted_only: bool = False,
+    only: list[Deleted] | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> PruneReport:
-    """Run once over *store*."""
-    expired = find_expired(store, limits)
+    """
+    Run once over *store*.
+
+    Args:
+        only: Deleted models: these go now, and so does what they alone needed. Nothing else goes.
+    """
+    expired = find_expired(store, limits) if only is None else only
+    deleted_only = deleted_only or only is not None
     if deleted_only and not expired:
         return PruneReport(dry_run=dry_run)
     census = take_census(store, limits, expired, every_model=every_model, progress=progress)
+    census.expired.only = only is not None
     plan = judge(store, limits, census, deleted_only=deleted_only, progress=progress)
     if plan.doomed and store.sets_aside:
         census.settled = census.reader.is_complete() or census.reader.settle(but_old=True)
@@ -43,7 +51,7 @@ def collect(
         look_for_pulls(store, limits, census)
     plan.wait_for_pulls(limits, census)
     blobs = bool(plan) or census.references.any_aside
-    before = limits.abandoned_before(deleted_only=deleted_only)
+    before = limits.abandoned_before(deleted_only=deleted_only) if only is None else 0.0
     abandoned = store.abandoned(before)
     if blobs or census.old.go or census.expired.held or abandoned:
         store.check_places(census.old.go, blobs=blobs)

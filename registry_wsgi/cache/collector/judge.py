@@ -98,7 +98,10 @@ def look_aside(store: Store, limits: Limits, census: Census) -> Suspects:
     """Look at what earlier runs have left aside and nothing needs."""
     suspects = Suspects()
     shared: dict[Run, Run] = {}
-    for blob, look in store.look_aside(census.references.aside()):
+    aside = census.references.aside()
+    if census.expired.only:
+        aside = (blob for blob in aside if blob_name(blob.name) in census.expired.deleted)
+    for blob, look in store.look_aside(aside):
         if not store.sets_aside:  # it is in its place, and can still grow
             census.activity.pull = census.activity.pull or limits.is_recent(look.written)
         run = blob.when, blob.id

@@ -38,10 +38,11 @@ class Limits:
 
     Args:
         time: Now, in seconds since the epoch.
-        age: How old something must be to go, in seconds. 0 where there is nothing to wait for.
+        age: How old something must be to go, in seconds. 0 where there is nothing to wait for; less
+            where even what is dated in the future goes.
         in_flight: How recent a change must be to mean a pull under way, in seconds.
         hold: How long at most pulls hold a removal back, in seconds.
-        quiet: Whether the operator says that nobody else is at work (an explicit age of 0).
+        quiet: Whether the operator says that nobody else is at work.
         keep: How long a deleted model is kept that does not say so itself, in seconds. None: the
             age decides, whatever it says.
         pause: How long a run waits after setting blobs aside in a store at rest, so that a pull
@@ -66,10 +67,10 @@ class Limits:
         """
         Up to when something must have changed last to be old.
 
-        In a quiet store everything is old: also what another machine, whose clock is ahead, has
-        dated in the future.
+        In a quiet store everything has an age of 0: also what another machine, whose clock is
+        ahead, has dated in the future.
         """
-        return math.inf if self.quiet else self.time - self.age
+        return math.inf if self.quiet and self.age <= 0 else self.time - self.age
 
     def due(self, *, pull: bool) -> float:
         """
@@ -98,9 +99,9 @@ class Limits:
         """
         Tell until when a half-made entry in the trash counts as left by a killed delete.
 
-        A younger one may be a delete still running, unless the store is quiet.
+        A younger one may be a delete still running, unless the store is quiet and the age is 0.
         """
-        if self.quiet and not deleted_only:
+        if self.quiet and self.age <= 0 and not deleted_only:
             return math.inf
         return min(self.cutoff, self.recent)
 

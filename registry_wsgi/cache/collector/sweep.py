@@ -182,7 +182,8 @@ class Sweep:
 
     def pause(self, plan: Plan) -> None:
         """Wait, so that a pull shows which found a blob in its place before this run took it."""
-        if self.limits.pause and plan.doomed and not self.waits(self.limits.now):
+        quiet = self.limits.quiet or not self.limits.pause
+        if plan.doomed and not quiet and not self.waits(self.limits.now):
             if self.progress is not None:
                 self.progress("waiting for pulls to show", 0, None)
             time.sleep(self.limits.pause)

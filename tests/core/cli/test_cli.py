@@ -33,8 +33,8 @@ import click  # noqa: E402 - see above
 from registry_wsgi.cli.commands import cli, main  # noqa: E402
 
 SAMPLE = ["sample-chat:latest", "sample-chat:terse", "sample-embed:latest"]
-COMMANDS = ["list", "rm", "deleted", "restore", "protect", "unprotect", "prune", "verify"]
-COMMANDS += ["serve", "demo"]
+COMMANDS = ["list", "rm", "deleted", "restore", "protect", "unprotect", "forget", "prune"]
+COMMANDS += ["verify", "serve", "demo"]
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -670,7 +670,8 @@ def test_prune_says_what_it_holds_and_until_when(
     assert abs(datetime.fromisoformat(found["held_until"]) - until) < timedelta(seconds=1)
     assert run(*prune)[1] == (
         "Removed nothing.\nHolds 1 blob, 6 bytes, as a pull may need them. A prune takes them when"
-        f" no pull is under way, at the latest from {until:%Y-%m-%d %H:%M}.\n"
+        f" no pull is under way, at the latest from {until:%Y-%m-%d %H:%M}; with --quiet-store, if"
+        " nobody is at work, at once.\n"
     )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LIMIT = 20.0
 NAME = f"{HOST}/library/smol:latest"
-PATHS = ["/api/deleted", "/api/restore", "/api/prune"]
+PATHS = ["/api/deleted", "/api/restore", "/api/forget", "/api/prune"]
 
 
 class Buffered(Client):
@@ -241,6 +241,64 @@ def test_what_cannot_be_restored_says_why(tree: Tree, cache: ModelCache, client:
     assert answer.json == {"code": "internal_error", "error": "internal server error"}
 
 
+def test_a_deleted_model_is_forgotten(tree: Tree, cache: ModelCache, client: Client) -> None:
+    """Of several deletes one, if that is asked for; another model stays as it is."""
+    cache.unlink("smol")
+    tree.add("smol", b"newer")
+    cache.unlink("smol")
+    cache.unlink("other")
+    newer, older = (model for model in cache.deleted() if model.name == NAME)
+    assert error(post(client, "/api/forget", {"model": "smol", "at": "x"})) == (404, "not_found")
+    answer = post(client, "/api/forget", {"model": "smol", "at": older.id, "dry_run": True})
+    assert answer.json is not None
+    assert (answer.json["models"], answer.json["dry_run"]) == (1, True)
+    answer = post(client, "/api/forget", {"model": "SMOL", "at": older.id, "quiet_store": True})
+    assert answer.json is not None
+    assert (answer.json["models"], answer.json["blobs"]) == (1, 1)
+    assert "failures" not in answer.json
+    assert [model.id for model in cache.deleted() if model.name == NAME] == [newer.id]
+    assert post(client, "/api/forget", {"model": "smol"}).status_code == 200
+    assert [model.name.rpartition("/")[2] for model in cache.deleted()] == ["other:latest"]
+    assert cache.restore("other")
+    assert broken(tree.root) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        (b"", (400, "bad_request")),
+        (b'{"model":"../x"}', (400, "bad_request")),
+        (b'{"model":"smol","at":1}', (400, "bad_request")),
+        (b'{"model":"smol","all":true}', (400, "bad_request")),
+        (b'{"model":"smol","model":"other"}', (400, "bad_request")),
+        (b'{"name":"smol"}', (400, "bad_request")),
+        (b'{"model":"absent"}', (404, "not_found")),
+        (b'{"model":"other"}', (404, "not_found")),
+        (b" " * 70_000, (413, "content_too_large")),
+    ],
+    ids=repr,
+)
+def test_what_is_to_be_forgotten_is_read_strictly(
+    cache: ModelCache, client: Client, body: bytes, answer: tuple[int, str]
+) -> None:
+    """A slip could remove too much."""
+    cache.unlink("smol")
+    assert error(post(client, "/api/forget", body)) == answer
+    assert cache.restore("smol")
+
+
+def test_a_cache_that_cannot_forget_has_no_such_path(cache: ModelCache) -> None:
+    """The other paths are there."""
+
+    class Other:
+        unlink, prune, deleted = cache.unlink, cache.prune, cache.deleted
+        restore, claim = cache.restore, cache.claim
+
+    client = Client(LocalRegistry(None, Other(), maintenance=True))
+    assert error(post(client, "/api/forget", {"model": "smol"})) == (404, "not_found")
+    assert client.get("/api/deleted").status_code == 200
+
+
 def test_a_protected_model_is_not_deleted_by_post(cache: ModelCache, client: Client) -> None:
     """As by DELETE."""
     cache.protect("smol")
@@ -417,6 +475,7 @@ def test_authorize_is_asked_for_each_action(cache: ModelCache) -> None:
     requests: list[Callable[[], TestResponse]] = [
         lambda: post(client, "/api/delete", {"model": "smol"}),
         lambda: client.get("/api/deleted"),
+        lambda: post(client, "/api/forget", {"model": "smol", "dry_run": True}),
         lambda: post(client, "/api/restore", {"model": "smol"}),
         lambda: post(client, "/api/prune", {"stream": True}),
         lambda: post(client, "/api/prune", {"dry_run": True, "all": False}),
@@ -425,11 +484,12 @@ def test_authorize_is_asked_for_each_action(cache: ModelCache) -> None:
     for request in requests:
         assert error(request()) == (403, "forbidden")
     assert names(cache) == ["other:latest", "smol:latest"]
-    actions = [("delete", NAME), ("deleted", "*"), ("restore", NAME), *[("prune", "*")] * 2]
+    actions = [("delete", NAME), ("deleted", "*"), ("forget", NAME), ("restore", NAME)]
+    actions += [("prune", "*")] * 2
     actions.append(("prune_all", "*"))
     assert asked == actions
     allowed.update(action for action, _ in actions)
-    assert [request().status_code for request in requests] == [200] * 6
+    assert [request().status_code for request in requests] == [200] * 7
 
 
 def test_who_may_prune_may_not_remove_what_nobody_deleted(cache: ModelCache) -> None:

@@ -1,0 +1,144 @@
+"""The commands about space: what they say, free and answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kit.clocks import HOUR
+from kit.requirements import require
+from kit.trees import Tree, blob, broken
+from registry_wsgi import ModelCache, open_cache
+
+require("click", "rich")
+
+from registry_wsgi.cli.commands import main  # noqa: E402 - see above
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def models(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    """Two models that share a blob, two days ago."""
+    tree.add("smol", b"weights" * 1000, b"template")
+    tree.add("other", b"other", b"template")
+    later = time.time() + 48 * HOUR
+    monkeypatch.setenv("OLLAMA_MODELS", str(tree.root))
+    monkeypatch.setattr(
+        "registry_wsgi.cache.opening.open_cache",
+        lambda location: open_cache(location, clock=lambda: later),
+    )
+    return tree
+
+
+@pytest.fixture
+def cache(models: Tree) -> ModelCache:
+    """The cache that the commands use."""
+    return ModelCache(open_cache(models.root).store, clock=lambda: time.time() + 48 * HOUR)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], models: Tree) -> Run:
+    """Run a command, and give its exit code, output and errors."""
+
+    def run(*argv: str) -> tuple[int, str, str]:
+        code = main(argv)
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def test_forget_frees_the_space_of_one_model(models: Tree, cache: ModelCache, run: Run) -> None:
+    """It says how much, and nothing else goes."""
+    cache.unlink("smol")
+    cache.unlink("other")
+    assert run("forget", "smol", "-n") == (
+        *(0, "Would remove for good smol:latest\n7.0 kB would be freed.\n", ""),
+    )
+    assert run("forget", "--yes", "smol") == (
+        *(0, "Removed for good smol:latest\n7.0 kB are free now.\n", ""),
+    )
+    assert not (models.blobs / blob(b"weights" * 1000)).exists()
+    assert [model.name.rpartition("/")[2] for model in cache.deleted()] == ["other:latest"]
+    assert run("restore", "other") == (0, "Restored other:latest\n", "")
+    assert broken(models.root) == []
+
+
+def test_forget_takes_patterns_and_gives_json(cache: ModelCache, run: Run) -> None:
+    cache.unlink("smol")
+    cache.unlink("other")
+    code, out, err = run("forget", "-y", "*", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["models"] == 2
+    assert cache.deleted() == []
+
+
+def test_forget_takes_one_of_several_deletes(models: Tree, cache: ModelCache, run: Run) -> None:
+    cache.unlink("smol")
+    models.add("smol", b"newer")
+    cache.unlink("smol")
+    older = cache.deleted()[-1]
+    assert run("forget", "-y", "smol", "--at", older.id)[0] == 0
+    assert [model.size for model in cache.deleted()] != [older.size]
+    code, _, err = run("forget", "-y", "smol", "--at", "2020-01-01")
+    assert (code, "was deleted at 2020-01-01, but at" in err) == (1, True)
+    cache.unlink("other")
+    code, _, err = run("forget", "-y", "smol", "other", "--at", older.id)
+    assert (code, err.partition(";")[0]) == (*(2, "registry-wsgi: --at goes with a single name"),)
+
+
+def test_forget_asks(cache: ModelCache, run: Run) -> None:
+    """Without a terminal it needs --yes, and nothing is changed."""
+    cache.unlink("smol")
+    code, _, err = run("forget", "smol")
+    assert (code, "there is no terminal to ask on" in err) == (2, True)
+    code, _, err = run("forget", "-y", "absent")
+    assert (code, "absent:latest: no deleted model has this name" in err) == (1, True)
+    assert len(cache.deleted()) == 1
+
+
+def test_forget_says_what_waits_and_how_it_would_not(
+    models: Tree, cache: ModelCache, run: Run
+) -> None:
+    """A download is under way."""
+    cache.unlink("smol")
+    partial = models.blobs / f"sha256-{'0' * 64}-partial"
+    partial.write_bytes(b"half")
+    when = time.time() + 48 * HOUR
+    os.utime(partial, (when, when))
+    code, out, _ = run("forget", "-y", "smol")
+    assert code == 0
+    assert "Holds 1 blob, 7.0 kB, as a pull may need them." in out
+    assert "--quiet-store" in out
+    assert run("prune", "--age", "1h", "--quiet-store")[1].startswith("Removed 0 models and 1 blob")
+    assert partial.exists()
+
+
+def test_rm_now_leaves_no_way_back(models: Tree, cache: ModelCache, run: Run) -> None:
+    """But to earlier deletes of that name."""
+    ModelCache(cache.store).unlink("smol")
+    models.add("smol", b"newer")
+    code, _, err = run("rm", "--now", "smol")
+    assert (code, "there is no terminal to ask on" in err) == (2, True)
+    assert run("rm", "--now", "-y", "smol") == (
+        *(0, "Removed for good smol:latest\n5 bytes are free now.\n", ""),
+    )
+    assert not (models.blobs / blob(b"newer")).exists()
+    assert run("restore", "smol")[0] == 0
+    assert broken(models.root) == []
+
+
+def test_rm_now_that_cannot_free_says_how_to_undo(models: Tree, run: Run) -> None:
+    """A manifest that cannot be read: nobody knows what it needs."""
+    models.write("bad", b"{")
+    code, out, err = run("rm", "--now", "-y", "smol")
+    assert code == 1
+    assert "bad" in err
+    assert "restore smol:latest" in out
+    Path(models.path("bad")).unlink()
+    assert run("restore", "smol")[0] == 0
