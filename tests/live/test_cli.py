@@ -238,7 +238,7 @@ class Process:
     def interrupt(self) -> int:
         """Press Ctrl-C, and tell the exit code."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(LIMIT)
+        return self.process.wait(2 * LIMIT)  # gunicorn kills a worker that misses it after 30 s
 
 
 Start = Callable[..., Process]
