@@ -278,6 +278,8 @@ OURS: dict[str, tuple[Act, tuple[type[Exception], ...], str]] = {
     "prune-all": (ours("prune", all=True), _HALF, "gone kept"),
     "prune-deleted": (ours("prune", deleted_only=True), _HALF, "gone"),
     "prune-dry": (ours("prune", dry_run=True), _HALF, ""),
+    "forget": (ours("forget", "gone"), (ModelNotFoundError, *_HALF), "gone"),
+    "forget-back": (ours("forget", "back"), (ModelNotFoundError, *_HALF), "back"),
     "verify": (ours("verify", repair=True), (), ""),
     "protect": (ours("protect", "kept"), (), ""),
 }
@@ -292,6 +294,7 @@ OTHERS: dict[str, tuple[Act, str]] = {
     "pull-gone": (pull("gone", "gs"), ""),  # there is nothing to download
     "pull-half": (pull("new", "on", parts=2), ""),
     "pull-resumed": (pull("new", "on", resume="n"), ""),
+    "pull-unlink": (lambda disk: (pull("new", "og")(disk), cache(disk).unlink("new")), ""),
     "create": (create("new", "ogx"), ""),
     "copy": (copy("kept", "new"), ""),
     "rm": (remove("kept"), "kept"),

@@ -44,7 +44,10 @@ def _ended_badly(disk: Disk, play: Play) -> list[str]:
         if not isinstance(result, play.actor.may_raise):
             error = f"{type(result).__name__}: {shown(disk, str(result))}"
             found.append(f"{play.actor.name} raised {error}")
-        runs = [run for run in _names(f"{disk.root}/condemned") if play.made(run)]
+        several = play.actor.name == "prune-later"  # what the first has held may stay aside
+        runs = (
+            [] if several else [run for run in _names(f"{disk.root}/condemned") if play.made(run)]
+        )
         left = [name for run in runs for name in _names(f"{disk.root}/condemned/{run}")]
         if left:
             found.append(f"after an error, aside: {shown(disk, ' '.join(left))}")

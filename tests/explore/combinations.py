@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 from typing import NamedTuple
 
 from explore.actors import OTHERS
@@ -34,16 +35,22 @@ class Combination(NamedTuple):
 #: Those of the default tier. The numbers are some less than were counted, as these change a little
 #: with the code. Where they fall, fewer orders are tried, and somebody should know why.
 DEFAULT = (
-    Combination(("prune", "pull"), "few", 2, 600),
-    Combination(("prune", "copy"), "few", 2, 80),
-    Combination(("prune", "rename"), "few", 2, 380),
-    Combination(("prune", "create"), "few", 1, 40),
-    Combination(("prune", "restore"), "few+nolinks", 1, 250),
-    Combination(("prune-deleted", "pull-gone"), "few+rest", 1, 40),
+    # A pull downloads anew what this very run has set aside, and is seen by that.
+    Combination(("prune", "pull"), "few", 2, 650),
+    Combination(("prune", "copy"), "few", 2, 90),
+    Combination(("prune", "rename"), "few", 2, 420),
+    Combination(("prune", "create"), "few+rest", 1, 60),
+    # A restore without links writes a manifest, which a prune must see, or find the trash empty.
+    Combination(("prune", "restore"), "few+nolinks", 1, 290),
+    # A prune after a delete waits as well for a pull that only looks.
+    Combination(("prune-deleted", "pull-gone"), "few+rest", 1, 50),
 )
 
 _PRUNES = ("prune", "prune-later", "prune-age", "prune-all", "prune-deleted", "prune-dry")
-_OTHER_OURS = ("unlink", "restore", "restore-back", "restore-kept", "verify", "protect")
+_OTHER_OURS = (
+    *("unlink", "restore", "restore-back", "restore-kept", "forget", "forget-back"),
+    *("verify", "protect"),
+)
 # What Ollama's own clean-up takes from a model that comes back meanwhile is out of our hands.
 _CLEANERS = {"rm", "rename", "rename-up", "rename-back", "sweep"}
 
@@ -70,14 +77,31 @@ def triples() -> list[tuple[str, ...]]:
     return [(*two, third) for two in ours for third in more if third not in two]
 
 
-def _full() -> list[Combination]:
+#: What a combination of the exhaustive tier must have tried, by its name: counted once.
+_COUNTED = {
+    name: int(count)
+    for name, count in map(
+        str.split,
+        Path(__file__).with_name("schedules.txt").read_text(encoding="utf-8").splitlines(),
+    )
+}
+
+
+def counted(combination: Combination) -> Combination:
+    """Ask *combination* for nine tenths of the schedules that it was seen to have."""
+    return combination._replace(least=_COUNTED.get(str(combination), 2) * 9 // 10)
+
+
+def full() -> list[Combination]:
+    """Those of the exhaustive tier."""
     found = [
         Combination(pair, scene, 1) for pair in pairs() for scene in ("use", "rest", "nolinks")
     ]
+    elsewhere = ("rest+blobs", "rest+manifests", "rest+owner", "full", "folds", "rest+parts")
+    for other in (*_OTHER_OURS, *OTHERS):
+        found += [Combination(("prune", other), scene, 1) for scene in elsewhere]
+        found += [Combination(("prune", other), scene, 1, kills=True) for scene in ("use", "rest")]
     for other in ("pull", "create", "restore", "copy", "rename"):
         found += [Combination(("prune", other), scene, 2) for scene in ("use", "rest", "nolinks")]
-    return found
-
-
-#: Those of the exhaustive tier.
-FULL = _full()
+    found += [Combination(actors, "rest", 1) for actors in triples()]
+    return [counted(combination) for combination in found]

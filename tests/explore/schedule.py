@@ -158,6 +158,7 @@ class Stage:
             self._choose(play, changes=changes, cost=1)
         if play.steps == 1:
             play.last = self.disk.now
+            self.saw(play.last)
         if changes:
             if self.disk.now - play.last >= play.limit * 1e9:
                 self._give_up()
@@ -177,9 +178,10 @@ class Stage:
             for thing in accessed((name, *paths))[1]:
                 if thing[0] != "L":  # follows from the entries
                     before = self._disk.get(thing, 0)
-                    self._disk[thing] = hash((before, thing, play.number, play.steps))
+                    change = before, thing, play.number, play.steps, self.disk.now
+                    self._disk[thing] = hash(change)
                     self._sum += self._disk[thing] - before
-            self.saw("did")
+            self.saw(self.disk.now)
 
     def new_name(self) -> str:
         play = self.running

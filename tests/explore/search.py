@@ -121,8 +121,6 @@ class Exploration:
         visited: dict[int, int] = {} if self._memory else _Forgetful()
         todo: list[list[Schedule]] = [[()], *([] for _ in range(preemptions))]
         for level, schedules in enumerate(todo):
-            if level > 0 and self._stage.conflicts.learn():
-                return False  # from the beginning, as now it is known which steps matter
             for schedule in schedules:  # more are added on the way
                 if time.process_time() > until:
                     found.complete = False
@@ -130,6 +128,8 @@ class Exploration:
                 found.schedules += 1
                 self._disk.cast(self._mould)
                 ended = self._stage.play(schedule, visited, level, kills=kills)
+                if self._stage.conflicts.learn():
+                    return False  # from the beginning, as more steps are known to matter
                 for number, turn, cost, state in self._stage.choices:
                     then = level + cost
                     if then <= preemptions and visited.get(state, _NEVER) > then:
@@ -141,7 +141,7 @@ class Exploration:
                     if found.faults and stop:
                         return True
             schedules.clear()
-        return not self._stage.conflicts.learn()
+        return True
 
     def _judge(self, found: Found, schedule: Schedule, level: int) -> None:
         final = self._stage.state(0)

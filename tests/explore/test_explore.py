@@ -13,7 +13,7 @@ from kit.requirements import require
 require("greenlet")
 
 from explore.actors import read, write  # noqa: E402 - see above
-from explore.combinations import DEFAULT, FULL, Combination  # noqa: E402 - see above
+from explore.combinations import DEFAULT, Combination, full  # noqa: E402 - see above
 from explore.scenes import World, world  # noqa: E402 - see above
 from explore.schedule import Actor  # noqa: E402 - see above
 from explore.seam import Disk  # noqa: E402 - see above
@@ -49,7 +49,7 @@ def test_every_order_leaves_all_whole(here: World, combination: Combination) -> 
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(1_200)
-@pytest.mark.parametrize("combination", shard(FULL), ids=str)
+@pytest.mark.parametrize("combination", shard(full()), ids=str)
 def test_every_order_of_any_two_leaves_all_whole(here: World, combination: Combination) -> None:
     """The same for all pairs, in all kinds of stores."""
     explore(here, combination)
