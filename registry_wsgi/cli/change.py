@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..cache.patterns import is_pattern, normalize
-from ..durations import to_seconds
+from ..durations import moment, to_seconds
 from ..errors import (
     InvalidDurationError,
     ModelNotFoundError,
@@ -40,7 +41,9 @@ from .terminal import (
     echo_json,
     echo_names,
     echo_pruned,
+    echo_young,
     fail_for,
+    format_time,
     short_name,
     show_progress,
 )
@@ -48,6 +51,7 @@ from .terminal import (
 if TYPE_CHECKING:
     from ..cache.collector import PruneReport
     from ..cache.model_cache import ModelCache
+    from ..cache.results import DeletedModel
 
 __all__ = ["confirm", "must_ask", "protect", "prune", "restore", "rm", "unprotect"]
 
@@ -254,26 +258,65 @@ def prune(
     prune --age 7d --all   also models that are older than 7 days
     prune --age 0 --all    everything
 
-    A blob stays for as long as any model that stays uses it. With --all it asks first.
+    A blob stays for as long as any model that stays uses it. With --all it asks first, and at a
+    terminal with --age 0, too. --verbose names every model, however many there are.
     """
-    asks = every and not dry_run and must_ask(yes)
+    seconds = None if age is None else to_seconds(age)
+    asks = not dry_run and (must_ask(yes) if every else seconds == 0 and not yes and _can_ask())
     cache = options.cache()
+    names = [] if as_json and not asks else _models_to_go(cache, seconds, every=every)
 
-    def run(*, dry_run: bool) -> PruneReport:
+    def run(age: str | None = age, *, every: bool = every, dry_run: bool = True) -> PruneReport:
         with show_progress(options.color) as progress:
             return cache.prune(
                 age=age, all=every, dry_run=dry_run, quiet_store=quiet_store, progress=progress
             )
 
+    def named(report: PruneReport) -> list[str]:
+        return names if len(names) == report.models else []
+
     if asks:
-        echo_pruned(options.color, run(dry_run=True), stderr=True)
-        confirm("Remove for good?")
+        plan = run()
+        echo_pruned(options, plan, named(plan), stderr=True)
+        if plan.models or plan.blobs:
+            confirm("Remove for good?")
     report = run(dry_run=dry_run)
     if as_json:
         echo_json(report)
     else:
-        echo_pruned(options.color, report)
+        echo_pruned(options, report, named(report))
+        if dry_run and seconds != 0 and not (report.models or report.blobs or report.held_blobs):
+            young = [model.name for model in cache.deleted()]
+            echo_young(options, run("0", every=False), young, _when_young_goes(cache, age))
     fail_for(report)
+
+
+def _models_to_go(cache: ModelCache, age: float | None, *, every: bool) -> list[str]:
+    """Name the models that a prune is about to remove, by the clock of this machine."""
+    now = moment(time.time())
+    models = [model.name for model in cache.deleted() if _goes_from(model, age) <= now or age == 0]
+    if every:
+        limit = cache.retention if age is None else age
+        models += [
+            model.name
+            for model in cache.models()
+            if model.valid and not model.protected
+            if age == 0 or (now - model.modified).total_seconds() >= limit
+        ]
+    return models
+
+
+def _goes_from(model: DeletedModel, age: float | None) -> datetime:
+    """Tell from when on a prune with this age removes a deleted model."""
+    return model.expires if age is None else moment(model.deleted.timestamp() + age)
+
+
+def _when_young_goes(cache: ModelCache, age: str | None) -> str:
+    """Say when what nothing needs is old enough to go."""
+    seconds = None if age is None else to_seconds(age)
+    rule = f"What was not deleted goes when it has not changed for {age or 'the retention'}."
+    first = min((_goes_from(model, seconds) for model in cache.deleted()), default=None)
+    return f"Deleted models go from {format_time(first)} on. {rule}" if first else rule
 
 
 def must_ask(yes: bool) -> bool:
@@ -285,9 +328,13 @@ def must_ask(yes: bool) -> bool:
     """
     if yes:
         return False
-    if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
+    if not _can_ask():
         raise click.UsageError("there is no terminal to ask on: give --yes to go on without")
     return True
+
+
+def _can_ask() -> bool:
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def confirm(question: str) -> None:

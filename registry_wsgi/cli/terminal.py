@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..cache.model_cache import ModelCache
     from ..cache.results import DeletedModel, Usage
     from ..cache.verifier import VerifyReport
+    from .options import Options
 
 __all__ = [
     "LISTED",
@@ -42,6 +43,7 @@ __all__ = [
     "echo_pruned",
     "echo_table",
     "echo_verified",
+    "echo_young",
     "fail_for",
     "format_size",
     "format_time",
@@ -128,10 +130,16 @@ def echo_names(heading: str, names: Sequence[str], *, err: bool = False) -> None
         click.echo(f"{heading.rpartition(' 1 ')[0]} {short_name(names[0])}", err=err)
         return
     click.echo(heading, err=err)
-    for name in names[:LISTED]:
+    _echo_list(names, err=err)
+
+
+def _echo_list(names: Sequence[str], *, every: bool = False, err: bool = False) -> None:
+    """Write names, one a line: the first of many, unless *every* one is asked for."""
+    shown = names if every else names[:LISTED]
+    for name in shown:
         click.echo(f"  {short_name(name)}", err=err)
-    if len(names) > LISTED:
-        click.echo(f"  and {len(names) - LISTED:,} more", err=err)
+    if len(names) > len(shown):
+        click.echo(f"  and {len(names) - len(shown):,} more", err=err)
 
 
 def delete_outcome(cache: ModelCache, usage: Usage, *, now: bool = False) -> str:
@@ -155,17 +163,13 @@ _REASONS = {
 }
 
 
-def echo_pruned(color: bool, report: PruneReport, *, stderr: bool = False) -> None:
-    """Say what a prune removed or, after a dry run, would remove."""
+def echo_pruned(
+    options: Options, report: PruneReport, names: Sequence[str], *, stderr: bool = False
+) -> None:
+    """Say what a prune removed or, after a dry run, would remove; *names* are its models."""
     verb = "Would remove" if report.dry_run else "Removed"
-    what = f"{counted(report.models, 'model')} and {counted(report.blobs, 'blob')}"
     if report.models or report.blobs:
-        click.echo(f"{verb} {what}, {format_size(report.bytes)}:", err=stderr)
-        rows = [
-            (_REASONS[reason], f"{gone.models:,}", f"{gone.blobs:,}", format_size(gone.bytes))
-            for reason, gone in report.reasons.items()
-        ]
-        echo_table(color, ["WHY", "MODELS", "BLOBS", "SIZE"], rows, stderr=stderr)
+        _echo_reasons(options, verb, report, names, stderr=stderr)
     else:
         click.echo(f"{verb} nothing.", err=stderr)
     _echo_held(report, stderr=stderr)
@@ -210,6 +214,27 @@ def fail_for(report: PruneReport) -> None:
     if report.failed:
         files = counted(report.failed, "file")
         raise click.ClickException(f"{files} could not be moved or removed; the rest is done")
+
+
+def echo_young(options: Options, young: PruneReport, names: Sequence[str], rule: str) -> None:
+    """Say what no model needs, but is not old enough to go; *rule* tells when it is."""
+    if young.models or young.blobs:
+        _echo_reasons(options, "Not old enough to go:", young, names)
+        click.echo(rule)
+
+
+def _echo_reasons(
+    options: Options, what: str, report: PruneReport, names: Sequence[str], *, stderr: bool = False
+) -> None:
+    """Sum up *report*, name its models, and give the numbers for each reason."""
+    count = f"{counted(report.models, 'model')} and {counted(report.blobs, 'blob')}"
+    click.echo(f"{what} {count}, {format_size(report.bytes)}:", err=stderr)
+    _echo_list(names, every=options.verbose, err=stderr)
+    rows = [
+        (_REASONS[reason], f"{gone.models:,}", f"{gone.blobs:,}", format_size(gone.bytes))
+        for reason, gone in report.reasons.items()
+    ]
+    echo_table(options.color, ["WHY", "MODELS", "BLOBS", "SIZE"], rows, stderr=stderr)
 
 
 def echo_verified(report: VerifyReport, *, deep: bool, repair: bool) -> None:

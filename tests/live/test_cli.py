@@ -114,13 +114,24 @@ def at_terminal(
         os.close(ours)
 
 
-@pytest.mark.parametrize("command", [["rm", "sample-chat*"], ["prune", "--age", "0", "--all"]])
-def test_a_terminal_is_asked_and_no_means_no(sample: Path, command: list[str]) -> None:
-    """What would happen is shown before the question."""
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        (["rm", "sample-chat*"], ["sample-chat:latest", "sample-chat:terse"]),
+        (["prune", "--age", "0", "--all"], ["sample-chat:latest", "sample-embed:latest"]),
+        (["prune", "--age", "0"], ["sample-embed:latest"]),
+    ],
+)
+def test_a_terminal_is_asked_and_no_means_no(
+    sample: Path, command: list[str], names: list[str]
+) -> None:
+    """What would happen is shown before the question, with the names."""
+    open_cache().unlink("sample-embed")
     before = contents(sample)
     code, screen = at_terminal("n\n", *command)
     assert code == 1
-    assert "2 models" in screen or "3 models" in screen
+    shown = screen.partition("[y/N]")[0]
+    assert all(f"\n  {name}\n" in shown for name in names)
     assert screen.rstrip().endswith("registry-wsgi: nothing was changed")
     assert contents(sample) == before
 
@@ -133,9 +144,19 @@ def test_yes_at_a_terminal_goes_on(sample: Path) -> None:
     code, screen = at_terminal("", "rm", "sample-embed")
     assert (code, "?" in screen) == (0, False)
     assert open_cache().models() == []
-    code, _ = at_terminal("y\n", "prune", "--age", "0", "--all")
-    assert code == 0
+    code, screen = at_terminal("y\n", "prune", "--age", "0")
+    assert (code, screen.count("\n  sample-embed:latest\n")) == (0, 2)
     assert contents(sample) == {}
+    code, screen = at_terminal("", "prune", "--age", "0")  # there is nothing to ask about
+    assert (code, screen.endswith("Removed nothing.\n"), "y/N" in screen) == (0, True, False)
+
+
+def test_yes_given_before_is_not_asked_for(sample: Path) -> None:
+    """Nor is a dry run, which removes nothing."""
+    open_cache().unlink("sample-embed")
+    for option, verb in (("-n", "Would remove 1 model"), ("-y", "Removed 1 model")):
+        code, screen = at_terminal("", "prune", "--age", "0", option)
+        assert (code, verb in screen, "y/N" in screen) == (0, True, False)
 
 
 def test_ctrl_c_at_a_question_changes_nothing(sample: Path) -> None:

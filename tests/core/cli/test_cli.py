@@ -619,7 +619,7 @@ def test_prune_says_what_it_keeps(sample: Path, run: Run) -> None:
 
 
 def test_prune_removes_what_is_no_longer_needed(sample: Path, run: Run) -> None:
-    """After a dry run that says the same and touches nothing."""
+    """After a dry run that says the same and touches nothing; both name the models."""
     open_cache().unlink("sample-embed")
     assert run("prune") == (0, "Removed nothing.\n", "")
     before = contents(sample)
@@ -629,10 +629,77 @@ def test_prune_removes_what_is_no_longer_needed(sample: Path, run: Run) -> None:
     code, out, _ = run("prune", "--age", "0")
     lines = out.splitlines()
     assert code == 0
-    assert lines[0] == "Removed 1 model and 2 blobs, 1.1 kB:"
-    assert lines[2].split() == ["deleted", "1", "2", "1.1", "kB"]
+    assert lines[:2] == ["Removed 1 model and 2 blobs, 1.1 kB:", "  sample-embed:latest"]
+    assert lines[3].split() == ["deleted", "1", "2", "1.1", "kB"]
     assert planned == out.replace("Removed", "Would remove")
     assert open_cache().deleted() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--age", "10d"], ["old"]),
+        ([], ["old", "young"]),  # the retention is a week
+        (["--age", "10d", "--all"], ["old", "kept"]),
+        (["--age", "0", "--all"], ["old", "young", "kept"]),
+    ],
+)
+def test_prune_names_the_models_that_go(
+    tree: Tree, run: Run, monkeypatch: pytest.MonkeyPatch, options: list[str], names: list[str]
+) -> None:
+    """Those that are old enough, and not protected, in the dry run and in the run."""
+    for name, days in (("old", 0), ("young", 4)):
+        tree.add(name, b"weights")
+        deleted = time.time() + days * 86_400
+        open_cache(tree.root, clock=lambda when=deleted: when).unlink(name)
+    tree.add("kept", b"kept")
+    tree.add("safe", b"safe")
+    models = ["--models", str(tree.root)]
+    run(*models, "protect", "safe")
+    later = at(12, monkeypatch)
+    monkeypatch.setattr(time, "time", lambda: later)
+    for more in (["-n"], ["-y"]):
+        out = run(*models, "prune", *options, *more)[1]
+        assert sorted(re.findall("^  (.*):latest$", out, re.MULTILINE)) == sorted(names)
+
+
+def test_prune_names_the_first_of_thousands_and_all_when_asked(tree: Tree, run: Run) -> None:
+    """So that the numbers stay in sight."""
+    for number in range(25):
+        tree.add(f"m{number:02}", b"weights")
+        open_cache(tree.root).unlink(f"m{number:02}")
+    prune = ["--models", str(tree.root), "prune", "--age", "0", "-n"]
+    lines = run(*prune)[1].splitlines()
+    assert (len([line for line in lines if line.startswith("  m")]), lines[21]) == (
+        20,
+        "  and 5 more",
+    )
+    assert len(re.findall("^  m", run(*prune, "-v")[1], re.MULTILINE)) == 25
+
+
+def test_a_dry_run_that_would_remove_nothing_says_what_is_too_young(sample: Path, run: Run) -> None:
+    """And from when on it goes; only a dry run says so."""
+    cache = open_cache()
+    cache.unlink("sample-embed")
+    (sample / "blobs" / f"sha256-{'0' * 64}").write_bytes(b"orphan")
+    until = cache.deleted()[0].expires.astimezone()
+    head, count, name, _, *rows, rule = run("prune", "-n")[1].splitlines()
+    assert head == "Would remove nothing."
+    assert count == "Not old enough to go: 1 model and 3 blobs, 1.1 kB:"
+    assert name == "  sample-embed:latest"
+    assert [row.split()[0] for row in rows] == ["deleted", "needed"]
+    assert rule == (
+        f"Deleted models go from {until:%Y-%m-%d %H:%M} on."
+        " What was not deleted goes when it has not changed for the retention."
+    )
+    until = cache.deleted()[0].deleted.astimezone() + timedelta(hours=12)
+    assert (
+        f"\nDeleted models go from {until:%Y-%m-%d %H:%M} on."
+        in run("prune", "-n", "--age", "12h")[1]
+    )
+    assert run("prune", "--age", "12h") == (0, "Removed nothing.\n", "")
+    run("prune", "--age", "0")
+    assert run("prune", "-n") == (0, "Would remove nothing.\n", "")
 
 
 def test_prune_writes_exact_json(sample: Path, run: Run) -> None:
