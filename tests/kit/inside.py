@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,6 +62,14 @@ def let_credentials_end(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     monkeypatch.setattr(identity.Identity, "__call__", call)
     monkeypatch.setattr(identity, "_LASTING", timedelta())
     return ended
+
+
+def move_monotonic(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let so many seconds have passed for what remembers the manifest that was found last."""
+    from registry_wsgi.stores.bucket import manifests
+
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + seconds)
+    monkeypatch.setattr(manifests, "time", later)
 
 
 def uploads_of(store: Any) -> Any:

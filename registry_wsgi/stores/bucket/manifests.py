@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterator
+import threading
+import time
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import overload
 
 from ...errors import InvalidManifestError, StoreError, quote
@@ -17,6 +19,9 @@ from .tombstones import Tombstones
 __all__ = ["Manifests", "manifest_of"]
 
 _log = logging.getLogger("registry_wsgi")
+
+# For how long what was read need not be read again by the call that follows, in seconds.
+_RECENT = 5
 
 
 class Manifests:
@@ -35,14 +40,44 @@ class Manifests:
         self._bucket = bucket
         self._tombstones = tombstones
         self._indices = indices
+        # By thread: what was found, and what was read, a moment ago. It may be out of date, as all
+        # that was read may be: who removes it does so on the condition that it has not changed.
+        self._just = threading.local()
 
     def find(self, name: Name) -> str | None:
-        if self._tombstones.head(f"manifests/{name.key}") is not None:
+        place = f"manifests/{name.key}"
+        try:
+            found = self._tombstones.get(place)
+        except TooLargeError:  # no manifest, but it is there
             return name.key
-        return self._search("manifests", list(name))
+        if found is not None:
+            self._just.found, self._just.end = found, time.monotonic() + _RECENT
+            return name.key
+        # Nearly always the folders are in the same case: these are asked for at once.
+        names = list(name)
+        folders = ["/".join(["manifests", *names[:depth]]) for depth in range(len(names))]
+        known = dict(zip(folders, self._bucket.at_once(self._bucket.folder, folders), strict=True))
+        return self._search("manifests", names, known)
 
     def read(self, key: str) -> Manifest | None:
-        return manifest_of(self.content(f"manifests/{checked_key(key)}"))
+        place = f"manifests/{checked_key(key)}"
+        found = self._recent("found", place) or self.content(place)
+        self.keep(found)
+        return manifest_of(found)
+
+    def keep(self, found: Content | None) -> None:
+        """Let *found* not be read again by the delete or the restore that this thread is doing."""
+        self._just.read, self._just.end = found, time.monotonic() + _RECENT
+
+    def kept(self, place: str) -> Content | None:
+        """Give what this thread has read last and kept, once; None if that is not at *place*."""
+        return self._recent("read", place)
+
+    def _recent(self, which: str, place: str) -> Content | None:
+        found: Content | None = vars(self._just).pop(which, None)
+        if found is None or found.meta.key != place or time.monotonic() > self._just.end:
+            return None
+        return found
 
     def read_all(self) -> Iterator[tuple[str, Read]]:
         for meta, found in self._indices.read("manifests", self._metas(), self.content):
@@ -71,10 +106,19 @@ class Manifests:
             elif not self._tombstones.is_one(meta):
                 yield meta
 
-    def _search(self, folder: str, parts: list[str]) -> str | None:
-        """Look for *parts* below *folder* without regard to case; the lexically first wins."""
+    def _search(
+        self, folder: str, parts: list[str], known: Mapping[str, tuple[Sequence[str], list[Meta]]]
+    ) -> str | None:
+        """
+        Look for *parts* below *folder* without regard to case; the lexically first wins.
+
+        Args:
+            folder: Where.
+            parts: The parts of the name that are to be found there.
+            known: What is in some of the folders.
+        """
         wanted, *rest = parts
-        folders, objects = self._bucket.folder(folder)
+        folders, objects = known.get(folder) or self._bucket.folder(folder)
         if rest:
             names = [path.rpartition("/")[2] for path in folders]
         else:
@@ -84,7 +128,7 @@ class Manifests:
         for name in sorted(name for name in names if _equals(name, wanted)):
             if not rest:
                 return name
-            found = self._search(f"{folder}/{name}", rest)
+            found = self._search(f"{folder}/{name}", rest, known)
             if found is not None:
                 return f"{name}/{found}"
         return None

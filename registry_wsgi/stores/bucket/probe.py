@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -84,6 +86,8 @@ class Probe:
         self._uploads = blobs.uploads
         self._clock = clock
         self._done = False
+        # How far the clock here was ahead of one that nobody sets, when it was found to be right.
+        self._ahead = math.inf
 
     def ask_once(self) -> None:
         """
@@ -136,7 +140,10 @@ class Probe:
             StoreError: They differ by more than the store is tuned to.
         """
         here, limit = self._clock(), self._bucket.tuning.clock_skew
-        if written is None or abs(here - written.modified) <= limit:
+        if written is None:
+            return
+        if abs(here - written.modified) <= limit:
+            self._ahead = here - time.monotonic()
             return
         raise StoreError(
             f"{self._bucket.name}: the clock here says {moment(here):%Y-%m-%d %H:%M:%S} UTC, and"
@@ -144,10 +151,19 @@ class Probe:
             f" {limit / 60:g} minutes between them ages mean nothing, and nothing is removed"
         )
 
+    def knows_clock(self) -> bool:
+        """Tell whether nobody has set the clock here since it was found to be right."""
+        return abs(self._clock() - time.monotonic() - self._ahead) < 1
+
     def _keeps_to_conditions(self, probe: Meta) -> bool:
         bucket = self._bucket
         other = replace(probe, e_tag=f"{0:032x}", version=probe.version and "1")
-        ignored = bucket.create(probe.key, b"2") or bucket.replace(other, b"3")
+
+        def ignores(old: Meta | None) -> bool:
+            found = bucket.replace(old, b"3") if old else bucket.create(probe.key, b"2")
+            return found is not None
+
+        ignored = any(bucket.at_once(ignores, (None, other)))
         return not ignored and bucket.replace(probe, b"4") is not None
 
     def _warn_of_versions(self, probe: Meta) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Container, Iterator
 from ...errors import ModelExistsError, StoreError
 from ...names import Name
 from ..base import Deleted, Manifest, Read
-from ..layout import MANIFEST_SIZE, checked, checked_key, entry_id, entry_time, was_kept
+from ..layout import checked, checked_key, entry_id, entry_time, was_kept
 from .index import Indices
 from .manifests import Manifests, manifest_of
 from .probe import Probe
-from .requests import Bucket, Content, Meta, Written
+from .requests import Bucket, Content, Meta, TooLargeError, Written
 from .retry import ChangedError, until_unchanged
 from .tombstones import Tombstones
 
@@ -52,13 +52,12 @@ class Trash:
         self._probe.ask_once()
 
         def move() -> Deleted | None:
-            meta = self._tombstones.head(source)
+            meta, data = self._source(source)
             if meta is None:
                 return None
             run = entry_id(when, keep)
             copy = f"trash/{run}/manifests/{key}"
-            if not self._copy(meta, copy):
-                raise self._changed(source)
+            self._copy(meta, data, copy)
             # If this fails, nobody knows what is in place: then the copy stays.
             tombstone = self._tombstones.take(meta)
             if tombstone is None:
@@ -73,7 +72,9 @@ class Trash:
         return sorted({entry for entry, _ in self._entries(before, keep)})
 
     def read(self, entry: Deleted) -> Manifest | None:
-        return manifest_of(self._manifests.content(_place(entry)))
+        found = self._manifests.content(_place(entry))
+        self._manifests.keep(found)
+        return manifest_of(found)
 
     def read_all(self, known: Container[Deleted] = ()) -> Iterator[tuple[Deleted, Read]]:
         trash = {meta: entry for entry, meta in self._entries()}
@@ -88,7 +89,8 @@ class Trash:
         self._probe.ask_once()
 
         def put_back() -> tuple[Content, Written] | None:
-            source = self._tombstones.get(_place(entry))
+            place = _place(entry)
+            source = self._manifests.kept(place) or self._tombstones.get(place)
             if source is None:
                 return None
             written = self._bucket.create(target, source.data)
@@ -128,23 +130,30 @@ class Trash:
             if was_kept(when, run, before, keep) and not self._tombstones.is_one(meta):
                 yield Deleted(when, run, key), meta
 
-    def _copy(self, meta: Meta, target: str) -> bool:
-        """Copy the object *meta* to *target*; False if it has changed."""
+    def _source(self, key: str) -> tuple[Meta | None, bytes | None]:
+        """Look at a manifest that is to be moved, and read it; what is too large is not read."""
+        found = self._manifests.kept(key)
+        try:
+            found = found or self._tombstones.get(key)
+        except TooLargeError:  # no manifest, but the way out when one stops a sweep
+            return self._tombstones.head(key), None
+        return (found.meta, found.data) if found else (None, None)
+
+    def _copy(self, meta: Meta, data: bytes | None, target: str) -> None:
+        """Copy the object *meta* with its *data* to *target*, where nothing is."""
         bucket = self._bucket
-        if meta.size > MANIFEST_SIZE:  # no manifest, but the way out when one stops a sweep
+        if data is None:
             bucket.copy(meta.key, target)
         else:
-            found = bucket.get(meta.key)
-            if found is None or found.meta.fingerprint != meta.fingerprint:
-                return False
-            bucket.create(target, found.data)
+            bucket.create(target, data)
+        if self._probe.knows_clock():
+            return
         copy = bucket.head(target)
         try:
             self._probe.check_clock(copy)
         except StoreError:
             self._bucket.delete(target)
             raise
-        return True
 
     def _changed(self, key: str) -> ChangedError:
         return ChangedError(f"{self._bucket.name}/{key}: is changed again and again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from kit.kinds import BucketKind
 from kit.views import purge
 from registry_wsgi import ModelCache
 from registry_wsgi.errors import ModelExistsError, StoreError
+from registry_wsgi.names import Name
 from registry_wsgi.stores.base import Deleted
 
 KEY = "registry.ollama.ai/library/smol/latest"
@@ -44,6 +46,63 @@ def test_a_manifest_that_is_pulled_anew_meanwhile_is_what_is_deleted(
     assert found.data == b"new 2"
     assert store.read(KEY) is None
     assert len(store.deleted()) == 2
+
+
+def test_a_manifest_that_is_pulled_anew_before_the_delete_is_what_is_deleted(
+    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found is not read again, and yet a pull after that is not lost."""
+    bucket.put_manifest(KEY, b"old")
+    cache = ModelCache(bucket.another())
+
+    def hook(name: str, key: str, mode: object) -> None:
+        if (name, key) == ("list", "protected"):
+            bucket.put_manifest(KEY, b"new")
+
+    Seam(monkeypatch, hook)
+    assert cache.unlink("smol")
+    [entry] = cache.store.deleted()
+    found = cache.store.read_deleted(entry)
+    assert found is not None
+    assert found.data == b"new"
+
+
+def test_what_was_found_is_read_again_later(
+    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the next call has it, and not for long."""
+    store = bucket.another()
+    name = Name.parse("smol")
+
+    def read() -> bytes:
+        found = store.read(KEY)
+        return found.data if found else b""
+
+    for wait in (0, 6):
+        bucket.put_manifest(KEY, b"old")
+        assert store.find(name) == KEY
+        bucket.put_manifest(KEY, b"new")
+        with monkeypatch.context() as patch:
+            inside.move_monotonic(patch, seconds=wait)
+            assert read() == (b"new" if wait else b"old")
+            assert read() == b"new"
+
+
+def test_a_clock_that_is_set_is_noticed_by_the_next_delete(bucket: BucketKind) -> None:
+    """As long as nobody sets it, it was compared with that of the store once; then it is again."""
+    ahead = [0.0]
+    bucket.store_clock = lambda: time.time() + ahead[0]
+    cache = ModelCache(bucket.another())
+    for key in (KEY, OTHER):
+        bucket.put(key, b"weights")
+    assert cache.unlink("smol")
+    for ahead[0] in (-360, 360):
+        with pytest.raises(StoreError, match="ages mean nothing"):
+            cache.unlink("example.com/ns/other:v1")
+    assert [model.name for model in cache.models()] == ["example.com/ns/other:v1"]
+    assert len(cache.deleted()) == 1
+    ahead[0] = 30
+    assert cache.unlink("example.com/ns/other:v1")
 
 
 def test_a_manifest_that_never_stays_the_same_is_not_deleted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,3 +92,25 @@ def test_a_few_of_many_blobs_do_not_cost_all_pages(
     seam = Seam(monkeypatch, lambda *_: None)
     assert all(model.restorable for model in caching(kind).deleted())
     assert len(seam.requests) + seam.pages < SIZES[1] * LAYERS / 20
+
+
+def test_few_requests_of_a_delete_or_a_restore_wait_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked at once counts once: each way to the store and back takes its time."""
+    kind = furnish(tmp_path, 2)
+    cache = caching(kind)
+    assert cache.unlink("h/n/m0:t")  # the first looks at what the store can do
+    threads: list[str] = []
+
+    def note(*_: object) -> None:
+        name = threading.current_thread().name
+        threads.append(name.partition("_")[0] if "Pool" in name else f"{name} {len(threads)}")
+
+    Seam(monkeypatch, note)
+    assert cache.unlink("h/n/m1:t")
+    assert len({*threads}) == len(threads) == 5
+    threads.clear()
+    assert cache.restore("h/n/m1:t")
+    assert len({*threads}) == 8
+    assert len(threads) == 10 + LAYERS
