@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit import azurite, s3
+from kit import azurite, gcs, s3
 from kit.clocks import Clock
 from kit.inside import ask_through
 from kit.requirements import require
@@ -381,6 +381,16 @@ class AzureKind(BucketKind):
         return self.account.client(azurite.fresh_prefix())
 
 
+class GCSKind(BucketKind):
+    """A bucket of Google Cloud Storage, as a fake has it."""
+
+    threads = True
+
+    @cached_property
+    def client(self) -> Any:
+        return gcs.client(gcs.fresh_prefix())
+
+
 KINDS: dict[str, Callable[[Path, Clock], Kind]] = {
     "disk": DiskKind,
     "memory": MemoryKind,
@@ -388,11 +398,12 @@ KINDS: dict[str, Callable[[Path, Clock], Kind]] = {
     "s3": S3Kind,
     "versioned": VersionedKind,
     "azure": AzureKind,
+    "gcs": GCSKind,
 }
 
 
-#: The kinds that need an emulator: moto, Ceph or Azurite.
-EMULATED = ("s3", "versioned", "azure")
+#: The kinds that need an emulator: moto, Ceph, Azurite or fake-gcs-server.
+EMULATED = ("s3", "versioned", "azure", "gcs")
 
 
 def kinds(*names: str) -> list[Any]:

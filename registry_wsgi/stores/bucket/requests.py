@@ -168,8 +168,9 @@ class Bucket:
         # failed, may be under way, or was never asked for.
         self.is_one_by_one = isinstance(storage, _stores.AzureStore | _stores.GCSStore)
         self._newest: dict[str, int] = {}
-        # Azure goes by the book. Ceph wants an ETag without its quotes, and S3 takes it.
-        self._quoted = isinstance(storage, _stores.AzureStore)
+        # Azure, and the store in memory, go by the book. Ceph wants an ETag without its quotes, and
+        # S3 takes it.
+        self._quoted = isinstance(storage, _stores.AzureStore | _stores.MemoryStore)
         self.name = name
 
     def head(self, key: str) -> Meta | None:

@@ -10,9 +10,9 @@ from kit.clocks import Clock
 from kit.kinds import KINDS, BucketKind, kinds
 
 
-@pytest.fixture(params=kinds("bucket", "s3", "azure"))
+@pytest.fixture(params=kinds("bucket", "s3", "azure", "gcs"))
 def kind(request: pytest.FixtureRequest, tmp_path: Path) -> BucketKind:
-    """An empty store in a bucket: in memory, behind S3, and in Azure."""
+    """An empty store in a bucket: in memory, behind S3, in Azure and Google Cloud."""
     kind = KINDS[request.param](tmp_path, Clock())
     assert isinstance(kind, BucketKind)
     return kind

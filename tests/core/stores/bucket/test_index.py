@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kit import inside
 from kit.bucket_seam import Seam, caching
 from kit.kinds import BucketKind
 from kit.trees import blob, manifest
@@ -77,7 +78,11 @@ def test_an_unchanged_run_costs_pages_and_a_constant(
 
 
 def test_what_is_held_costs_no_reads(kind: BucketKind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once its markers are known, a run that leaves or removes many blobs reads none of them."""
+    """
+    Once its markers are known, a run that leaves or removes many blobs reads none of them.
+
+    In Google Cloud each is read, as no listing tells the numbers that a write there needs.
+    """
     kind.tune(few=3)  # of fewer, each is asked for
     kind.put("h/n/m/t", b"weights")  # where there is no model, nothing is removed
     for number in range(9):
@@ -87,11 +92,12 @@ def test_what_is_held_costs_no_reads(kind: BucketKind, monkeypatch: pytest.Monke
     assert caching(kind).prune().held_blobs == 9
     seam = Seam(monkeypatch, lambda *_: None)
     assert caching(kind).prune().held_blobs == 9
-    assert not reads(seam, "condemned")
+    most = 27 if inside.bucket_of(kind.store).numbers else 0
+    assert len(reads(seam, "condemned")) <= most
     kind.clock.move(days=1)
+    seam.requests.clear()
     assert caching(kind).prune().blobs == 9
-    # The bucket in memory refuses some writes of several at once; these are looked at.
-    assert len(reads(seam, "condemned")) < (1 if kind.threads else 9)
+    assert len(reads(seam, "condemned")) <= most
     assert not [*kind.store.condemned()]
 
 
