@@ -184,9 +184,12 @@ class Sweep:
         """Wait, so that a pull shows which found a blob in its place before this run took it."""
         quiet = self.limits.quiet or not self.limits.pause
         if plan.doomed and not quiet and not self.waits(self.limits.now):
+            before = self.store.blobs_changed()
             if self.progress is not None:
                 self.progress("waiting for pulls to show", 0, None)
             time.sleep(self.limits.pause)
+            # A create that finds its blob there has dropped its temporary file by now.
+            self.activity.in_use |= self.store.blobs_changed() != before
 
     def waits(self, since: float) -> bool:
         """Tell whether what is aside since the moment *since* is left to a later run."""

@@ -339,6 +339,27 @@ def test_a_pull_that_shows_within_the_pause_is_waited_for_in_a_store_at_rest(
     assert step > 10
 
 
+def test_what_comes_and_goes_within_the_pause_is_waited_for(tmp_path: Path) -> None:
+    """The temporary file of a create that drops it, as the blob is there, shows a create."""
+    pause_for(1e-6)
+    tree = scene(tmp_path / "m")
+    pull = SlowPull(tree)
+
+    def progress(what: str, *more: object) -> None:
+        if what == "waiting for pulls to show":
+            spare = tree.blobs / "sha256-123"
+            spare.touch()
+            spare.unlink()
+            os.utime(tree.blobs, (LATER, LATER))  # the clock of files may not have gone on
+
+    store = DiskStore(tree.root)
+    pull.look()
+    assert cache_of(store).prune(progress=progress).held_blobs == 3
+    pull.commit()
+    cache_of(store).prune()
+    assert broken(tree.root) == []
+
+
 def test_a_manifest_that_changes_within_a_tick_is_read_again(tmp_path: Path, steps: int) -> None:
     """One that is rewritten in place, with the same size and times, has another content."""
     for step in range(steps):
