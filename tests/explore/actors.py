@@ -296,6 +296,7 @@ OTHERS: dict[str, tuple[Act, str]] = {
     "pull-resumed": (pull("new", "on", resume="n"), ""),
     "pull-unlink": (lambda disk: (pull("new", "og")(disk), cache(disk).unlink("new")), ""),
     "create": (create("new", "ogx"), ""),
+    "create-found": (create("new", "o"), ""),  # all of it is there
     "copy": (copy("kept", "new"), ""),
     "rm": (remove("kept"), "kept"),
     "rename": (rename("kept", "zz"), "kept"),
@@ -312,7 +313,7 @@ def actor(name: str, *, unseen: float, held: bool) -> Actor:
 
     Args:
         name: A key of `OURS` or `OTHERS`.
-        unseen: How long another program may go without a change before it has changed a blob.
+        unseen: How long another program may go without a change while it shows nothing.
         held: Whether the trash holds what others remove from ``blobs``.
     """
     kind = name.rstrip("0123456789")

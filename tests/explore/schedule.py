@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ class Actor:
         loses: The models that may be gone for good after it.
         in_time: The longest time between two changes, in seconds, for which it is promised that
             nothing breaks. Infinite: however long it takes.
-        unseen: The same as long as it has not changed anything among the blobs.
+        unseen: The same while nothing that it has written lies among the blobs.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Play:
         self.result: Any = None
         self.seen = 0  # a hash of all that its steps have told it
         self.steps = self.randoms = 0
-        self.limit = actor.unseen
+        self.shown: set[str] = set()  # what it has written among the blobs, and not removed
         self.last = 0  # when it began, or changed something
         self.greenlet: Any = None
 
@@ -68,6 +68,13 @@ class Play:
         """Give bytes that no other call of any actor gets."""
         self.randoms += 1
         return bytes([self.number + 1, *(size - 2) * [0], self.randoms])
+
+    def show(self, name: str, paths: Sequence[str]) -> None:
+        """Note what is to be seen of it among the blobs after a step."""
+        if name in ("unlink", "rename"):
+            self.shown.discard(paths[0])
+        if name in ("create", "write", "rename") and "/blobs/" in paths[-1]:
+            self.shown.add(paths[-1])
 
     def made(self, entry: str) -> bool:
         """Tell whether the name of this *entry*, of the trash or aside, has such bytes."""
@@ -160,11 +167,11 @@ class Stage:
             play.last = self.disk.now
             self.saw(play.last)
         if changes:
-            if self.disk.now - play.last >= play.limit * 1e9:
+            limit = play.actor.in_time if play.shown else play.actor.unseen
+            if self.disk.now - play.last >= limit * 1e9:
                 self._give_up()
             play.last = self.disk.now
-            if "/blobs/" in paths[-1]:
-                play.limit = play.actor.in_time
+            play.show(name, paths)
         if self.journal is not None:
             self.journal.append((play, step, matters))
 
@@ -204,11 +211,12 @@ class Stage:
         if play is None:
             self.disk.now += int(seconds * 1e9)
             return True
-        until = self.disk.now + int(seconds * 1e9)
-        self.saw(until)
-        self._choose(play, changes=False, cost=0)
-        self.disk.now = max(self.disk.now, until)
-        self.saw("awake")
+        for _ in range(2):  # so that others may also act in the midst of it
+            until = self.disk.now + int(seconds / 2 * 1e9)
+            self.saw(until)
+            self._choose(play, changes=False, cost=0)
+            self.disk.now = max(self.disk.now, until)
+            self.saw("awake")
         if self.journal is not None:
             self.journal.append((play, ("sleep", f"{seconds} s"), False))
         return True
