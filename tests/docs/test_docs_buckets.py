@@ -14,7 +14,7 @@ import pytest
 
 from kit import inside, s3
 from kit.clocks import Clock
-from kit.kinds import BucketKind
+from kit.kinds import KINDS, BucketKind
 from registry_wsgi import ModelCache, open_cache
 from registry_wsgi.errors import RegistryError
 
@@ -43,6 +43,40 @@ def test_what_the_page_installs_is_all_that_it_uses() -> None:
     for used, packages in needs.items():
         assert used in text
         assert packages <= brought
+
+
+def test_each_promise_of_the_page_is_shown_by_its_tests() -> None:
+    """Where the table says yes, one of the tests in that row is run over that kind of store."""
+    table = PAGE.read_text().partition("   * - promise\n")[2].partition("\nOf other services")[0]
+    rows = [
+        [cell.strip() for cell in re.split(r"\n     - ", row)] for row in table.split("   * - ")[1:]
+    ]
+    assert len(rows) > 9
+    for promise, *cells, tests in rows:
+        shown = {kind for name in re.findall(r"``(\w+)``", tests) for kind in kinds_of(name)}
+        for cell, kind in zip(cells, ("s3", "versioned", "azure", "gcs"), strict=True):
+            assert cell in ("yes", "no", "some"), promise
+            assert kind in shown or cell == "no", (promise, kind)
+
+
+def kinds_of(test: str) -> set[str]:
+    """The kinds of store over which *test* is run, as its source says."""
+    pattern = re.compile(rf"((?:^@.*\n)*)^def {test}\(([^)]*)\)", re.MULTILINE)
+    [(path, found)] = [
+        (path, found)
+        for path in (PAGE.parents[1] / "tests").rglob("test_*.py")
+        if (found := pattern.search(path.read_text()))
+    ]
+    before, parameters = found.groups()
+    named = {*re.findall(r'"(s3|versioned|azure|gcs)"', before)}
+    if "@either" in before:
+        named |= {"s3", "azure"}
+    if "core" not in path.parts:
+        return named or {"versioned" if path.stem == "test_versions" else "s3"}
+    assert "kind:" in parameters
+    params = re.search(r"params=kinds\((.*)\)\)", (path.parent / "conftest.py").read_text())
+    assert params is not None
+    return {*re.findall(r'"(\w+)"', params[1])} or {*KINDS}
 
 
 def test_the_page_quotes_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

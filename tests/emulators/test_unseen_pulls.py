@@ -73,8 +73,9 @@ def test_where_uploads_are_not_listed_a_mark_waits_for_a_quiet_store(
     assert ("does not list unfinished uploads" in caplog.text) is bool(answer)
 
 
-def test_on_azure_a_mark_waits_for_a_quiet_store(tmp_path: Path) -> None:
-    """Nobody here asks it for the parts of an upload that is under way."""
-    kind = KINDS["azure"](tmp_path, Clock())
+@pytest.mark.parametrize("where", ["azure", "gcs"])
+def test_in_other_clouds_a_mark_waits_for_a_quiet_store(tmp_path: Path, where: str) -> None:
+    """Nobody here asks them for the parts of an upload that is under way."""
+    kind = KINDS[where](tmp_path, Clock())
     assert isinstance(kind, BucketKind)
     assert removed(kind, ModelCache(kind.another(), clock=kind.clock, **TIMES)) == [0, 1]
