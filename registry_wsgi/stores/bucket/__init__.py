@@ -8,7 +8,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
+from .pacing import Tuning
 from .store import ObjectStore
-from .tuning import Tuning
 
 __all__ = ["ObjectStore", "Tuning"]

@@ -16,12 +16,11 @@ from typing import BinaryIO
 from ...errors import StoreError
 from ..base import Blob, Condemned
 from ..layout import checked, entry_id, entry_time
-from .index import Indices
-from .lookup import Lookup, name_of
+from .lookup import Indices, Lookup, name_of
 from .marks import Mark, Marks, parse
+from .pacing import ChangedError, until_unchanged
 from .removal import Aside, EndUpload, MarkAndHide, MarkOnly, Removal
 from .requests import Bucket, Content, Meta
-from .retry import ChangedError, until_unchanged
 from .s3 import S3
 from .tombstones import Tombstones, is_tombstone
 from .uploads import Uploads, is_upload

@@ -17,8 +17,8 @@ from obstore.exceptions import BaseError
 
 from ...errors import StoreError, escape
 from .identity import Identity
+from .pacing import REPEATS, obstore_retries
 from .reasons import reason
-from .retry import REPEATS, obstore_retries
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig

@@ -1,4 +1,4 @@
-"""The manifests of a bucket: looked up, and read."""
+"""The manifests of a bucket: looked up, and read; and the patterns that protect models."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import threading
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import overload
+from urllib.parse import quote as percent_encode
+from urllib.parse import unquote as percent_decode
 
 from ...errors import InvalidManifestError, StoreError, quote
 from ...names import Name
 from ..base import Manifest, Read
-from ..layout import checked_key
-from .index import Indices
+from ..layout import checked, checked_key
+from .lookup import Indices
+from .pacing import ChangedError, until_unchanged
+from .probe import Probe
 from .requests import Bucket, Content, Meta, TooLargeError
 from .tombstones import Tombstones
 
-__all__ = ["Manifests", "manifest_of"]
+__all__ = ["Manifests", "Protection", "manifest_of"]
 
 _log = logging.getLogger("registry_wsgi")
 
@@ -134,6 +138,50 @@ class Manifests:
         return None
 
 
+class Protection:
+    """
+    The part of `~registry_wsgi.stores.bucket.ObjectStore` that is about protected models.
+
+    ``protected/<pattern>`` is there as long as the pattern is protected.
+
+    What its methods do is said in `~registry_wsgi.stores.base.ProtectionStore`.
+
+    Args:
+        bucket: Where the patterns are.
+        tombstones: What removes them.
+        probe: What is asked before anything is changed.
+    """
+
+    def __init__(self, bucket: Bucket, tombstones: Tombstones, probe: Probe) -> None:
+        self._bucket = bucket
+        self._tombstones = tombstones
+        self._probe = probe
+
+    def protected(self) -> Iterator[str]:
+        for meta in self._bucket.objects("protected"):
+            if not self._tombstones.is_one(meta):
+                yield percent_decode(meta.key.removeprefix("protected/"))
+
+    def protect(self, pattern: str) -> None:
+        key = _protected(pattern)
+        self._probe.ask_once()
+
+        def put() -> None:
+            if self._bucket.create(key, b"protected"):
+                return
+            there = self._tombstones.settled(key)
+            if there is not None and not self._tombstones.is_one(there):
+                return
+            if there is None or not self._bucket.replace(there, b"protected"):
+                raise ChangedError(f"{self._bucket.name}/{key}: is changed again and again")
+
+        until_unchanged(put, self._bucket.tuning)
+
+    def unprotect(self, pattern: str) -> bool:
+        meta = self._tombstones.head(_protected(pattern))
+        return meta is not None and self._tombstones.remove(meta)
+
+
 @overload
 def manifest_of(found: Content | None) -> Manifest | None: ...
 
@@ -153,3 +201,7 @@ def manifest_of(found: Content | StoreError | None) -> Read:
 def _equals(one: str, other: str) -> bool:
     """Tell whether both are the same but for the case of ASCII letters."""
     return one.isascii() and one.lower() == other.lower()
+
+
+def _protected(pattern: str) -> str:
+    return f"protected/{checked(percent_encode(pattern, safe=''))}"

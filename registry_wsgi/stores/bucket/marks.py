@@ -16,8 +16,7 @@ from typing import Any
 from ...errors import StoreError, quote
 from ..base import Condemned
 from ..layout import checked, entry_time
-from .index import Indices
-from .lookup import listed, name_of
+from .lookup import Indices, listed, name_of
 from .requests import Bucket, Content, Meta
 from .tombstones import Tombstones
 

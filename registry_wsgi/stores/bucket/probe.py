@@ -14,8 +14,8 @@ from ...durations import moment
 from ...errors import StoreError
 from ..layout import entry_id, entry_time
 from .blobs import Blobs
-from .conditional import ConditionalDeletes
 from .requests import Bucket, Meta, is_used
+from .s3 import ConditionalDeletes
 
 __all__ = ["Probe", "look_at"]
 

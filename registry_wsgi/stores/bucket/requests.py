@@ -28,9 +28,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from ...errors import StoreError, escape
 from ..layout import MANIFEST_SIZE
-from .parallel import at_once, batches
+from .pacing import Tuning, at_once, batches
 from .reasons import is_lost, names_no_bucket, reason, refuses_key, refuses_request
-from .tuning import Tuning
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta

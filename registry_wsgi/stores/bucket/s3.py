@@ -1,11 +1,23 @@
-"""What obstore has no requests for, asked of S3 through botocore: unfinished uploads, versions."""
+"""
+A bucket behind S3 through botocore, for what obstore has no requests for.
+
+- `S3` is the bucket: the client, and how its errors are told. Unfinished uploads and old versions
+  are asked for with it (`.uploads`, `.versions`).
+- `S3Lister` lists what obstore refuses to. It fails a whole listing for one key with an empty part
+  (``blobs//x``), ``.`` or ``..``. None of these keys is ours, and anybody may have put one there:
+  so they are passed over. (Elsewhere the error names it.)
+- `ConditionalDeletes` deletes an object if its ETag still is the one that was seen (``If-Match``),
+  as S3 can, and newer MinIO and Ceph. Between the last look and a plain delete another program can
+  write a new object, and that one would go. For Azure and Google Cloud, which have such deletes
+  too, there is no client here that makes them.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,17 +27,27 @@ from obstore.store import S3Store
 from ...errors import StoreError, escape
 from .client import endpoint_of, is_unsigned
 from .identity import Identity
+from .pacing import botocore_retries
 from .reasons import reason
-from .retry import botocore_retries
+from .requests import Meta
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Storage
 
-__all__ = ["S3", "GoneError", "NotToldError", "RefusedError"]
+__all__ = [
+    "S3",
+    "ConditionalDeletes",
+    "GoneError",
+    "NotToldError",
+    "RefusedError",
+    "S3Lister",
+]
 
 # What a store answers where there is nothing to be had: to credentials that may not ask, and by
 # stores that have no such requests.
 _NOT_TOLD = ("AccessDenied", "MethodNotAllowed", "NotImplemented")
+
+_PRECONDITION_FAILED = ("PreconditionFailed", "412")
 
 _GONE = ("NoSuchKey", "NoSuchUpload", "NoSuchVersion")
 
@@ -170,6 +192,100 @@ class S3:
         if isinstance(error, RefusedError):
             error.code = code
         return error
+
+
+class S3Lister:
+    """
+    A `~registry_wsgi.stores.bucket.requests.Lister` through botocore.
+
+    Args:
+        s3: The bucket.
+    """
+
+    def __init__(self, s3: S3) -> None:
+        self._s3 = s3
+
+    def pages_of(self, folder: str, after: str | None) -> Iterator[list[Meta]]:
+        start = {} if after is None else {"StartAfter": self._s3.full(after)}
+        prefix = self._s3.full(f"{folder}/")
+        for page in self._s3.pages("list_objects_v2", f"{folder}/", Prefix=prefix, **start):
+            if metas := self._metas(page):
+                yield metas
+
+    def folder(self, folder: str) -> tuple[Sequence[str], list[Meta]]:
+        prefix = self._s3.full(f"{folder}/")
+        folders: list[str] = []
+        objects: list[Meta] = []
+        for page in self._s3.pages("list_objects_v2", f"{folder}/", Prefix=prefix, Delimiter="/"):
+            found = (each["Prefix"].removesuffix("/") for each in page.get("CommonPrefixes", ()))
+            folders += [key for each in found if not _is_odd(key := self._s3.below_prefix(each))]
+            objects += self._metas(page)
+        return folders, objects
+
+    def _metas(self, page: dict[str, Any]) -> list[Meta]:
+        found = ((self._s3.below_prefix(each["Key"]), each) for each in page.get("Contents", ()))
+        return [
+            Meta(
+                key,
+                each["Size"],
+                int(each["LastModified"].timestamp()),
+                each.get("ETag", "").strip('"') or None,
+                None,
+            )
+            for key, each in found
+            if not _is_odd(key)
+        ]
+
+
+class ConditionalDeletes:
+    """
+    A `~registry_wsgi.stores.bucket.requests.Remover` through botocore.
+
+    Args:
+        s3: The bucket.
+
+    Attributes:
+        usable: Whether the store keeps to the condition. False until it was asked.
+    """
+
+    def __init__(self, s3: S3) -> None:
+        self._s3 = s3
+        self._asked = False
+        self.usable = False
+
+    def ask_once(self, key: str) -> None:
+        """Find out whether the store keeps to the condition; it may remove the object at *key*."""
+        if self._asked:
+            return
+        try:
+            self.usable = not self._remove(key, "0" * 32)
+        except StoreError:  # it has no such request, or these credentials may not make it
+            self.usable = False
+        self._asked = True
+
+    def remove(self, meta: Meta) -> bool:
+        """Remove the object *meta*; False if there is another in its place, which stays."""
+        try:
+            return self._remove(meta.key, meta.e_tag or "")
+        except GoneError:
+            return True
+
+    def _remove(self, key: str, e_tag: str) -> bool:
+        try:
+            with self._s3.reported(key):
+                self._s3.client.delete_object(
+                    Bucket=self._s3.bucket, Key=self._s3.full(key), IfMatch=f'"{e_tag}"'
+                )
+        except RefusedError as error:
+            if error.code in _PRECONDITION_FAILED:
+                return False
+            raise
+        return True
+
+
+def _is_odd(key: str) -> bool:
+    """Tell whether obstore refuses *key*, or takes it for another."""
+    return any(part in ("", ".", "..") for part in key.split("/"))
 
 
 def _add_md5(request: Any, **_: Any) -> None:

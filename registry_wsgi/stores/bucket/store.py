@@ -44,17 +44,14 @@ from ...names import Name
 from ..base import Blob, Condemned, Deleted, Folder, Manifest, Read
 from .blobs import Blobs
 from .client import connect, identified, impatient, without_repeats
-from .conditional import ConditionalDeletes
-from .index import Indices
-from .manifests import Manifests
+from .lookup import Indices
+from .manifests import Manifests, Protection
+from .pacing import Tuning
 from .probe import Probe, look_at
-from .protection import Protection
 from .requests import Bucket
-from .s3 import S3
-from .s3_listing import S3Lister
+from .s3 import S3, ConditionalDeletes, S3Lister
 from .tombstones import Tombstones, is_tombstone
 from .trash import Trash
-from .tuning import Tuning
 
 __all__ = ["ObjectStore"]
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ...errors import StoreError
 from ..layout import TOMBSTONE
+from .pacing import BusyError, polling, retry
 from .requests import Bucket, Content, Meta
-from .retry import BusyError, polling, retry
 
 __all__ = ["Tombstones", "is_tombstone"]
 

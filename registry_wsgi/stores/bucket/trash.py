@@ -8,11 +8,11 @@ from ...errors import ModelExistsError, StoreError
 from ...names import Name
 from ..base import Deleted, Manifest, Read
 from ..layout import checked, checked_key, entry_id, entry_time, was_kept
-from .index import Indices
+from .lookup import Indices
 from .manifests import Manifests, manifest_of
+from .pacing import ChangedError, until_unchanged
 from .probe import Probe
 from .requests import Bucket, Content, Meta, TooLargeError, Written
-from .retry import ChangedError, until_unchanged
 from .tombstones import Tombstones
 
 __all__ = ["Trash"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from .parallel import batches
+from .pacing import batches
 from .requests import Meta
 from .s3 import S3, GoneError, NotToldError, RefusedError
 
