@@ -288,8 +288,9 @@ OURS: dict[str, tuple[Act, tuple[type[Exception], ...], str]] = {
 OTHERS: dict[str, tuple[Act, str]] = {
     "pull": (pull("new", "ogn"), ""),
     "pull-shown": (pull("new", "nog"), ""),  # what it downloads comes first
+    "pull-found": (pull("new", "og"), ""),  # all of it is there
     "pull-touch": (pull("new", "ogn", touch=True), ""),
-    "pull-found": (pull("new", "ox"), ""),  # x is aside
+    "pull-aside": (pull("new", "ox"), ""),  # x is aside
     "pull-kept": (pull("kept", "oks"), ""),
     "pull-gone": (pull("gone", "gs"), ""),  # there is nothing to download
     "pull-half": (pull("new", "on", parts=2), ""),

@@ -36,14 +36,14 @@ class Combination(NamedTuple):
 #: with the code. Where they fall, fewer orders are tried, and somebody should know why.
 DEFAULT = (
     # A pull downloads anew what this very run has set aside, and is seen by that.
-    Combination(("prune", "pull"), "few", 2, 650),
-    Combination(("prune", "copy"), "few", 2, 90),
-    Combination(("prune", "rename"), "few", 2, 420),
-    Combination(("prune", "create"), "few+rest", 1, 60),
+    Combination(("prune", "pull-found"), "few", 2, 450),
+    Combination(("prune", "copy"), "few", 2, 110),
+    Combination(("prune", "rename"), "few", 2, 580),
+    Combination(("prune", "create"), "few+rest", 1, 100),
     # A restore without links writes a manifest, which a prune must see, or find the trash empty.
-    Combination(("prune", "restore"), "few+nolinks", 1, 290),
+    Combination(("prune", "restore"), "few+nolinks", 1, 400),
     # A prune after a delete waits as well for a pull that only looks.
-    Combination(("prune-deleted", "pull-gone"), "few+rest", 1, 50),
+    Combination(("prune-deleted", "pull-gone"), "few+rest", 1, 90),
 )
 
 _PRUNES = ("prune", "prune-later", "prune-age", "prune-all", "prune-deleted", "prune-dry")
@@ -72,7 +72,7 @@ def triples() -> list[tuple[str, ...]]:
     """Two of ours, and one more."""
     ours = [("prune", other) for other in ("prune2", "unlink", "restore", "verify")]
     ours += [("prune-later", "restore"), ("prune-all", "prune"), ("unlink", "restore-kept")]
-    others = ("pull", "pull-found", "pull-gone", "pull-kept", "copy", "rename", "rsync")
+    others = ("pull", "pull-aside", "pull-gone", "pull-kept", "copy", "rename", "rsync")
     more = (*others, "restore", "verify")
     return [(*two, third) for two in ours for third in more if third not in two]
 
@@ -103,5 +103,8 @@ def full() -> list[Combination]:
         found += [Combination(("prune", other), scene, 1, kills=True) for scene in ("use", "rest")]
     for other in ("pull", "create", "restore", "copy", "rename"):
         found += [Combination(("prune", other), scene, 2) for scene in ("use", "rest", "nolinks")]
+    resumed = ("prune", "pull-resumed")
+    found += [Combination(resumed, scene, 2) for scene in ("download", "rest+download")]
+    found += [Combination(("prune", "create-found"), "few+rest", 3)]
     found += [Combination(actors, "rest", 1) for actors in triples()]
     return [counted(combination) for combination in found]

@@ -26,44 +26,70 @@ from explore.scenes import world
 from mutations.table import Mutation, load
 from mutations.trial import ROOT
 
-#: What to take out. Those joined by + cover for one another.
-CONTROLS = (
-    *("second-mark", "second-look-at-the-trash", "put-back", "hold", "hold-in-use"),
-    *("look-for-use", "second-look-for-use", "look-for-use+second-look-for-use"),
-    *("look-for-pulls", "look-for-pulls-before", "look-for-pulls+look-for-pulls-before"),
-    *("pause", "heal-of-earlier-runs", "all-back-on-failure", "unreadable-manifest-stops"),
-    *("deleted-models-are-roots", "forget-before-second-mark", "all-reads-again"),
-    *("all-judges-the-time-again", "all-looks-at-the-trash", "touched-aside", "purge-looks-again"),
-    *("touched-aside+purge-looks-again", "reading-at-rest", "first-reading-at-rest"),
-    *("reading-at-rest+first-reading-at-rest", "folders-are-watched", "pull-stops-setting-aside"),
-    *("no-room", "age", "deleted-by-writes", "trash-holds-blobs", "restore-never-overwrites"),
-    *("pardon-never-overwrites", "pardon-makes-young", "racily-clean", "age-by-ctime"),
-    *("manifest-goes-first", "restore-order", "restore-whole"),
-)
+_PULL = Combination(("prune", "pull"), "few", 1)
+_PULL_AT_REST = Combination(("prune", "pull"), "few+rest", 1)
+_RESUMED = Combination(("prune", "pull-resumed"), "few+rest+download", 1)
+_ALL = Combination(("prune-all", "pull-kept"), "few", 1)
+
+#: What to take out, and what is tried first. Those joined by + cover for one another.
+CONTROLS = {
+    "second-mark": Combination(("prune", "pull-gone"), "few+rest", 1),
+    "second-look-at-the-trash": Combination(("prune", "pull-unlink"), "few+rest", 2),
+    "put-back": _PULL,
+    "hold": _PULL,
+    "hold-in-use": _PULL,
+    "look-for-use": _PULL,
+    "second-look-for-use": Combination(("prune", "create-found"), "few+rest", 2),
+    "look-for-use+second-look-for-use": _PULL,
+    "look-for-use-in-the-pause": Combination(("prune", "create-found"), "few+rest", 3),
+    "look-for-pulls": _RESUMED,
+    "look-for-pulls-before": _RESUMED,
+    "look-for-pulls+look-for-pulls-before": _RESUMED,
+    "pause": _PULL_AT_REST,
+    "heal-of-earlier-runs": Combination(("prune", "pull"), "few", 1, kills=True),
+    "all-back-on-failure": Combination(("prune", "pull-gone"), "few+rest", 1),
+    "deleted-models-are-roots": Combination(("prune", "pull"), "rest+nolinks", 1),
+    "forget-before-second-mark": Combination(("prune", "restore"), "few+rest", 2),
+    "all-reads-again": _ALL,
+    "all-judges-the-time-again": _ALL,
+    "all-looks-at-the-trash": _ALL,
+    "touched-aside": Combination(("prune", "pull-touch"), "few", 2),
+    "purge-looks-again": Combination(("prune", "pull-touch"), "few+rest", 2),
+    "reading-at-rest": Combination(("prune", "rename"), "few+rest", 2),
+    "first-reading-at-rest": Combination(("prune", "rename"), "few+rest", 1),
+    "folders-are-watched": Combination(("prune", "rename-back"), "few+rest", 2),
+    "pull-stops-setting-aside": _PULL,
+    "no-room": Combination(("prune", "pull"), "few+full", 1),
+    "age": _PULL,
+    "deleted-by-writes": _PULL,
+    "trash-holds-blobs": Combination(("unlink", "restore-kept"), "few", 1),
+    "restore-never-overwrites": Combination(("restore", "pull-gone"), "few", 1),
+    "pardon-never-overwrites": Combination(("prune", "pull"), "few", 1),
+    "pardon-makes-young": _PULL,
+    "racily-clean": Combination(("prune", "copy"), "few", 2),
+    "age-by-ctime": Combination(("prune", "rsync"), "few+rest", 1),
+    "manifest-goes-first": Combination(("prune", "restore"), "few", 1),
+    "restore-order": Combination(("prune", "restore"), "few", 1),
+    "restore-whole": Combination(("restore", "sweep"), "few+nolinks", 1),
+}
 
 
 def _combinations() -> Iterator[Combination]:
-    """What is tried, the quick ones first."""
-    firsts = [("prune", other) for other in ("pull", "copy", "rename", "create", "rsync")]
-    firsts += [("prune", "pull-found"), ("prune", "pull-touch"), ("prune", "rename-back")]
-    firsts += [("prune-deleted", "pull-gone"), ("prune-all", "pull-kept"), ("restore", "pull-gone")]
-    firsts += [("prune", "unlink"), ("restore", "sweep"), ("prune", "restore"), ("prune", "prune2")]
-    firsts += [("prune-later", "pull"), ("prune", "pull-unlink"), ("unlink", "restore-kept")]
+    """What is tried besides, the quick ones first."""
+    others = ("pull", "copy", "rename", "create", "pull-aside", "pull-touch", "rsync", "unlink")
+    firsts = [("prune", other) for other in others]
+    firsts += [("prune-all", "pull-kept"), ("restore", "pull-gone"), ("prune", "restore")]
     for kills in (False, True):
         for actors in firsts:
-            for scene in ("use", "rest", "rest+nolinks"):
+            for scene in ("use", "rest"):
                 yield Combination(actors, scene, 1, kills=kills)
-    yield Combination(("prune", "pull"), "full", 1)
-    for actors in firsts[:9]:
-        yield Combination(actors, "use", 2)
-        yield Combination(actors, "rest", 2)
 
 
-def _notice(seconds: float) -> dict[str, Any] | None:
+def _notice(first: Combination, seconds: float) -> dict[str, Any]:
     """Explore until something is broken, and tell what noticed it."""
     tried, used = 0, 0.0
     with world() as here:
-        for combination in _combinations():
+        for combination in (first, *_combinations()):
             exploration = here.explore(*combination.actors, scene=combination.scene)
             found = exploration.run(
                 combination.preemptions,
@@ -81,7 +107,7 @@ def _notice(seconds: float) -> dict[str, Any] | None:
     return {"schedules": tried}
 
 
-def _try_out(mutations: list[Mutation], seconds: float) -> dict[str, Any]:
+def _try_out(name: str, mutations: list[Mutation], seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="control-") as folder:
         package = Path(folder, "registry_wsgi")
         shutil.copytree(ROOT / package.name, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -90,7 +116,7 @@ def _try_out(mutations: list[Mutation], seconds: float) -> dict[str, Any]:
             path.write_text(text, encoding="utf-8")
         paths = os.pathsep.join([folder, str(ROOT / "tests")])
         done = subprocess.run(
-            [sys.executable, "-m", "explore.controls", "--child", f"--seconds={seconds}"],
+            [sys.executable, "-m", "explore.controls", "--child", name, f"--seconds={seconds}"],
             env=os.environ | {"PYTHONPATH": paths},
             cwd=folder,
             stdout=subprocess.PIPE,
@@ -108,11 +134,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.child:
-        print(json.dumps(_notice(options.seconds)))
+        print(json.dumps(_notice(CONTROLS[options.names[0]], options.seconds)))
         return 0
     known, unnoticed = load(), 0
     for name in options.names:
-        found = _try_out([known[part] for part in name.split("+")], options.seconds)
+        found = _try_out(name, [known[part] for part in name.split("+")], options.seconds)
         unnoticed += "by" not in found
         by, there, what = (found.get(key, "-") for key in ("by", "there", "what"))
         print(f"{name} | {by} | {there} | {found['schedules']} | {what}", flush=True)

@@ -35,6 +35,7 @@ from registry_wsgi.cache.collector import PAUSE
 SCENES = {
     "use": "a blob has come or gone ten minutes ago: what is set aside is held",
     "rest": "nothing has come or gone for two hours: one prune does it all",
+    "download": "half of n has come, three hours ago",
     "few": "without the deleted model that has not expired, and without a blob aside",
     "nolinks": "there are no hard links",
     "blobs": "blobs/ is another file system",
@@ -93,10 +94,14 @@ class World:
         for name, days in (("gone", 8), ("back", 1))[: 1 if few else 2]:
             disk.now = START - days * DAY * 10**9
             assert cache(disk).unlink(name)
+        disk.now = START - DAY * 10**9
         pull("stay", "")(disk)
         disk.now = START - 2 * HOUR * 10**9
         if not few:
             assert len(list(cache(disk).store.condemn([NAMES["x"]], disk.clock()))) == 1
+        if "download" in kinds:
+            disk.now = START - 3 * HOUR * 10**9
+            write(f"{blob_path(disk, 'n')}-partial", content("n")[:2])
         disk.now = START - (2 * HOUR if at_rest else 600) * 10**9
         write(f"{disk.root}/blobs/passing", b"")
         os.unlink(f"{disk.root}/blobs/passing")

@@ -33,8 +33,8 @@ class Actor:
         act: Does what it does.
         may_raise: The errors that it may end with.
         loses: The models that may be gone for good after it.
-        in_time: The longest time between two changes, in seconds, for which it is promised that
-            nothing breaks. Infinite: however long it takes.
+        in_time: The longest time between two changes of blobs or manifests, in seconds, for which
+            it is promised that nothing breaks. Infinite: however long it takes.
         unseen: The same while nothing that it has written lies among the blobs.
     """
 
@@ -57,7 +57,7 @@ class Play:
         self.seen = 0  # a hash of all that its steps have told it
         self.steps = self.randoms = 0
         self.shown: set[str] = set()  # what it has written among the blobs, and not removed
-        self.last = 0  # when it began, or changed something
+        self.last = 0  # when it began, or was to be seen
         self.greenlet: Any = None
 
     @property
@@ -69,8 +69,10 @@ class Play:
         self.randoms += 1
         return bytes([self.number + 1, *(size - 2) * [0], self.randoms])
 
-    def show(self, name: str, paths: Sequence[str]) -> None:
-        """Note what is to be seen of it among the blobs after a step."""
+    def show(self, name: str, paths: Sequence[str], now: int) -> None:
+        """Note what is to be seen of it after a step: among the blobs, or a manifest."""
+        if name == "write" or "/blobs/" in paths[-1]:
+            self.last = now
         if name in ("unlink", "rename"):
             self.shown.discard(paths[0])
         if name in ("create", "write", "rename") and "/blobs/" in paths[-1]:
@@ -170,8 +172,6 @@ class Stage:
             limit = play.actor.in_time if play.shown else play.actor.unseen
             if self.disk.now - play.last >= limit * 1e9:
                 self._give_up()
-            play.last = self.disk.now
-            play.show(name, paths)
         if self.journal is not None:
             self.journal.append((play, step, matters))
 
@@ -188,6 +188,7 @@ class Stage:
                     change = before, thing, play.number, play.steps, self.disk.now
                     self._disk[thing] = hash(change)
                     self._sum += self._disk[thing] - before
+            play.show(name, paths, self.disk.now)
             self.saw(self.disk.now)
 
     def new_name(self) -> str:
