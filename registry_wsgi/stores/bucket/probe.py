@@ -129,7 +129,7 @@ class Probe:
             self._warn_of_versions(probe)
         if thoroughly:
             self._uploads.ask_once(key)
-        self._drop_abandoned(probe.modified - bucket.tuning.probe_age)
+            self._drop_abandoned(probe.modified - bucket.tuning.probe_age)
         self._done = True
 
     def check_clock(self, written: Meta | None) -> None:

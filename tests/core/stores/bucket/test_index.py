@@ -245,5 +245,5 @@ def test_the_cost_of_a_delete_does_not_grow(
         seam.requests.clear()
         assert ModelCache(store).unlink(f"h/n/m{number}:t")
         counts.append(len(seam.requests))
-    assert counts[0] <= 18
+    assert counts[0] == 15
     assert {*counts[1:]} == {5}
