@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
+from operator import methodcaller
 
 from ..durations import Duration, to_seconds
 from ..errors import (
@@ -13,6 +14,7 @@ from ..errors import (
     ModelNotFoundError,
     ModelProtectedError,
     OutOfReachError,
+    RegistryError,
     StoreError,
 )
 from ..names import Name
@@ -256,9 +258,30 @@ class ModelCache:
             InvalidManifestError: Its manifest cannot be read.
             StoreError: The storage failed.
         """
-        restored = restore(self.store, name, at)
-        tell(self.observer, lambda observer: observer.restored(restored))
+        (restored,) = self.restore_each([(name, at)])
+        if isinstance(restored, RegistryError):
+            raise restored
         return restored
+
+    def restore_each(
+        self, wanted: Iterable[tuple[str, datetime | str | None]]
+    ) -> Iterator[str | RegistryError]:
+        """
+        Bring several deleted models back, one after the other: `restore`, listing the trash once.
+
+        Args:
+            wanted: The names, each with which delete of it; None: the latest that is whole.
+
+        Returns:
+            For each, when it is done: the full name, or the error that `restore` raises.
+
+        Raises:
+            StoreError: The trash cannot be listed.
+        """
+        for restored in restore(self.store, wanted):
+            if isinstance(restored, str):
+                tell(self.observer, methodcaller("restored", restored))
+            yield restored
 
     def prune(
         self,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import cached_property
 
 from ..durations import moment
 from ..errors import (
@@ -64,14 +67,30 @@ def list_deleted(store: Store, retention: float) -> list[DeletedModel]:
     return models
 
 
-def restore(store: Store, name: str, at: datetime | str | None = None) -> str:
-    """Bring back the deleted model *name*, the latest that is whole, and tell its full name."""
+def restore(
+    store: Store, wanted: Iterable[tuple[str, datetime | str | None]]
+) -> Iterator[str | RegistryError]:
+    """Bring deleted models back; of each, tell the full name, or why it is not back."""
+    wanted = list(wanted)
+    deletes = _Deletes(store)
+    places = _Places(store, many=len(wanted) > 1)
+    for name, at in wanted:
+        try:
+            yield _restore_latest(store, name, at, deletes, places)
+        except RegistryError as error:
+            yield error
+
+
+def _restore_latest(
+    store: Store, name: str, at: datetime | str | None, deletes: _Deletes, places: _Places
+) -> str:
+    """Bring back the latest delete of *name* that is whole."""
     failure: RegistryError | None = None
-    for entry in _candidates(store, _key(name), at):
+    for entry in deletes.of(_key(name), at):
         try:
             manifest = store.read_deleted(entry)
             blobs = _parse(entry, manifest)
-            if blobs is not None and _restore(store, entry, manifest, blobs):
+            if blobs is not None and _restore(store, entry, manifest, blobs, places):
                 return str(name_of(entry.key) or entry.key)
         except (StoreError, ModelIncompleteError) as error:
             if entry.key and not isinstance(error, (InvalidManifestError, ModelIncompleteError)):
@@ -84,11 +103,12 @@ def entries_of(
     store: Store, names: Iterable[str], at: datetime | str | None, since: datetime | None
 ) -> list[Deleted]:
     """List the deletes of the models *names*: all, the one *at* a time or of an id, or *since*."""
+    deletes = _Deletes(store)
     found: dict[Deleted, None] = {}
     for name in names:
         entries = [
             entry
-            for entry in _candidates(store, _key(name), at)
+            for entry in deletes.of(_key(name), at)
             if entry.key and (since is None or moment(entry.when) >= since)
         ]
         if not entries:
@@ -105,15 +125,61 @@ def _not_deleted(name: str, at: datetime | str | None) -> ModelNotFoundError:
     return ModelNotFoundError(f"{_shown(_key(name))}: {what}")
 
 
-def _candidates(store: Store, key: str, at: datetime | str | None) -> list[Deleted]:
-    """List the deletes of the model at *key*, the latest first."""
-    return [
-        entry
-        for entry in reversed(store.deleted())
+class _Deletes:
+    """What was in the trash when it was listed, once for any number of models."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @cached_property
+    def _by_key(self) -> Mapping[str, list[Deleted]]:
+        found = defaultdict(list)
+        for entry in reversed(self._store.deleted()):
+            found[entry.key.lower()].append(entry)
+        return found
+
+    def of(self, key: str, at: datetime | str | None) -> list[Deleted]:
+        """List the deletes of the model at *key*, the latest first."""
         # One whose directories cannot be read has no key: it may be of that model.
-        if (not entry.key or entry.key.lower() == key.lower())
-        and (at is None or at == (entry.id if isinstance(at, str) else moment(entry.when)))
-    ]
+        found = heapq.merge(self._by_key[key.lower()], self._by_key[""], reverse=True)
+        return [
+            entry
+            for entry in found
+            if at is None or at == (entry.id if isinstance(at, str) else moment(entry.when))
+        ]
+
+
+class _Places:
+    """
+    Where there are manifests; for *many* models they are listed once.
+
+    To find out that a name is free in any case of its letters takes a listing. A model that comes
+    after it is not overwritten either: the store sees to that.
+    """
+
+    def __init__(self, store: Store, *, many: bool) -> None:
+        self._store = store
+        self._many = many
+
+    @cached_property
+    def _taken(self) -> set[str]:
+        return {key.lower() for key, _ in self._store.versions()}
+
+    def find(self, name: Name) -> str | None:
+        """Find the key of the model *name*, as the store does."""
+        if self._many:
+            try:
+                if name.key.lower() not in self._taken:
+                    return None
+            except StoreError:  # a part is out of reach: then each is looked up
+                self._many = False
+        return self._store.find(name)
+
+    def take(self, key: str) -> bool:
+        """Note that there is a manifest at *key* now."""
+        if self._many:
+            self._taken.add(key.lower())
+        return True
 
 
 def _key(name: str) -> str:
@@ -129,9 +195,11 @@ def _shown(key: str) -> str:
     return str(name_of(key) or escape(key))
 
 
-def _restore(store: Store, entry: Deleted, manifest: Manifest | None, blobs: _Blobs) -> bool:
+def _restore(
+    store: Store, entry: Deleted, manifest: Manifest | None, blobs: _Blobs, places: _Places
+) -> bool:
     name = name_of(entry.key)
-    place = None if name is None else store.find(name)
+    place = None if name is None else places.find(name)
     if place is not None and place != entry.key and not _is_older(store.read(place), manifest):
         raise ModelExistsError(_shown(place))
     held, missing = _missing(store, entry, blobs, dict(store.look(blobs)))
@@ -140,7 +208,7 @@ def _restore(store: Store, entry: Deleted, manifest: Manifest | None, blobs: _Bl
     if place != entry.key and not all(store.recover_blob(entry, blob) for blob in held):
         return False  # it has just been restored, or removed for good, by another
     # The manifest comes last: whoever sees the model finds it whole.
-    return store.recover(entry)
+    return store.recover(entry) and places.take(entry.key)
 
 
 def _is_older(beside: Manifest | None, deleted: Manifest | None) -> bool:

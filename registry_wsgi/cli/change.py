@@ -23,6 +23,7 @@ from ..errors import (
 from .options import Options, dry_run_option, json_option, quiet_option, yes_option
 from .suggest import nearest
 from .targets import (
+    by_name,
     choose_delete,
     complete_deleted,
     complete_models,
@@ -163,17 +164,22 @@ def restore(
     """
     cache = options.cache()
     failures: list[RegistryError] = []
+    wanted: list[tuple[str, str | None]] = []
+    deletes = by_name(cache.deleted() if at else ())
     for name in resolve_deleted(cache, names, since):
         try:
-            chosen = None if at is None else choose_delete(cache, name, at)
-            click.echo(f"Restored {short_name(cache.restore(name, at=chosen))}")
+            wanted.append((name, at and choose_delete(deletes[name.lower()], name, at)))
         except ModelNotFoundError as error:
-            hint = "" if at else nearest(name, cache.deleted())
-            if cache.find(name):
-                hint = "; a model of this name is in place"
-            failures.append(ModelNotFoundError(f"{error}{hint}"))
-        except RegistryError as error:
-            failures.append(error)  # go on with the others
+            failures.append(error)
+    for (name, _), restored in zip(wanted, cache.restore_each(wanted), strict=True):
+        if isinstance(restored, str):
+            click.echo(f"Restored {short_name(restored)}")
+        elif isinstance(restored, ModelNotFoundError):
+            hint = "; a model of this name is in place"
+            hint = hint if cache.find(name) else nearest(name, cache.deleted())
+            failures.append(ModelNotFoundError(f"{restored}{hint}"))
+        else:
+            failures.append(restored)  # go on with the others
     _raise_all(failures)
 
 

@@ -9,7 +9,7 @@ import click
 
 from .change import confirm, must_ask
 from .options import Options, dry_run_option, json_option, quiet_option, yes_option
-from .targets import choose_delete, complete_deleted, resolve_deleted
+from .targets import by_name, choose_delete, complete_deleted, resolve_deleted
 from .terminal import (
     counted,
     echo_freed,
@@ -61,7 +61,7 @@ def forget(
     if at is not None:
         if len(models) > 1:
             raise click.UsageError("--at goes with a single name")
-        chosen = choose_delete(cache, models[0], at)
+        chosen = choose_delete(by_name(cache.deleted())[models[0].lower()], models[0], at)
     run = partial(cache.forget, *models, at=chosen, quiet_store=quiet_store)
     if asks:
         report = run(dry_run=True)

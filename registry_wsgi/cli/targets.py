@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache as remember
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..cache.results import DeletedModel, Model
 
 __all__ = [
+    "by_name",
     "choose_delete",
     "complete_deleted",
     "complete_models",
@@ -101,12 +103,20 @@ def _name_or_path(text: str, deleted: Callable[[], list[DeletedModel]]) -> str:
         raise
 
 
-def choose_delete(cache: ModelCache, name: str, at: str) -> str:
+def by_name(deleted: Iterable[DeletedModel]) -> Mapping[str, list[DeletedModel]]:
+    """Sort the deletes by the name of the model, in lower case; any other name has none."""
+    found = defaultdict(list)
+    for model in deleted:
+        found[model.name.lower()].append(model)
+    return found
+
+
+def choose_delete(deletes: Sequence[DeletedModel], name: str, at: str) -> str:
     """
     Find one of several deletes of a name.
 
     Args:
-        cache: Where the models are.
+        deletes: The deletes of that name.
         name: The name.
         at: The id of the delete, or a time: to the minute, the second, or as exact as it is. A day
             alone stands for its last delete.
@@ -117,7 +127,6 @@ def choose_delete(cache: ModelCache, name: str, at: str) -> str:
     Raises:
         ModelNotFoundError: The model was not deleted then. The message says when it was.
     """
-    deletes = [model for model in cache.deleted() if model.name.lower() == name.lower()]
     if any(model.id == at for model in deletes):
         return at
     begin = parse_time(at)

@@ -492,6 +492,23 @@ def test_restore_takes_patterns(sample: Path, run: Run) -> None:
     assert open_cache().deleted() == []
 
 
+def test_restore_of_many_heeds_what_is_in_place(tree: Tree, run: Run) -> None:
+    """A model that has come since stays, also in other letters; the rest comes back."""
+    for name in ("a", "B", "c"):
+        tree.add(name, b"weights")
+        open_cache(tree.root).unlink(name)
+    tree.add("a", b"newer")
+    tree.add("b", b"newer")
+    newer = [tree.path(name).read_bytes() for name in ("a", "b")]
+    code, out, err = run("--models", str(tree.root), "restore", "*")
+    assert (code, out) == (1, "Restored c:latest\n")
+    assert sorted(re.findall(r"/(\w:latest): there is a model of this name", err)) == [
+        "a:latest",
+        "b:latest",
+    ]
+    assert [tree.path(name).read_bytes() for name in ("a", "b")] == newer
+
+
 def test_restore_takes_an_older_delete(sample: Path, run: Run) -> None:
     """By its id or its time, as exact as that is; the error says which times there are."""
     for _ in range(2):
