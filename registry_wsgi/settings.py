@@ -37,8 +37,9 @@ These say which pages may ask through a browser, under the same two:
 Durations are written ``0``, ``90s``, ``15m``, ``12h``, ``7d`` or ``2w``. An empty variable counts
 as unset.
 
-What a bucket needs beyond its name comes from the variables of its provider, as obstore takes them
-(``AWS_REGION``, ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL`` and so on).
+What a bucket needs beyond its name comes from the variables of its provider (``AWS_REGION``,
+``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL`` and so on), and for S3 from
+the profiles of ``~/.aws`` as well.
 The endpoint and the region can also follow a question mark, and so can the time limits
 ``connect_timeout`` (``5s``) and ``read_timeout`` (``60s``); credentials cannot:
 ``s3://bucket/prefix?endpoint=http://127.0.0.1:7480&region=us-east-1``.

@@ -158,6 +158,38 @@ def test_a_mistake_stops_the_start_however_the_app_is_loaded(
     assert "there is no such bucket (NoSuchBucket)" in (tmp_path / "output").read_text()
 
 
+@pytest.mark.parametrize("handler", ["SIG_DFL", "SIG_IGN"])
+def test_a_bucket_is_opened_whoever_waits_for_children(
+    location: str, variables: dict[str, str], handler: str
+) -> None:
+    """Some servers have the system do it; then there is no exit code of the child that looks."""
+    script = (
+        "import os, signal, sys\n"
+        f"signal.signal(signal.SIGCHLD, signal.{handler})\n"
+        "from registry_wsgi import open_cache\n"
+        "from registry_wsgi.errors import ConfigurationError\n"
+        "cache = open_cache(sys.argv[1])\n"
+        "try: open_cache(sys.argv[1].replace('s3://', 's3://no-such-'))\n"
+        "except ConfigurationError as error: print(error, flush=True)\n"
+        "if os.fork() == 0:\n"
+        "    print(cache.models(), flush=True)\n"
+        "    os._exit(0)\n"
+        "try: os.wait()\n"
+        "except ChildProcessError: pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, location],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=True,
+    )
+    said, models = done.stdout.splitlines()
+    assert "there is no such bucket (NoSuchBucket)" in said
+    assert models == "[]"
+
+
 def test_a_bucket_that_is_not_there_is_one_line(
     location: str, start: Start, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from ...durations import moment
@@ -20,6 +21,9 @@ from .s3 import ConditionalDeletes
 __all__ = ["Probe", "look_at"]
 
 _log = logging.getLogger("registry_wsgi")
+
+# What a child says that could list the bucket.
+_FINE = b"\0"
 
 
 def look_at(bucket: Bucket) -> None:
@@ -39,19 +43,20 @@ def look_at(bucket: Bucket) -> None:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        status = 1
         try:
             bucket.folder("manifests")
-            status = 0
+            os.write(writer, _FINE)
         except StoreError as error:
             os.write(writer, str(error).encode(errors="backslashreplace"))
         finally:
-            os._exit(status)
+            os._exit(0)
     os.close(writer)
     with open(reader, "rb") as pipe:
-        message = pipe.read().decode()
-    if os.waitpid(child, 0)[1]:
-        raise StoreError(message or f"{bucket.name}: cannot be opened")
+        said = pipe.read()
+    with suppress(ChildProcessError):  # where somebody else waits for all children, or nobody does
+        os.waitpid(child, 0)
+    if said != _FINE:
+        raise StoreError(said.decode() or f"{bucket.name}: cannot be opened")
 
 
 def _is_alone() -> bool:
