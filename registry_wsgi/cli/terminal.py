@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -62,20 +63,23 @@ PROGRAM = "registry-wsgi"
 LISTED = 20
 
 
+def _is_terminal(*, stderr: bool = False) -> bool:
+    """Tell whether somebody looks. For a file or a pipe, rich need not be loaded."""
+    stream = sys.stderr if stderr else sys.stdout
+    return stream is not None and stream.isatty()
+
+
 def _console(color: bool, *, stderr: bool = False) -> Console:
     """Make a console that takes nothing in a text for markup."""
     from rich.console import Console  # noqa: PLC0415
 
-    console = Console(
+    return Console(
         stderr=stderr,
         no_color=None if color else True,
         markup=False,
         highlight=False,
         emoji=False,
     )
-    if not console.is_terminal:
-        console.width = 1_000  # a program that reads the table gets each row in one line
-    return console
 
 
 def echo_json(value: Any) -> None:
@@ -93,35 +97,39 @@ def echo_error(message: str, code: int = 1) -> int:
 def echo_table(
     color: bool,
     headings: Sequence[str],
-    rows: Iterable[Sequence[str]],
+    rows: Sequence[Sequence[str]],
     empty: str = "",
     *,
     stderr: bool = False,
 ) -> None:
     """
-    Write a table whose first column alone may take more than one line.
+    Write a table whose first column alone may take more than one line, and only on a terminal.
 
     Without *rows* the sentence *empty* is said instead, on a terminal.
     """
-    screen = _console(color, stderr=stderr)
+    looks = _is_terminal(stderr=stderr)
     if not rows:
-        if screen.is_terminal:
+        if looks:
             click.echo(empty, err=True)
+        return
+    right = [heading in ("SIZE", "SHARED", "MODELS", "BLOBS") for heading in headings]
+    if not looks:
+        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+        for row in (headings, *rows):
+            cells = zip(row, widths, right, strict=True)
+            line = [cell.rjust(width) if end else cell.ljust(width) for cell, width, end in cells]
+            click.echo("  ".join(line).rstrip(), err=stderr)
         return
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False)
-    for place, heading in enumerate(headings):
-        right = heading in ("SIZE", "SHARED", "MODELS", "BLOBS")
+    for place, (heading, end) in enumerate(zip(headings, right, strict=True)):
         table.add_column(
-            heading,
-            justify="right" if right else "left",
-            no_wrap=place > 0,
-            overflow="fold",
+            heading, justify="right" if end else "left", no_wrap=place > 0, overflow="fold"
         )
     for row in rows:
         table.add_row(*row)
-    screen.print(table)
+    _console(color, stderr=stderr).print(table)
 
 
 def echo_names(heading: str, names: Sequence[str], *, err: bool = False) -> None:
@@ -259,8 +267,7 @@ def echo_verified(report: VerifyReport, *, deep: bool, repair: bool) -> None:
 @contextmanager
 def show_progress(color: bool) -> Iterator[Progress | None]:
     """Show a progress bar on a terminal; elsewhere log each step (see `_log_steps`)."""
-    screen = _console(color, stderr=True)
-    if not screen.is_terminal:
+    if not _is_terminal(stderr=True):
         yield _log_steps()
         return
     from rich import progress as bars  # noqa: PLC0415
@@ -271,7 +278,7 @@ def show_progress(color: bool) -> Iterator[Progress | None]:
         *(text, bars.BarColumn(), bars.DownloadColumn()),
         *(bars.TransferSpeedColumn(), bars.TimeRemainingColumn()),
     )
-    with bars.Progress(*counts, console=screen, transient=True) as bar:
+    with bars.Progress(*counts, console=_console(color, stderr=True), transient=True) as bar:
         tasks: dict[str, bars.TaskID] = {}
 
         def show(what: str, done: int, total: int | None) -> None:

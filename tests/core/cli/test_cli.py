@@ -235,7 +235,7 @@ def test_at_a_terminal_an_empty_list_is_a_sentence(
     tree: Tree, run: Run, monkeypatch: pytest.MonkeyPatch, command: str, sentence: str
 ) -> None:
     """On stderr, as it is no result."""
-    monkeypatch.setenv("FORCE_COLOR", "1")  # which makes rich take it for a terminal
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert run("--models", str(tree.root), command) == (0, "", sentence)
 
 
@@ -1012,21 +1012,35 @@ def test_the_version_is_that_of_the_package(run: Run) -> None:
     assert run("--version") == (0, f"registry-wsgi, version {version}\n", "")
 
 
-def test_help_loads_neither_rich_nor_a_server() -> None:
-    """So it is there at once."""
-    script = """\
+@pytest.mark.parametrize(
+    ("command", "loaded"),
+    [
+        (["--help"], "rich"),
+        *((command, "rich.console") for command in (["list"], ["deleted"], ["verify"])),
+        (["prune", "--age", "0"], "rich.console"),
+        (["restore", "sample-embed"], "rich.console"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_what_nobody_looks_at_loads_neither_rich_nor_a_server(
+    sample: Path, command: list[str], loaded: str
+) -> None:
+    """So it is there at once. (How sizes are written is a small part of rich.)"""
+    open_cache().unlink("sample-embed")
+    script = f"""\
 import sys
-import time
 from registry_wsgi.cli.commands import main
-assert main(["--help"]) == 0
-loaded = {"rich", "gunicorn", "flask", "django"} & set(sys.modules)
+assert main({command}) == 0
+loaded = {{"{loaded}", "rich.table", "gunicorn", "flask", "django"}} & set(sys.modules)
 assert not loaded, loaded
 """
     subprocess.run(
         [sys.executable, "-c", script],
         check=True,
         env=os.environ | {"PYTHONPATH": str(Path(registry_wsgi.__file__).parents[1])},
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
 
 
