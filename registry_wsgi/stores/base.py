@@ -230,6 +230,22 @@ class BlobStore(Protocol):
         ever did, `math.inf` if that cannot be told.
         """
 
+    def own_changes(self) -> tuple[float, float]:
+        """
+        Tell which changes of what `blobs` lists were the collector's alone.
+
+        Returns:
+            Two moments, in seconds since the epoch: after the first and before the second, nobody
+            else let a blob come or go. Twice 0 if that is not known.
+        """
+
+    def note_own_changes(self, since: float, changed: float) -> None:
+        """
+        Keep in mind, for `own_changes`, that nobody else changed what `blobs` lists since *since*.
+
+        Nothing is kept where that cannot be done, or if `blobs_changed` is not *changed* any more.
+        """
+
     def preparing(self) -> float:
         """
         Tell when something last changed in the folders in which other programs prepare blobs.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator
@@ -40,6 +41,7 @@ class MemoryStore:
         self._manifests: dict[str, Manifest] = {}
         self._blobs: dict[str, _Content] = {}
         self._blobs_changed = 0.0
+        self._own_changes = (0.0, 0.0)
         self._trash: dict[Deleted, tuple[Manifest, dict[str, _Content]]] = {}
         self._condemned: dict[Condemned, _Content] = {}
         self._protected: set[str] = set()
@@ -107,6 +109,15 @@ class MemoryStore:
     def blobs_changed(self) -> float:
         with self._lock:
             return self._blobs_changed
+
+    def own_changes(self) -> tuple[float, float]:
+        with self._lock:
+            return self._own_changes
+
+    def note_own_changes(self, since: float, changed: float) -> None:
+        with self._lock:
+            if changed == self._blobs_changed:
+                self._own_changes = since, math.nextafter(changed, math.inf)
 
     def changed_unseen(self) -> float:
         return 0

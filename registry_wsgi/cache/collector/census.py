@@ -16,7 +16,13 @@ from .progress import Progress, counted
 from .reader import Reader
 from .references import References
 
-__all__ = ["Census", "Expired", "OldModels", "check_for_absent_manifests", "take_census"]
+__all__ = [
+    "Census",
+    "Expired",
+    "OldModels",
+    "check_for_absent_manifests",
+    "take_census",
+]
 
 _log = logging.getLogger("registry_wsgi")
 
@@ -118,7 +124,7 @@ def take_census(
         StoreError: The storage failed.
     """
     references = References()
-    activity = Activity(in_use=limits.is_recent(store.blobs_changed()))
+    activity = Activity()
     references.add_aside(store.condemned())
     references.add_listed(counted(progress, "listing blobs", store.blobs()))
     reader = Reader(store, references, progress)

@@ -58,8 +58,11 @@ def collect(
     if dry_run:
         tally = foretell(store, limits, census, plan)
     else:
-        tally = Sweep(store, limits, census, progress).run(plan)
+        sweep = Sweep(store, limits, census, progress)
+        tally = sweep.run(plan)
     failures = {} if dry_run else store.tidy(before)
+    if blobs and not dry_run:
+        sweep.note_own_changes()  # last, as the tidying changes what keeps it
     for entry, held in abandoned.items():
         if entry in failures:
             tally.fail(failures[entry])

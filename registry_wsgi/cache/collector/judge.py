@@ -10,11 +10,19 @@ from ...stores.base import Blob, Store
 from ..downloads import download_of, removal_order
 from ..manifest import blob_name
 from .census import Census
-from .limits import Limits
+from .limits import Activity, Limits
 from .progress import Progress, counted
 from .suspects import NOT_ASIDE, Run, Suspects
 
-__all__ = ["Download", "Plan", "judge", "look_aside", "look_for_pulls", "youngest"]
+__all__ = [
+    "Download",
+    "Plan",
+    "judge",
+    "look_aside",
+    "look_for_pulls",
+    "look_for_use",
+    "youngest",
+]
 
 #: The files of an unfinished download, in the order in which they can be removed.
 Download = list[tuple[str, Blob]]
@@ -128,6 +136,28 @@ def look_for_pulls(store: Store, limits: Limits, census: Census) -> None:
             if blob is not None and limits.is_recent(blob.changed):
                 activity.pull = True
                 return
+
+
+def look_for_use(
+    store: Store, limits: Limits, activity: Activity, known: float | None = None
+) -> float:
+    """
+    Look when somebody else last let a blob come or go.
+
+    Args:
+        known: A time of the last change that is known to be of our own making.
+
+    Returns:
+        The time of the last change, whoever made it.
+    """
+    changed = store.blobs_changed()
+    if changed != known:
+        since, until = store.own_changes()
+        used = min(since, changed) if changed < until else changed
+        activity.used = max(activity.used, used)
+        # What has changed since the last look is recent, whatever the clocks say.
+        activity.in_use |= known is not None or limits.is_recent(used)
+    return changed
 
 
 def youngest(download: Download) -> float:

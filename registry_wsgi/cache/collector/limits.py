@@ -24,10 +24,12 @@ class Activity:
 
     Attributes:
         in_use: A blob came or went recently: a pull may have begun that shows no sign yet.
+        used: When somebody else last let a blob come or go, in seconds since the epoch.
         pull: An unfinished or unneeded blob changed recently: a pull is under way.
     """
 
     in_use: bool = False
+    used: float = 0.0
     pull: bool = False
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from ...errors import NoRoomError, RegistryError, UntouchableError
 from ...stores.base import Blob, Condemned, Store
 from .census import Census
-from .judge import Download, Plan, look_aside, look_for_pulls, youngest
+from .judge import Download, Plan, look_aside, look_for_pulls, look_for_use, youngest
 from .limits import Limits
 from .old import OldRemoval
 from .progress import Progress, counted
@@ -27,6 +27,7 @@ _log = logging.getLogger("registry_wsgi")
 def foretell(store: Store, limits: Limits, census: Census, plan: Plan) -> Tally:
     """Count what a sweep would do."""
     tally = Tally()
+    look_for_use(store, limits, census.activity)
     earlier = look_aside(store, limits, census)
     young = {blob.name for blob, look in earlier if limits.was_in_use(look, blob.when)}
     if census.settled:
@@ -74,10 +75,10 @@ class Sweep:
         self.activity = census.activity
         self.progress = progress
         self.tally = Tally()
+        self.changed: float | None = None  # when a blob last came or went, as far as we know why
 
     def run(self, plan: Plan) -> Tally:
         """Do what *plan* says, as far as it is still right, and count it."""
-        self.look_for_use()
         pardons = self.references.take_pardons()
         self.put_back(pardons)
         earlier = look_aside(self.store, self.limits, self.census)
@@ -88,14 +89,15 @@ class Sweep:
             removal = OldRemoval(self.store, self.limits, self.census, self.tally)
             for _ in removal.run():
                 self.tally.model("all", ())
-        if not (pardons or young):  # what we put back ourselves would look like use
-            self.look_for_use()
+        self.look_for_use()
         with self.all_back_if_this_fails(plan.doomed):
             no_room = bool(plan.doomed) and self.condemn(plan.doomed)
+            self.changed = self.store.blobs_changed()
             self.forget_expired()
             if not (earlier or plan):
                 return self.tally_with(plan)
             self.pause(plan)
+            self.look_for_use()  # a create that found its blob there has dropped its own by now
             self.look_for_pulls()
             self.mark_again()
         self.look_for_pulls()
@@ -173,8 +175,21 @@ class Sweep:
         reader.mark_trash()
 
     def look_for_use(self) -> None:
-        """Look whether a blob came or went recently, before what this run sets aside does."""
-        self.activity.in_use |= self.limits.is_recent(self.store.blobs_changed())
+        """Look whether somebody else has let a blob come or go, recently."""
+        self.changed = look_for_use(self.store, self.limits, self.activity, self.changed)
+
+    @contextmanager
+    def own_change(self) -> Iterator[None]:
+        """Take a change of the blobs for our own, which is no sign of use."""
+        self.look_for_use()
+        yield
+        self.changed = self.store.blobs_changed()
+
+    def note_own_changes(self) -> None:
+        """Let the next run know which changes of the blobs were ours, as far as that is sure."""
+        self.look_for_use()
+        if self.changed is not None:
+            self.store.note_own_changes(self.activity.used, self.changed)
 
     def look_for_pulls(self) -> None:
         """Look whether a pull shows by now."""
@@ -184,12 +199,9 @@ class Sweep:
         """Wait, so that a pull shows which found a blob in its place before this run took it."""
         quiet = self.limits.quiet or not self.limits.pause
         if plan.doomed and not quiet and not self.waits(self.limits.now):
-            before = self.store.blobs_changed()
             if self.progress is not None:
                 self.progress("waiting for pulls to show", 0, None)
             time.sleep(self.limits.pause)
-            # A create that finds its blob there has dropped its temporary file by now.
-            self.activity.in_use |= self.store.blobs_changed() != before
 
     def waits(self, since: float) -> bool:
         """Tell whether what is aside since the moment *since* is left to a later run."""
@@ -201,7 +213,8 @@ class Sweep:
         for blob in blobs:
             self.references.keep(blob.name)
             try:
-                self.put_one_back(blob)
+                with self.own_change():
+                    self.put_one_back(blob)
             except UntouchableError as error:
                 self.tally.fail(error)  # the next run tries again
 
@@ -267,7 +280,7 @@ class Sweep:
             return
         try:
             for name, plan in download:
-                if self.store.remove_blob(name):
+                if self.remove(name):
                     self.tally.blob("partial", plan)
         except UntouchableError as error:
             self.tally.fail(error)
@@ -281,10 +294,14 @@ class Sweep:
             self.tally.hold(self.limits.now, look)
             return
         try:
-            if self.store.remove_blob(name):
+            if self.remove(name):
                 self.tally.blob(self.census.reason(name), plan)
         except UntouchableError as error:
             self.tally.fail(error)
+
+    def remove(self, name: str) -> bool:
+        with self.own_change():
+            return self.store.remove_blob(name)
 
     def tally_with(self, plan: Plan) -> Tally:
         """Give the tally, with what this run has not even begun to remove."""

@@ -194,6 +194,13 @@ class ObjectStore:
         """`math.inf`: it is not told what went."""
         return math.inf
 
+    def own_changes(self) -> tuple[float, float]:
+        """Twice 0: it is not told who changed what."""
+        return 0.0, 0.0
+
+    def note_own_changes(self, since: float, changed: float) -> None:
+        """Nothing is kept."""
+
     def changed_unseen(self) -> float:
         """When the newest blob or manifest was written, where uploads cannot be listed; else 0."""
         return 0 if self._blobs.uploads.shown else self._bucket.newest("blobs", "manifests")

@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 
@@ -27,8 +28,10 @@ from .system import (
     Reported,
     blob_of,
     is_kept_open,
+    last_change,
     listed,
     look_at,
+    status_of,
     store_error,
 )
 
@@ -37,6 +40,9 @@ __all__ = ["Aside"]
 _log = logging.getLogger("registry_wsgi")
 
 _CONDEMNED = "condemned"
+
+# How long the times of files may stand still, in seconds: with a kernel of 100 ticks a second.
+_TICK = 0.01
 
 
 class Aside(Part):
@@ -132,6 +138,31 @@ class Aside(Part):
                 else:
                     if gone is not None:
                         yield blob, gone
+
+    # The directory has two times of its own. Its mtime is set to when somebody else last changed
+    # `blobs`; that moves its ctime, which nobody can set, to now. Whatever changes the directory
+    # later moves both, and then nothing is known any more.
+
+    def own_changes(self) -> tuple[float, float]:
+        for folder in self._folders():
+            with Reported(folder):
+                status = status_of(folder)
+            if status is not None and stat.S_ISDIR(status.st_mode):
+                return status.st_mtime, status.st_ctime
+        return 0.0, 0.0
+
+    def note_own_changes(self, since: float, changed: float) -> None:
+        for path in self._folders():
+            parts = os.path.relpath(path, self.places.root).split("/")
+            with suppress(OSError, StoreError), self.places.open() as top:
+                with self.places.shared(top, *parts) as folder:
+                    folder.date(since)
+                    if self.own_changes()[1] <= changed:
+                        time.sleep(_TICK)  # so that what follows has another time
+                        folder.date(since)
+                    if last_change(self.places.blobs) != changed:
+                        folder.date(time.time())  # somebody else was at work just now
+                return
 
     def _look(self, folders: list[str], name: str) -> Blob | None:
         for folder in folders:

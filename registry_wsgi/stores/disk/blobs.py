@@ -14,6 +14,7 @@ from .system import (
     ABSENT,
     Reported,
     is_kept_open,
+    last_change,
     listed,
     look_at,
     status_of,
@@ -68,8 +69,7 @@ class Blobs(Part):
 
     def blobs_changed(self) -> float:
         with Reported(self.places.blobs):
-            status = status_of(self.places.blobs)
-        return 0.0 if status is None else max(status.st_mtime, status.st_ctime)
+            return last_change(self.places.blobs)
 
     def changed_unseen(self) -> float:
         return 0

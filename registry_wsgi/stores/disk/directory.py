@@ -258,6 +258,10 @@ class Directory:
         """Set the times of the file *name* to now."""
         os.utime(name, dir_fd=self._file, follow_symlinks=False)
 
+    def date(self, when: float) -> None:
+        """Set the time of the last change of this directory."""
+        os.utime(".", (when, when), dir_fd=self._file)
+
     def unlink(self, name: str) -> bool:
         """Remove the file *name*; False if it was gone already."""
         try:

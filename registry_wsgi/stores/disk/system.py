@@ -22,6 +22,7 @@ __all__ = [
     "blob_of",
     "is_kept_open",
     "is_manifest",
+    "last_change",
     "listed",
     "look_at",
     "open_regular",
@@ -118,6 +119,12 @@ def status_of(path: str, *, follow: bool = True) -> os.stat_result | None:
         if error.errno in ABSENT:
             return None
         raise
+
+
+def last_change(path: str) -> float:
+    """Tell when what is at *path* last changed in any way; 0 if there is nothing."""
+    status = status_of(path)
+    return 0.0 if status is None else max(status.st_mtime, status.st_ctime)
 
 
 def listed(path: str) -> list[str]:
