@@ -11,9 +11,10 @@ import hashlib
 import logging
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import OutOfReachError, StoreError, UntouchableError
 from ..names import Name
@@ -21,7 +22,7 @@ from ..stores.base import Blob, Read, Store
 from .collector import Progress
 from .downloads import is_temporary
 from .manifest import blob_name, parse_manifest
-from .reading import is_left_by_others, is_whole, name_of, read_models
+from .reading import Refuse, is_left_by_others, is_whole, name_of, read_models
 
 __all__ = ["Problem", "Verifier", "VerifyReport"]
 
@@ -110,7 +111,7 @@ class Verifier:
         self._threads = threads or min(8, os.cpu_count() or 1)
         self._progress = progress or _silent
         self._lock = threading.Lock()
-        self._users: dict[str, list[str]] = {}  # the keys of the models that need a blob
+        self._found: dict[str, Problem] = {}  # what is wrong with a blob, by its name
         self._problems: list[Problem] = []
         self._stopped = False
 
@@ -118,27 +119,34 @@ class Verifier:
         """Check."""
         sizes: dict[str, int | None] = {}
         models = 0
-        for key, blobs in self._models():
+        for _, blobs in self._models(self._refuse):
             models += 1
-            for blob, size in blobs.items():
-                sizes[blob] = size
-                self._users.setdefault(blob, []).append(key)
-        whole = {}
-        looks = dict(self._store.look(sizes))
+            sizes.update(blobs)
+        count, total = len(sizes), 0
+        whole: dict[str, int] = {}
+        # There may be a million: what is whole is forgotten as soon as it was looked at.
+        for name, look in self._store.look(list(sizes)):
+            if name in sizes and is_whole(look, sizes[name]):
+                del sizes[name]
+                total += look.size
+                if self._deep:
+                    whole[name] = look.size
         for name, size in sizes.items():
-            found = self._judge(name, size, looks.get(name))
+            found = self._judge(name, size)
             if found is not None:
+                total += found.size
                 whole[name] = found.size
         if self._deep:
             self._read(whole)
+        self._report_found()
         if self._wanted is None:
             self._look_for_foreign()
             self._look_for_unseen()
-        return VerifyReport(models, len(sizes), sum(whole.values()), tuple(self._problems))
+        return VerifyReport(models, count, total, tuple(self._problems))
 
-    def _models(self) -> Iterator[tuple[str, dict[str, int | None]]]:
+    def _models(self, refuse: Refuse) -> Iterator[tuple[str, dict[str, int | None]]]:
         found = self._told(self._store.read_all())
-        parsed = read_models(found, lambda _, manifest: parse_manifest(manifest.data), self._refuse)
+        parsed = read_models(found, lambda _, manifest: parse_manifest(manifest.data), refuse)
         for key, _, blobs in parsed:
             yield key, blobs
 
@@ -156,7 +164,9 @@ class Verifier:
         elif error is not None and name is not None and not is_left_by_others(key):
             self._problems.append(Problem("unreadable", key, (str(name),), str(error)))
 
-    def _judge(self, name: str, size: int | None, blob: Blob | None) -> Blob | None:
+    def _judge(self, name: str, size: int | None) -> Blob | None:
+        """Look again at a blob that is not whole, put it back if that is wanted, or note it."""
+        blob = self._store.blob(name)
         if is_whole(blob, size):
             return blob
         if blob is None:
@@ -164,12 +174,24 @@ class Verifier:
         else:
             kind, detail = "wrong size", f"it has {blob.size} bytes instead of {size}"
         if self._repair and self._put_back(name, size):
-            self._report(kind, name, f"{detail}; put back", repaired=True)
+            self._found[name] = Problem(kind, name, (), f"{detail}; put back", repaired=True)
             return self._store.blob(name)
-        # A model that is being deleted takes its blobs with it.
-        if blob is not None or any(self._store.read(key) for key in self._users[name]):
-            self._report(kind, name, detail)
+        self._found[name] = Problem(kind, name, (), detail)
         return None
+
+    def _report_found(self) -> None:
+        """Report what was noted, with the models that need it, for which they are read again."""
+        if not self._found:
+            return
+        users: defaultdict[str, list[str]] = defaultdict(list)
+        for key, blobs in self._models(lambda *_: None):
+            for name in blobs.keys() & self._found.keys():
+                users[name].append(key)
+        for name, problem in self._found.items():
+            # A model that was deleted meanwhile has taken its blobs with it.
+            if name in users or problem.repaired:
+                digest, models = name.replace("-", ":", 1), _names(users[name])
+                self._problems.append(replace(problem, subject=digest, models=models))
 
     def _put_back(self, name: str, size: int | None) -> bool:
         """Put back a whole blob that is aside or in the trash, in place of one that is not."""
@@ -217,10 +239,11 @@ class Verifier:
                         pass
                     found = future.result()
                     if isinstance(found, Exception):
-                        self._report("unreadable", name, f"it cannot be read: {found}")
+                        detail = f"it cannot be read: {found}"
+                        self._found[name] = Problem("unreadable", name, (), detail)
                     elif found is not None and found != name:
                         detail = f"its content is {found.replace('-', ':', 1)}"
-                        self._report("corrupt", name, detail)
+                        self._found[name] = Problem("corrupt", name, (), detail)
             except BaseException:
                 # Ctrl-C, say: nobody waits for the terabytes that are left.
                 self._stopped = True
@@ -254,11 +277,6 @@ class Verifier:
             folder = unseen[0].partition("/")[0]
             detail = f"{len(unseen)} manifests in a layout that is not understood here"
             self._problems.append(Problem("unseen", folder, (), detail))
-
-    def _report(self, kind: str, name: str, detail: str, *, repaired: bool = False) -> None:
-        digest = name.replace("-", ":", 1)
-        models = _names(self._users[name])
-        self._problems.append(Problem(kind, digest, models, detail, repaired))
 
 
 @contextmanager

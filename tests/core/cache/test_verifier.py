@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
+import tracemalloc
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 import pytest
@@ -13,6 +16,7 @@ from kit.trees import Tree, blob, contents, digest, manifest
 from registry_wsgi import DiskStore, MemoryStore, ModelCache
 from registry_wsgi.cache.verifier import Problem, VerifyReport
 from registry_wsgi.errors import InvalidNameError, ModelNotFoundError
+from registry_wsgi.stores.base import Blob, Manifest, Read
 
 
 @pytest.fixture
@@ -218,3 +222,37 @@ def test_it_works_in_memory() -> None:
     cache = ModelCache(store)
     assert cache.verify().ok
     assert kinds(cache.verify(deep=True)) == [("corrupt", digest(b"weights"))]
+
+
+class Made(MemoryStore):
+    """A store of 4,000 models of five blobs, each of which is made when it is asked for."""
+
+    def read_all(self) -> Iterator[tuple[str, Read]]:
+        """Make the manifests."""
+        for model in range(4_000):
+            layers = [
+                {"digest": f"sha256:{5 * model + layer:064x}", "size": 1_000 + layer}
+                for layer in range(5)
+            ]
+            data = json.dumps({"layers": layers}).encode()
+            yield f"h/n/m{model}/t", Manifest(data, 0, None, 0)
+
+    def look(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+        """Find every blob, in its size."""
+        for name in names:
+            number = int(name[7:], 16)
+            yield name, Blob(1_000 + number % 5, 0, 0, ("here", number))
+
+
+def test_a_check_of_sizes_needs_little_memory() -> None:
+    """So little that a million blobs fit into 250 megabytes, with 40 for Python and the modules."""
+    cache = ModelCache(Made())
+    cache.verify(deep=False)  # so that what is loaded once does not count
+    tracemalloc.start()
+    try:
+        report = cache.verify()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (report.ok, report.blobs) == (True, 20_000)
+    assert peak / report.blobs <= 210
