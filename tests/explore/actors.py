@@ -324,5 +324,10 @@ def actor(name: str, *, unseen: float, held: bool) -> Actor:
     act, loses = OTHERS[kind]
     if kind in ("rm", "sweep") and not held:
         loses += " gone back"
+    if kind == "pull-touch":  # what was touched stays, also if nothing else shows a pull
+        unseen = IN_FLIGHT
     # It fails, and says so.
-    return Actor(name, act, (OSError,), frozenset(loses.split()), IN_FLIGHT, unseen)
+    makes = {"pull-kept": "kept", "pull-gone": "gone"}.get(kind, "new")
+    if not kind.startswith(("pull", "create", "copy", "rsync")) or kind == "pull-unlink":
+        makes = ""
+    return Actor(name, act, (OSError,), frozenset(loses.split()), makes, IN_FLIGHT, unseen)

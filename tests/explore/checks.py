@@ -65,7 +65,7 @@ def _done_twice(stage: Stage) -> list[str]:
 def _after_a_prune(disk: Disk, stage: Stage, models: set[str], torn: list[str]) -> list[str]:
     library = cache(disk)
     lost = _may_be_lost(stage)
-    lasting = (models - lost) | _restored(stage)
+    lasting = (models - lost) | _restored(stage) | _made(stage)
     found = _prune_as_foretold(disk, library)
     found += _broken(disk, "after the last prune")
     for deleted in library.deleted():
@@ -100,6 +100,14 @@ def _restored(stage: Stage) -> set[str]:
         if play.actor.name.startswith("restore") and isinstance(play.result, str)
     }
     return names - (_may_be_lost(stage) - {"gone", "back"})
+
+
+def _made(stage: Stage) -> set[str]:
+    """Name the models that another program has put there, and that nobody deletes."""
+    made = {play.actor.makes for play in stage.plays if play.result in (None, True)}
+    ended = {play.actor.makes for play in stage.plays if play.status == "ended"}
+    deletes = any(play.actor.name.startswith(("rm", "rename")) for play in stage.plays)
+    return (made & ended) - {"", "kept" if deletes else ""}
 
 
 def _prune_as_foretold(disk: Disk, library: ModelCache) -> list[str]:

@@ -28,7 +28,8 @@ from mutations.trial import ROOT
 
 _PULL = Combination(("prune", "pull"), "few", 1)
 _PULL_AT_REST = Combination(("prune", "pull"), "few+rest", 1)
-_RESUMED = Combination(("prune", "pull-resumed"), "few+rest+download", 1)
+_RESUMED = Combination(("prune", "pull-resumed"), "few+rest+download", 2)
+_TOUCH = Combination(("prune", "pull-touch"), "few+rest", 2)
 _ALL = Combination(("prune-all", "pull-kept"), "few", 1)
 
 #: What to take out, and what is tried first. Those joined by + cover for one another.
@@ -53,8 +54,9 @@ CONTROLS = {
     "all-reads-again": _ALL,
     "all-judges-the-time-again": _ALL,
     "all-looks-at-the-trash": _ALL,
-    "touched-aside": Combination(("prune", "pull-touch"), "few", 2),
-    "purge-looks-again": Combination(("prune", "pull-touch"), "few+rest", 2),
+    "touched-aside": _TOUCH,
+    "purge-looks-again": _TOUCH,
+    "touched-aside+purge-looks-again": _TOUCH,
     "reading-at-rest": Combination(("prune", "rename"), "few+rest", 2),
     "first-reading-at-rest": Combination(("prune", "rename"), "few+rest", 1),
     "folders-are-watched": Combination(("prune", "rename-back"), "few+rest", 2),

@@ -33,6 +33,7 @@ class Actor:
         act: Does what it does.
         may_raise: The errors that it may end with.
         loses: The models that may be gone for good after it.
+        makes: The model that is there after it, if nobody deletes that.
         in_time: The longest time between two changes of blobs or manifests, in seconds, for which
             it is promised that nothing breaks. Infinite: however long it takes.
         unseen: The same while nothing that it has written lies among the blobs.
@@ -42,6 +43,7 @@ class Actor:
     act: Callable[[Disk], object]
     may_raise: tuple[type[Exception], ...] = ()
     loses: frozenset[str] = frozenset()
+    makes: str = ""
     in_time: float = float("inf")
     unseen: float = float("inf")
 
