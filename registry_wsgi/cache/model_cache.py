@@ -352,9 +352,10 @@ class ModelCache:
         """
         Remove deleted models for good, and free the space that they alone took.
 
-        On success they cannot be restored any more, and every other model is as it was. What a
-        pull under way may use is left to a later prune: the report counts it as held. On failure
-        a model is still in the trash, or its blobs are left to a later prune.
+        On success they cannot be restored any more, and every other model is as it was. If a pull
+        under way may use a blob of theirs, they stay in the trash, and the report counts the blob
+        as held. Where the store was in use of late, but no pull shows, the blobs are set aside for
+        a later prune. On failure a model is in the trash, or its blobs are left to a later prune.
 
         Args:
             names: Their names. Each stands for all deletes of that name.

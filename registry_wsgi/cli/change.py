@@ -87,7 +87,7 @@ def rm(context: click.Context, names: tuple[str, ...], *, now: bool, yes: bool) 
         failures = _delete(cache, models, gone)
         if now and gone:
             report = cache.forget(*gone, since=begun)
-            freed = not report.failed and not report.unsettled
+            freed = report.models >= len(gone)
             echo_freed(report, gone)
     finally:  # also after Ctrl-C: what was deleted until then can be undone
         if gone and not freed:

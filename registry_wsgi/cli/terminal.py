@@ -192,6 +192,13 @@ def echo_freed(report: PruneReport, names: Sequence[str]) -> None:
     verb = "Would remove" if report.dry_run else "Removed"
     if report.unsettled:
         click.echo(f"{verb} nothing: models came and went all the while. Try again.")
+    elif not report.models and report.held_blobs:
+        what = f"{counted(report.held_blobs, 'blob')}, {format_size(report.held_bytes)}"
+        click.echo(
+            f"{verb} nothing: a download is under way, which may use {what}. Try again when it has"
+            " ended; or with --quiet-store, if there is none."
+        )
+        return
     elif report.models:
         echo_names(f"{verb} for good {counted(len(names), 'model')}:", names)
         freed = "would be freed" if report.dry_run else "are free now"

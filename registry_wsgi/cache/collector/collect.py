@@ -10,6 +10,7 @@ from .judge import Plan, judge, look_for_pulls
 from .limits import Limits
 from .progress import Progress
 from .report import PruneReport
+from .suspects import Suspects
 from .sweep import Sweep, foretell
 
 __all__ = ["collect"]
@@ -50,6 +51,10 @@ def collect(
     if plan:
         look_for_pulls(store, limits, census)
     plan.wait_for_pulls(limits, census)
+    if only is not None and plan.waiting:
+        # In the trash they can be named once more; what is only unneeded has to grow old.
+        plan.doomed = Suspects()
+        census.expired.held.clear()
     blobs = bool(plan) or census.references.any_aside
     before = limits.abandoned_before(deleted_only=deleted_only) if only is None else 0.0
     abandoned = store.abandoned(before)

@@ -155,16 +155,17 @@ def ahead(tree: Tree, hours: float = 2, **options: float) -> ModelCache:
     return ModelCache(DiskStore(tree.root), clock=lambda: time.time() + hours * HOUR, **options)
 
 
-def test_while_a_download_shows_its_blobs_wait(deleted: Tree) -> None:
-    """The model is gone, and a later prune, or the word that none is under way, frees its space."""
+def test_while_a_download_shows_it_stays_in_the_trash(deleted: Tree) -> None:
+    """So that it can be named once more; the word that none is under way frees its space."""
     path = deleted.blobs / f"sha256-{'0' * 64}-partial"
     path.write_bytes(b"half")
     os.utime(path, (time.time() + 2 * HOUR, time.time() + 2 * HOUR))
-    report = ahead(deleted).forget("smol")
-    assert (report.models, report.blobs, report.held_blobs) == (1, 0, 1)
-    assert ahead(deleted).deleted() == []
+    for dry_run in (True, False):
+        report = ahead(deleted).forget("smol", dry_run=dry_run)
+        assert (report.models, report.blobs, report.held_blobs) == (0, 0, 1)
+    assert ahead(deleted).deleted()[0].restorable
     assert (deleted.blobs / blob(b"weights")).exists()
-    assert ahead(deleted, 4).prune(age="1h", quiet_store=True).blobs == 2  # the download as well
+    assert ahead(deleted).forget("smol", quiet_store=True).blobs == 1
     assert broken(deleted.root) == []
 
 

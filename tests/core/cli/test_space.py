@@ -113,9 +113,10 @@ def test_forget_says_what_waits_and_how_it_would_not(
     os.utime(partial, (when, when))
     code, out, _ = run("forget", "-y", "smol")
     assert code == 0
-    assert "Holds 1 blob, 7.0 kB, as a pull may need them." in out
-    assert "--quiet-store" in out
-    assert run("prune", "--age", "1h", "--quiet-store")[1].startswith("Removed 0 models and 1 blob")
+    assert out.startswith("Removed nothing: a download is under way, which may use 1 blob, 7.0 kB.")
+    assert " restore other:latest\n" in run("rm", "--now", "-y", "other")[1]
+    assert run("forget", "-y", "smol", "--quiet-store")[1].endswith("7.0 kB are free now.\n")
+    assert run("prune", "--age", "1h", "--quiet-store")[1].startswith("Removed nothing.")
     assert partial.exists()
 
 
