@@ -131,6 +131,10 @@ class CacheSettings:
                 name, value = field.name, given[field.name]
             elif variable and environ.get(variable):
                 name, value = variable, environ[variable]
+                if variable.startswith("OLLAMA_"):  # Ollama takes its own variables so
+                    value = value.strip().strip("\"'")
+                    if not value:
+                        continue
             else:
                 continue
             try:

@@ -12,6 +12,9 @@ from .model_cache import ModelCache
 
 __all__ = ["cache_from", "open_cache"]
 
+# Where Ollama's service on Linux keeps its models.
+_SERVICE = "/usr/share/ollama/.ollama/models"
+
 _DURATIONS = ("retention", "in_flight", "hold")
 
 
@@ -54,6 +57,10 @@ def cache_from(settings: CacheSettings, **options: Any) -> ModelCache:
     try:
         return ModelCache(open_store(settings.location), **options)
     except (StoreError, ValueError) as error:
-        raise ConfigurationError(f"{settings.name_of('location')}: {error}") from error
+        name, hint = settings.name_of("location"), ""
+        if settings.location == CacheSettings().location:  # nobody has said where they are
+            there = f", as for the models in {_SERVICE}" if os.path.isdir(_SERVICE) else ""
+            hint = f"; if the models are elsewhere, {name} says where{there}"
+        raise ConfigurationError(f"{name}: {error}{hint}") from error
     except TypeError as error:
         raise ConfigurationError(f"invalid option: {error}") from error

@@ -79,7 +79,9 @@ class Options:
         except ConfigurationError as error:
             message = str(error)
             if not message.startswith("location: "):  # an error about the environment
-                raise
+                if CacheSettings.read().location == CacheSettings().location:
+                    message += f", and so does --models; to try it without any: {PROGRAM} demo"
+                raise ConfigurationError(message) from error
             message = one_line(message[10:])
             raise click.BadParameter(message, param_hint="'--models'") from error
 

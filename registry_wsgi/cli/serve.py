@@ -214,6 +214,8 @@ def _echo_demo(context: click.Context, cache: ModelCache, root: str, url: str) -
     click.echo(f"  curl -i -X DELETE {url}/api/delete -d {body}")
     click.echo("and bring it back:")
     click.echo(f"  {Options(root).undo(context, [name])}")
+    click.echo("All other commands work on the sample after:")
+    click.echo(f"  export OLLAMA_MODELS={shlex.quote(root)}")
     click.echo(f"Serving {url} until Ctrl-C, which removes the sample.")
 
 

@@ -299,9 +299,11 @@ def test_the_demo_is_deleted_from_and_restored(start: Start) -> None:
     assert '"not_found"' in run("sh", "-c", delete)[1]
     assert run("sh", "-c", restore) == (0, "Restored sample-chat:latest\n", "")
     assert contents(root) == before
+    listed = run("sh", "-c", f"{lines[9]}; {shlex.join(COMMAND)} list -v")[1]
+    assert listed.count("\nsample-") == 3
 
     assert demo.interrupt() == 0
-    logged = demo.text.splitlines()[9:]
+    logged = demo.text.splitlines()[11:]
     assert logged[0].endswith(" INFO DELETE /api/delete 200")
     assert logged[1].endswith(" WARNING DELETE /api/delete 404 model not found")
     assert [*filter(None, logged[2:])] == []

@@ -46,6 +46,10 @@ class Places:
             # Through `.`, as a directory that may be seen but not entered is of no use.
             if status_of(os.path.join(self.root, ".")) is None:
                 raise StoreError(f"{self.root}: no such directory")
+            below = os.path.join(self.root, "models")
+            ours = any(map(os.path.exists, (self.blobs, self.manifests, self.trash)))
+            if not ours and os.path.isdir(os.path.join(below, "manifests")):
+                raise StoreError(f"{self.root}: has no models, but {below} does: give that")
 
     # Paths, to read from
 

@@ -911,6 +911,41 @@ def test_a_setting_that_cannot_be_used_is_named(
     assert err.startswith(f"registry-wsgi: {variable}: {message}")
 
 
+def test_without_models_it_says_where_it_looked(run: Run, home: Path) -> None:
+    """And what to do: the variable, the option, and the sample."""
+    code, _, err = run("list")
+    assert (code, err.count("\n")) == (1, 1)
+    assert f"OLLAMA_MODELS: {home}/.ollama/models: no such directory; if the models are" in err
+    assert "elsewhere, OLLAMA_MODELS says where" in err
+    assert err.endswith(", and so does --models; to try it without any: registry-wsgi demo\n")
+
+
+def test_where_the_service_keeps_its_models_is_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If they are there."""
+    monkeypatch.setattr("registry_wsgi.cache.opening._SERVICE", str(tmp_path))
+    assert f"OLLAMA_MODELS says where, as for the models in {tmp_path}, and" in run("list")[2]
+
+
+@pytest.mark.parametrize("written", ["'{}'", '"{}"', "  {} ", ' "{}"'])
+def test_quotes_and_spaces_around_the_variable_are_not_part_of_it(
+    sample: Path, run: Run, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """As for Ollama; a variable with nothing else is unset."""
+    monkeypatch.setenv("OLLAMA_MODELS", written.format(sample))
+    assert "\nsample-embed:latest " in run("list")[1]
+    monkeypatch.setenv("OLLAMA_MODELS", written.format(""))
+    assert "/.ollama/models: no such directory" in run("list")[2]
+
+
+def test_the_parent_of_a_models_directory_is_recognised(sample: Path, run: Run) -> None:
+    """It would look like a store without models."""
+    code, _, err = run("list", "--models", str(sample.parent))
+    assert code == 2
+    assert f"{sample.parent}: has no models, but {sample} does: give that" in err
+
+
 @pytest.mark.parametrize("text", ["", " \n ", "\udcff"], ids=["empty", "blank", "not UTF-8"])
 def test_a_token_file_without_a_token_is_refused(
     sample: Path, run: Run, tmp_path: Path, text: str
