@@ -60,9 +60,12 @@ __all__ = ["confirm", "must_ask", "protect", "prune", "restore", "rm", "unprotec
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_models)
 @click.option("--now", is_flag=True, help="Without a way back: free the space at once.")
+@dry_run_option
 @yes_option
 @click.pass_context
-def rm(context: click.Context, names: tuple[str, ...], *, now: bool, yes: bool) -> None:
+def rm(
+    context: click.Context, names: tuple[str, ...], *, now: bool, dry_run: bool, yes: bool
+) -> None:
     """
     Delete models, with a way back.
 
@@ -70,11 +73,16 @@ def rm(context: click.Context, names: tuple[str, ...], *, now: bool, yes: bool) 
     'llama*'. With a pattern, several names or --now it asks before it deletes.
     """
     options: Options = context.obj
-    asks = (now or len(names) > 1 or is_pattern(names[0])) and must_ask(yes)
+    several = now or len(names) > 1 or is_pattern(names[0])
+    asks = several and not dry_run and must_ask(yes)
     cache = options.cache()
     models = resolve(cache, names)
     _refuse_protected(cache, models)
     outcome = delete_outcome(cache, cache.usage(models), now=now)
+    if dry_run:
+        echo_names(f"Would delete {counted(len(models), 'model')}:", models)
+        click.echo(outcome)
+        return
     if asks:
         good = " for good" if now else ""
         echo_names(f"This deletes{good} {counted(len(models), 'model')}:", models, err=True)

@@ -103,7 +103,7 @@ class _Group(click.Group):
 @click.group(
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    no_args_is_help=False,
+    invoke_without_command=True,
     epilog="Exit codes: 0 all is well, 1 failure, 2 wrong usage, 130 Ctrl-C.",
 )
 @click.version_option(package_name=PROGRAM)
@@ -112,6 +112,8 @@ def cli(context: click.Context) -> None:
     """Delete local models with a way back, and free the space that nothing needs."""
     if find_spec("rich") is None:  # Flask depends on click, so that click may be there alone
         raise click.ClickException(missing_extra("cli"))
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
     context.obj = options = context.find_object(Options) or Options()
     serves = context.invoked_subcommand in ("serve", "demo")
     level = logging.INFO if options.verbose or serves else logging.WARNING

@@ -23,6 +23,8 @@ __all__ = ["deleted", "list_models", "verify"]
 
 
 @click.command("list")
+@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_models)
+@click.option("--quiet", "-q", is_flag=True, help="Only the names, one a line.")
 @click.option(
     "--sort",
     type=click.Choice(["name", "size", "shared", "modified"]),
@@ -33,18 +35,32 @@ __all__ = ["deleted", "list_models", "verify"]
 @reverse_option
 @json_option
 @click.pass_obj
-def list_models(options: Options, sort: str, *, reverse: bool, as_json: bool) -> None:
+def list_models(
+    options: Options,
+    names: tuple[str, ...],
+    sort: str,
+    *,
+    quiet: bool,
+    reverse: bool,
+    as_json: bool,
+) -> None:
     """
-    List the models.
+    List the models, or those of the names or patterns.
 
     ID is that of "ollama list". SHARED is how much of the SIZE other models use too, so that
     deleting the model does not free it. PROTECTED are those that are not to be deleted, if there
     are any.
     """
-    models = options.cache().models()
+    cache = options.cache()
+    wanted = set(resolve(cache, names)) if names else None
+    models = [model for model in cache.models() if wanted is None or model.name in wanted]
     models.sort(key=lambda model: getattr(model, sort), reverse=(sort != "name") != reverse)
     if as_json:
         echo_json(models)
+        return
+    if quiet:
+        for model in models:
+            click.echo(short_name(model.name))
         return
     headings = ["NAME", "ID", "SIZE", "SHARED", "MODIFIED"]
     if any(model.protected for model in models):

@@ -112,6 +112,29 @@ def test_list_shows_names_sizes_and_times(sample: Path, run: Run) -> None:
     assert re.fullmatch(rf"\S+ +{digest[:12]} +2\.1 kB +2\.1 kB +[\d-]{{10}} [\d:]{{5}}", lines[1])
 
 
+def test_list_takes_names_and_patterns_and_can_say_names_alone(sample: Path, run: Run) -> None:
+    """As `rm` would take them, and what it says can be given to `rm`."""
+    assert run("list", "-q") == (0, "".join(f"{name}\n" for name in SAMPLE), "")
+    assert run("list", "-q", "*:te*", "sample-EMBED")[1].split() == SAMPLE[1:]
+    assert [model["size"] for model in json.loads(run("list", "--json", "*embed*")[1])] == [1113]
+    code, out, err = run("list", "sample-enbed")
+    assert (code, out, "is it sample-embed:latest" in err) == (1, "", True)
+    assert run("list", "none*")[0] == 1
+
+
+def test_a_dry_run_of_rm_touches_nothing(sample: Path, run: Run) -> None:
+    """It says what would go, and asks nothing."""
+    before = contents(sample)
+    code, out, _ = run("rm", "-n", "*chat*")
+    assert (code, out.splitlines()[:3]) == (
+        0,
+        ["Would delete 2 models:", *(f"  {name}" for name in SAMPLE[:2])],
+    )
+    assert "will be freed, by the first prune after" in out
+    assert run("rm", "-n", "--now", "sample-embed")[1].startswith("Would delete sample-embed:l")
+    assert contents(sample) == before
+
+
 def test_list_writes_exact_json(sample: Path, run: Run) -> None:
     """Bytes, and times in ISO form with their zone."""
     found = json.loads(run("list", "--json")[1])
@@ -848,13 +871,12 @@ def test_verify_repairs_from_the_trash(sample: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "Missing command; see registry-wsgi --help"),
         (["frobnicate"], "No such command 'frobnicate'; see registry-wsgi --help"),
         (["--frobnicate"], "--frobnicate"),
         (["restore"], "Missing argument 'NAME...'; see registry-wsgi restore --help"),
         (["rm"], "Missing argument 'NAME...'; see registry-wsgi rm --help"),
         (["restore", "*", "--since", "x"], "Invalid value for '--since': \"x\" is not a time"),
-        (["list", "a"], "Got unexpected extra argument (a); see registry-wsgi list --help"),
+        (["deleted", "a"], "Got unexpected extra argument (a); see registry-wsgi deleted --help"),
         (["list", "--sort", "x"], "'x' is not one of 'name', 'size', 'shared', 'modified'"),
         (["prune", "--age", "7"], 'invalid duration "7": write 0, 90s, 15m, 12h, 7d or 2w'),
         (["prune", "--age", "-1d"], 'invalid duration "-1d"'),
@@ -1023,9 +1045,10 @@ def test_the_log_is_left_as_it_was(sample: Path, run: Run) -> None:
 
 
 def test_help_names_the_commands(run: Run) -> None:
-    """In the order of use, each with a whole line."""
+    """In the order of use, each with a whole line; without a command, too."""
     code, out, _ = run("--help")
     assert code == 0
+    assert run() == (0, out, "")
     lines = out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
     assert [line.split()[0] for line in lines] == COMMANDS
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
