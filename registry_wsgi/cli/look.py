@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import click
+from click.shell_completion import get_completion_class
 
 from .options import Options, json_option, reverse_option
 from .targets import complete_models, resolve
 from .terminal import (
+    PROGRAM,
     echo_json,
     echo_table,
     echo_verified,
@@ -19,7 +21,7 @@ from .terminal import (
     show_progress,
 )
 
-__all__ = ["deleted", "list_models", "verify"]
+__all__ = ["completion", "deleted", "list_models", "verify"]
 
 
 @click.command("list")
@@ -149,3 +151,20 @@ def verify(
     else:
         echo_verified(report, deep=deep, repair=repair)
     context.exit(0 if report.ok else 1)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """
+    Print what a shell needs to complete names.
+
+    For bash, put this in ~/.bashrc: eval "$(registry-wsgi completion bash)"
+    """
+    group = context.find_root().command
+    complete = get_completion_class(shell)
+    if shell == "bash":
+        click.echo("COMP_WORDBREAKS=${COMP_WORDBREAKS//:}  # a name is one word, with its tag")
+    if complete is not None:
+        click.echo(complete(group, {}, PROGRAM, "_REGISTRY_WSGI_COMPLETE").source())

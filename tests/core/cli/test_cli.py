@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import registry_wsgi
-from kit.requirements import installation, require
+from kit.requirements import installation, require, require_command
 from kit.trees import Tree, broken, contents
 from registry_wsgi import ModelCache, open_cache
 from registry_wsgi.cache.results import Model
@@ -34,7 +34,7 @@ from registry_wsgi.cli.commands import cli, main  # noqa: E402
 
 SAMPLE = ["sample-chat:latest", "sample-chat:terse", "sample-embed:latest"]
 COMMANDS = ["list", "rm", "deleted", "restore", "protect", "unprotect", "forget", "prune"]
-COMMANDS += ["verify", "serve", "demo"]
+COMMANDS += ["verify", "serve", "demo", "completion"]
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -1122,6 +1122,22 @@ def test_names_are_completed(
     assert complete("--models", str(sample), command, "sam") == expected
     assert complete(command, "--models", str(sample), "sam") == expected
     assert complete(command, "sam") == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_is_printed(run: Run, shell: str) -> None:
+    """For each shell; bash takes a name with its tag for one word then."""
+    code, out, _ = run("completion", shell)
+    assert (code, f"_REGISTRY_WSGI_COMPLETE={shell}_complete" in out) == (0, True)
+    if shell == "bash":
+        require_command("bash")
+        done = subprocess.run(
+            ["bash", "-c", f'COMP_WORDBREAKS=" :="\n{out}\necho "[$COMP_WORDBREAKS]"'],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout == "[ =]\n"
 
 
 @pytest.fixture(autouse=True)
