@@ -88,11 +88,9 @@ def environment(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_pause() -> Iterator[None]:
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no prune of this process wait for pulls to show, as none is under way unseen."""
-    before = pause_for(0)
-    yield
-    pause_for(before)
+    pause_for(monkeypatch, 0)
 
 
 @pytest.fixture

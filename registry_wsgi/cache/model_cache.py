@@ -51,6 +51,9 @@ class ModelCache:
         in_flight: How recent a change among unfinished or unreferenced blobs must be to be taken
             for a pull under way.
         hold: How long at most what is to be removed waits for pulls under way.
+        pause: How long a prune of a store at rest waits between its two phases, so that a pull
+            which has just looked at a blob shows. None: two seconds by the clock of the system, and
+            not at all by another *clock*, which does not go on meanwhile.
         clock: The time in seconds since the epoch.
 
     Attributes:
@@ -69,12 +72,16 @@ class ModelCache:
         retention: Duration = timedelta(days=7),
         in_flight: Duration = timedelta(hours=1),
         hold: Duration = timedelta(days=1),
+        pause: Duration | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
         self.retention = to_seconds(retention)
         self.in_flight = to_seconds(in_flight)
         self.hold = to_seconds(hold)
+        if pause is None:
+            pause = PAUSE if clock is time.time else 0
+        self.pause = to_seconds(pause)
         self._clock = clock
         self.observer: Observer | None = None
 
@@ -334,7 +341,7 @@ class ModelCache:
             self.hold,
             quiet=quiet_store or (age is not None and seconds == 0),
             keep=self.retention if age is None else None,
-            pause=PAUSE,
+            pause=self.pause,
         )
         return self._collect(
             limits, every_model=all, deleted_only=deleted_only, dry_run=dry_run, progress=progress
@@ -375,7 +382,7 @@ class ModelCache:
         now = self._clock()
         # Also one goes that another machine, whose clock is ahead, has dated in the future.
         age = min([0.0, *(now - entry.when for entry in entries)])
-        limits = Limits(now, age, self.in_flight, self.hold, quiet=quiet_store, pause=PAUSE)
+        limits = Limits(now, age, self.in_flight, self.hold, quiet=quiet_store, pause=self.pause)
         return self._collect(limits, only=entries, dry_run=dry_run, progress=progress)
 
     def _collect(

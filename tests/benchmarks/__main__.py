@@ -26,7 +26,6 @@ import werkzeug  # noqa: F401 - so that the first row does not load it
 from benchmarks.measure import Row, processor_time
 from benchmarks.rows import ROWS, Bench
 from benchmarks.trees import Trees
-from kit.inside import pause_for
 
 _HEADINGS = ("what", "measured", "goal", "", "detail")
 
@@ -34,7 +33,6 @@ _HEADINGS = ("what", "measured", "goal", "", "detail")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmarks."""
     options = _parse(argv)
-    pause_for(0)  # what is measured is work
     if options.buckets:
         from benchmarks.buckets import measure  # it needs obstore
 

@@ -14,6 +14,7 @@ from explore.seam import START, Disk
 from kit.clocks import DAY, HOUR
 from kit.trees import HOST, blob, manifest
 from registry_wsgi import DiskStore, ModelCache
+from registry_wsgi.cache.collector import PAUSE
 from registry_wsgi.errors import (
     InvalidManifestError,
     ModelExistsError,
@@ -54,7 +55,7 @@ def mentioned(document: bytes | None) -> set[str]:
 
 def cache(disk: Disk) -> ModelCache:
     """A cache as a process of its own opens it."""
-    return ModelCache(DiskStore(disk.root), clock=disk.clock, in_flight=IN_FLIGHT)
+    return ModelCache(DiskStore(disk.root), clock=disk.clock, in_flight=IN_FLIGHT, pause=PAUSE)
 
 
 # Files, as other programs use them

@@ -28,7 +28,6 @@ from explore.seam import CHANGES, START, Disk
 from explore.search import Exploration
 from kit.clocks import DAY, HOUR
 from kit.copies import in_memory
-from kit.inside import pause_for
 from registry_wsgi.cache.collector import PAUSE
 
 #: What a scene is like. Several can be joined: ``rest+nolinks``.
@@ -126,9 +125,9 @@ def _refusal(kinds: list[str], stage: Stage) -> Any:
 
 @contextmanager
 def world() -> Iterator[World]:
-    """A world in a folder of its own, which goes in the end; there, prunes pause as they do."""
+    """A world in a folder of its own, which goes in the end."""
     stage = Stage()
-    disabled, pause = logging.root.manager.disable, pause_for(PAUSE)
+    disabled = logging.root.manager.disable
     with tempfile.TemporaryDirectory() as spare, in_memory(Path(spare)) as folder:
         stage.disk = disk = Disk(f"{folder}/models", stage)
         with disk.installed():
@@ -137,6 +136,5 @@ def world() -> Iterator[World]:
                 yield World(disk, stage)
             finally:
                 logging.disable(disabled)
-                pause_for(pause)
                 stage.reset()
                 disk.close_all()

@@ -147,13 +147,9 @@ def leave_tombstone(store: Any, key: str) -> None:
     assert store._tombstones.take(meta) is not None
 
 
-def pause_for(seconds: float) -> float:
-    """Have the prunes of this process give pulls that long to show; how long it was until now."""
-    from registry_wsgi.cache import model_cache
-
-    before: float = vars(model_cache)["PAUSE"]
-    vars(model_cache)["PAUSE"] = seconds
-    return before
+def pause_for(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have a cache that goes by the clock of the system pause for so long, if it is not told."""
+    monkeypatch.setattr("registry_wsgi.cache.model_cache.PAUSE", seconds)
 
 
 def wait_little(monkeypatch: pytest.MonkeyPatch) -> None:

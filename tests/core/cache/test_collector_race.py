@@ -21,7 +21,6 @@ import pytest
 
 from kit.effort import Effort
 from kit.faults import without_links
-from kit.inside import pause_for
 from kit.os_seam import Call, Seam
 from kit.trees import Tree, blob, broken, manifest
 from registry_wsgi import DiskStore, ModelCache, RegistryError
@@ -154,8 +153,8 @@ def scene(root: Path) -> Tree:
 
 
 def cache_of(store: DiskStore) -> ModelCache:
-    """A cache two weeks later."""
-    return ModelCache(store, clock=lambda: LATER)
+    """A cache two weeks later; in a store at rest, its prunes pause for an instant."""
+    return ModelCache(store, clock=lambda: LATER, pause=1e-6)
 
 
 def run(tree: Tree, hooks: dict[int, Callable[[], object]], **options: Any) -> int:
@@ -310,7 +309,6 @@ def test_a_pull_that_shows_within_the_pause_is_waited_for_in_a_store_at_rest(
     tmp_path: Path, steps: int
 ) -> None:
     """It looks at any step before the pause, and its first byte comes in the pause."""
-    pause_for(1e-6)
     for step in range(steps):
         tree = scene(tmp_path / str(step))
         pull = SlowPull(tree)
@@ -341,7 +339,6 @@ def test_a_pull_that_shows_within_the_pause_is_waited_for_in_a_store_at_rest(
 
 def test_what_comes_and_goes_within_the_pause_is_waited_for(tmp_path: Path) -> None:
     """The temporary file of a create that drops it, as the blob is there, shows a create."""
-    pause_for(1e-6)
     tree = scene(tmp_path / "m")
     pull = SlowPull(tree)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from kit.clocks import HOUR, Clock
-from kit.inside import pause_for
 from kit.kinds import KINDS, BucketKind, Kind, kinds
 from kit.trees import Tree, blob, broken
 from kit.views import content, state
@@ -189,13 +188,12 @@ def test_what_an_earlier_run_has_set_aside_stays_there(deleted: Tree) -> None:
 
 def test_a_pull_within_the_pause_keeps_its_blob(deleted: Tree) -> None:
     """It found the blob in its place, and its manifest comes once that is set aside."""
-    pause_for(1e-6)
 
     def progress(what: str, *_: object) -> None:
         if what == "waiting for pulls to show":
             deleted.add("new", b"weights")
 
-    report = ahead(deleted).forget("smol", progress=progress)
+    report = ahead(deleted, pause=1e-6).forget("smol", progress=progress)
     assert (report.models, report.blobs) == (1, 0)
     assert broken(deleted.root) == []
     assert (deleted.blobs / blob(b"weights")).exists()

@@ -13,6 +13,7 @@ from kit.inside import pause_for
 from kit.os_seam import Call, watched
 from kit.trees import Tree, blob, broken
 from registry_wsgi import DiskStore, ModelCache
+from registry_wsgi.cache.collector import PAUSE
 
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -28,9 +29,9 @@ def quiet(tree: Tree) -> Tree:
     return tree
 
 
-def ahead(tree: Tree, hours: float = 2) -> ModelCache:
+def ahead(tree: Tree, hours: float = 2, **options: float) -> ModelCache:
     """A cache so many hours later: in the time of the files, nothing has happened since."""
-    return ModelCache(DiskStore(tree.root), clock=lambda: time.time() + hours * HOUR)
+    return ModelCache(DiskStore(tree.root), clock=lambda: time.time() + hours * HOUR, **options)
 
 
 def used(tree: Tree) -> float:
@@ -56,7 +57,7 @@ def test_after_its_own_removal_a_prune_frees_at_once(quiet: Tree) -> None:
 
 def test_a_second_run_does_not_wait_for_the_first(quiet: Tree) -> None:
     """It sets aside and removes, though the first has changed the blobs an instant ago."""
-    cache = ModelCache(DiskStore(quiet.root), in_flight=0.5)
+    cache = ModelCache(DiskStore(quiet.root), in_flight=0.5, pause=0)
     time.sleep(0.6)  # since what the test itself has done
     assert cache.forget("one").blobs == 1
     assert cache.forget("two").blobs == 1
@@ -100,7 +101,6 @@ def test_what_another_does_as_it_is_noted_counts(quiet: Tree) -> None:
 
 def test_what_comes_and_goes_during_a_run_counts_for_the_next(quiet: Tree) -> None:
     """And what this run has set aside waits."""
-    pause_for(1e-6)
 
     def progress(what: str, *_: object) -> None:
         if what == "waiting for pulls to show":
@@ -109,7 +109,7 @@ def test_what_comes_and_goes_during_a_run_counts_for_the_next(quiet: Tree) -> No
             (quiet.blobs / "sha256-temporary").unlink()
             os.utime(quiet.blobs, when)
 
-    report = ahead(quiet).forget("one", progress=progress)
+    report = ahead(quiet, pause=1e-6).forget("one", progress=progress)
     assert (report.models, report.blobs, report.held_blobs) == (1, 0, 1)
     assert ahead(quiet).forget("two").held_blobs == 1
 
@@ -125,3 +125,15 @@ def test_a_folder_that_others_may_not_date_is_no_error(quiet: Tree) -> None:
         assert ahead(quiet).forget("one").blobs == 1
     assert used(quiet) == DiskStore(quiet.root).blobs_changed()
     assert not Path(quiet.blobs / blob(b"one")).exists()
+
+
+def test_only_where_time_goes_on_does_a_prune_pause(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the clock of the system; by another one, as in tests, only if that is asked for."""
+    pause_for(monkeypatch, PAUSE)
+    store = DiskStore(tree.root)
+    assert ModelCache(store).pause == 2
+    assert ModelCache(store, clock=lambda: 0.0).pause == 0
+    assert ModelCache(store, clock=lambda: 0.0, pause="3s").pause == 3
+    assert ModelCache(store, pause=0).pause == 0
