@@ -370,7 +370,7 @@ def test_processes_that_are_killed_lose_nothing(kind: BucketKind) -> None:
     """Killed at any moment, again and again, they leave each model listed or in the trash."""
     models, names = furnish(kind, 3)
     choice = random.Random(5)
-    for number in range(12):
+    for number in range(5):
         worker = start(kind, number, 1_000, names)
         assert worker.stdout is not None
         for _ in range(choice.randrange(1, 25)):
