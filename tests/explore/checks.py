@@ -144,7 +144,10 @@ def _broken(disk: Disk, when: str) -> list[str]:
 
 
 def _left_over(disk: Disk) -> list[str]:
-    needed = {b for name in _listed(disk) for b in mentioned(read(manifest_path(disk, name)))}
+    # Also what a killed copy has left beside the manifest that it meant counts as a model.
+    folders = [f"{disk.root}/{LIBRARY}/{name}" for name in _names(f"{disk.root}/{LIBRARY}")]
+    paths = [f"{folder}/{name}" for folder in folders for name in _names(folder)]
+    needed = {blob for path in paths for blob in mentioned(read(path))}
     left = {f"blobs/{name}" for name in os.listdir(f"{disk.root}/blobs") if name not in needed}
     for folder in ("condemned", "trash", "blobs/condemned"):
         left |= {f"{folder}/{name}" for name in _names(f"{disk.root}/{folder}")}
