@@ -51,12 +51,12 @@ class ModelCache:
         in_flight: How recent a change among unfinished or unreferenced blobs must be to be taken
             for a pull under way.
         hold: How long at most what is to be removed waits for pulls under way.
-        pause: How long a prune of a store at rest waits between its two phases, so that a pull
-            which has just looked at a blob shows. None: two seconds by the clock of the system, and
-            not at all by another *clock*, which does not go on meanwhile.
         clock: The time in seconds since the epoch.
 
     Attributes:
+        pause: How long a prune of a store at rest waits between its two phases, in seconds, so that
+            a pull which has just looked at a blob shows. At first 2, and 0 with a *clock* of the
+            caller's, which does not go on meanwhile.
         observer: Told of each change (`registry_wsgi.cache.observer.Observer`). None: nobody.
 
     Durations are `datetime.timedelta`, seconds, or written (``"7d"``).
@@ -72,16 +72,13 @@ class ModelCache:
         retention: Duration = timedelta(days=7),
         in_flight: Duration = timedelta(hours=1),
         hold: Duration = timedelta(days=1),
-        pause: Duration | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
         self.retention = to_seconds(retention)
         self.in_flight = to_seconds(in_flight)
         self.hold = to_seconds(hold)
-        if pause is None:
-            pause = PAUSE if clock is time.time else 0
-        self.pause = to_seconds(pause)
+        self.pause = PAUSE if clock is time.time else 0.0
         self._clock = clock
         self.observer: Observer | None = None
 

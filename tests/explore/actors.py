@@ -55,7 +55,9 @@ def mentioned(document: bytes | None) -> set[str]:
 
 def cache(disk: Disk) -> ModelCache:
     """A cache as a process of its own opens it."""
-    return ModelCache(DiskStore(disk.root), clock=disk.clock, in_flight=IN_FLIGHT, pause=PAUSE)
+    found = ModelCache(DiskStore(disk.root), clock=disk.clock, in_flight=IN_FLIGHT)
+    found.pause = PAUSE
+    return found
 
 
 # Files, as other programs use them

@@ -154,7 +154,9 @@ def scene(root: Path) -> Tree:
 
 def cache_of(store: DiskStore) -> ModelCache:
     """A cache two weeks later; in a store at rest, its prunes pause for an instant."""
-    return ModelCache(store, clock=lambda: LATER, pause=1e-6)
+    cache = ModelCache(store, clock=lambda: LATER)
+    cache.pause = 1e-6
+    return cache
 
 
 def run(tree: Tree, hooks: dict[int, Callable[[], object]], **options: Any) -> int:

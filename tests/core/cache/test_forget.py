@@ -193,7 +193,9 @@ def test_a_pull_within_the_pause_keeps_its_blob(deleted: Tree) -> None:
         if what == "waiting for pulls to show":
             deleted.add("new", b"weights")
 
-    report = ahead(deleted, pause=1e-6).forget("smol", progress=progress)
+    cache = ahead(deleted)
+    cache.pause = 1e-6
+    report = cache.forget("smol", progress=progress)
     assert (report.models, report.blobs) == (1, 0)
     assert broken(deleted.root) == []
     assert (deleted.blobs / blob(b"weights")).exists()

@@ -29,9 +29,9 @@ def quiet(tree: Tree) -> Tree:
     return tree
 
 
-def ahead(tree: Tree, hours: float = 2, **options: float) -> ModelCache:
+def ahead(tree: Tree, hours: float = 2) -> ModelCache:
     """A cache so many hours later: in the time of the files, nothing has happened since."""
-    return ModelCache(DiskStore(tree.root), clock=lambda: time.time() + hours * HOUR, **options)
+    return ModelCache(DiskStore(tree.root), clock=lambda: time.time() + hours * HOUR)
 
 
 def used(tree: Tree) -> float:
@@ -57,7 +57,7 @@ def test_after_its_own_removal_a_prune_frees_at_once(quiet: Tree) -> None:
 
 def test_a_second_run_does_not_wait_for_the_first(quiet: Tree) -> None:
     """It sets aside and removes, though the first has changed the blobs an instant ago."""
-    cache = ModelCache(DiskStore(quiet.root), in_flight=0.5, pause=0)
+    cache = ModelCache(DiskStore(quiet.root), in_flight=0.5)
     time.sleep(0.6)  # since what the test itself has done
     assert cache.forget("one").blobs == 1
     assert cache.forget("two").blobs == 1
@@ -109,7 +109,9 @@ def test_what_comes_and_goes_during_a_run_counts_for_the_next(quiet: Tree) -> No
             (quiet.blobs / "sha256-temporary").unlink()
             os.utime(quiet.blobs, when)
 
-    report = ahead(quiet, pause=1e-6).forget("one", progress=progress)
+    cache = ahead(quiet)
+    cache.pause = 1e-6
+    report = cache.forget("one", progress=progress)
     assert (report.models, report.blobs, report.held_blobs) == (1, 0, 1)
     assert ahead(quiet).forget("two").held_blobs == 1
 
@@ -130,10 +132,8 @@ def test_a_folder_that_others_may_not_date_is_no_error(quiet: Tree) -> None:
 def test_only_where_time_goes_on_does_a_prune_pause(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the clock of the system; by another one, as in tests, only if that is asked for."""
+    """By the clock of the system, and not by another one, as in tests."""
     pause_for(monkeypatch, PAUSE)
     store = DiskStore(tree.root)
     assert ModelCache(store).pause == 2
     assert ModelCache(store, clock=lambda: 0.0).pause == 0
-    assert ModelCache(store, clock=lambda: 0.0, pause="3s").pause == 3
-    assert ModelCache(store, pause=0).pause == 0
