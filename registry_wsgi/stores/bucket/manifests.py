@@ -44,19 +44,20 @@ class Manifests:
         self._bucket = bucket
         self._tombstones = tombstones
         self._indices = indices
-        # By thread: what was found, and what was read, a moment ago. It may be out of date, as all
-        # that was read may be: who removes it does so on the condition that it has not changed.
+        # By thread: the manifests that were found and read a moment ago. They may be out of date:
+        # who removes a manifest does so on the condition that the bucket still holds these bytes.
         self._just = threading.local()
 
     def find(self, name: Name) -> str | None:
         place = f"manifests/{name.key}"
-        try:
-            found = self._tombstones.get(place)
-        except TooLargeError:  # no manifest, but it is there
-            return name.key
-        if found is not None:
-            self._just.found, self._just.end = found, time.monotonic() + _RECENT
-            return name.key
+        if vars(self._just).pop("absent", None) != name.key:
+            try:
+                found = self._tombstones.get(place)
+            except TooLargeError:  # no manifest, but it is there
+                return name.key
+            if found is not None:
+                self._just.found, self._just.end = found, time.monotonic() + _RECENT
+                return name.key
         # Nearly always the folders are in the same case: these are asked for at once.
         names = list(name)
         folders = ["/".join(["manifests", *names[:depth]]) for depth in range(len(names))]
@@ -66,16 +67,21 @@ class Manifests:
     def read(self, key: str) -> Manifest | None:
         place = f"manifests/{checked_key(key)}"
         found = self._recent("found", place) or self.content(place)
-        self.keep(found)
+        self._just.read, self._just.end = found, time.monotonic() + _RECENT
         return manifest_of(found)
 
-    def keep(self, found: Content | None) -> None:
-        """Let *found* not be read again by the delete or the restore that this thread is doing."""
-        self._just.read, self._just.end = found, time.monotonic() + _RECENT
-
     def kept(self, place: str) -> Content | None:
-        """Give what this thread has read last and kept, once; None if that is not at *place*."""
+        """Give what this thread has read last, once; None if that is not at *place*."""
         return self._recent("read", place)
+
+    def expect_absent(self, key: str) -> None:
+        """
+        Let the next `find` of *key* in this thread ask for the folders at once.
+
+        For a model that is about to be restored: nearly always nothing is at its name, so that a
+        request for it would be one too many. The folders show it where it is there.
+        """
+        self._just.absent = key
 
     def _recent(self, which: str, place: str) -> Content | None:
         found: Content | None = vars(self._just).pop(which, None)

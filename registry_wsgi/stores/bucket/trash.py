@@ -72,9 +72,8 @@ class Trash:
         return sorted({entry for entry, _ in self._entries(before, keep)})
 
     def read(self, entry: Deleted) -> Manifest | None:
-        found = self._manifests.content(_place(entry))
-        self._manifests.keep(found)
-        return manifest_of(found)
+        self._manifests.expect_absent(entry.key)
+        return manifest_of(self._manifests.content(_place(entry)))
 
     def read_all(self, known: Container[Deleted] = ()) -> Iterator[tuple[Deleted, Read]]:
         trash = {meta: entry for entry, meta in self._entries()}
@@ -89,8 +88,8 @@ class Trash:
         self._probe.ask_once()
 
         def put_back() -> tuple[Content, Written] | None:
-            place = _place(entry)
-            source = self._manifests.kept(place) or self._tombstones.get(place)
+            # Read afresh: meanwhile another may have restored the model, and deleted that anew.
+            source = self._tombstones.get(_place(entry))
             if source is None:
                 return None
             written = self._bucket.create(target, source.data)

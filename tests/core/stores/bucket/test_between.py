@@ -269,6 +269,36 @@ def test_a_version_means_that_old_ones_are_kept_but_for_gcs(
     assert ("keeps old versions" in caplog.text) is not numbers
 
 
+def test_a_model_that_was_restored_meanwhile_does_not_come_back_twice(
+    bucket: BucketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even for a moment: a delete in that moment would be told that it deleted a model."""
+    bucket.put_manifest(KEY, b"{}")
+    entry = bucket.store.discard(KEY, (), 1.0)
+    assert entry is not None
+    other = bucket.another()
+    assert bucket.store.read_deleted(entry) is not None
+    assert other.recover(entry) is True
+    again = other.discard(KEY, (), 2.0)
+    written: list[str] = []
+    Seam(monkeypatch, lambda name, key, mode: written.append(key) if name == "put" else None)
+    assert bucket.store.recover(entry) is False
+    assert written == []
+    assert bucket.store.deleted() == [again]
+
+
+def test_a_restore_finds_what_has_come_in_its_place(bucket: BucketKind) -> None:
+    """It does not ask for the manifest first, and yet sees it among the folders; in any case."""
+    bucket.put_manifest(KEY, b"{}")
+    entry = bucket.store.discard(KEY, (), 1.0)
+    assert entry is not None
+    for there in (KEY, KEY.replace("smol", "Smol")):
+        bucket.put_manifest(there, b"new")
+        assert bucket.store.read_deleted(entry) is not None
+        assert bucket.store.find(Name.parse("smol")) == there
+        assert bucket.store.discard(there, (), 2.0) is not None
+
+
 def test_a_restore_never_takes_a_model_for_its_own(bucket: BucketKind) -> None:
     """Another's manifest of the same bytes is another's."""
     bucket.put_manifest(KEY, b"{}")
