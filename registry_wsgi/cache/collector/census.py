@@ -16,13 +16,7 @@ from .progress import Progress, counted
 from .reader import Reader
 from .references import References
 
-__all__ = [
-    "Census",
-    "Expired",
-    "OldModels",
-    "check_for_absent_manifests",
-    "take_census",
-]
+__all__ = ["Census", "Expired", "OldModels", "check_for_absent_manifests", "take_census"]
 
 _log = logging.getLogger("registry_wsgi")
 

@@ -89,10 +89,9 @@ class Sweep:
             removal = OldRemoval(self.store, self.limits, self.census, self.tally)
             for _ in removal.run():
                 self.tally.model("all", ())
-        self.look_for_use()
         with self.all_back_if_this_fails(plan.doomed):
-            no_room = bool(plan.doomed) and self.condemn(plan.doomed)
-            self.changed = self.store.blobs_changed()
+            with self.own_change():
+                no_room = bool(plan.doomed) and self.condemn(plan.doomed)
             self.forget_expired()
             if not (earlier or plan):
                 return self.tally_with(plan)
@@ -197,8 +196,8 @@ class Sweep:
 
     def pause(self, plan: Plan) -> None:
         """Wait, so that a pull shows which found a blob in its place before this run took it."""
-        quiet = self.limits.quiet or not self.limits.pause
-        if plan.doomed and not quiet and not self.waits(self.limits.now):
+        at_once = self.limits.quiet or self.waits(self.limits.now)
+        if plan.doomed and self.limits.pause and not at_once:
             if self.progress is not None:
                 self.progress("waiting for pulls to show", 0, None)
             time.sleep(self.limits.pause)
