@@ -137,7 +137,7 @@ def not_told_error(message: str) -> Exception:
 
 def trust_young_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a store on disk trust the times of files that were changed just now, too."""
-    monkeypatch.setattr("registry_wsgi.stores.disk.walk._TICK", 0.0)
+    monkeypatch.setattr("registry_wsgi.stores.disk.walk.TICK", 0.0)
     monkeypatch.setattr("registry_wsgi.stores.disk.walk._LONG_TICK", 0.0)
 
 
@@ -161,5 +161,5 @@ def wait_little(monkeypatch: pytest.MonkeyPatch) -> None:
     whose times are coarser than that clock.
     """
     tick = 2 * time.clock_getres(_CLOCK_OF_FILES)
-    monkeypatch.setattr("registry_wsgi.stores.disk.walk._TICK", tick)
+    monkeypatch.setattr("registry_wsgi.stores.disk.walk.TICK", tick)
     monkeypatch.setattr("registry_wsgi.cache.collector.reader._PAUSES", (tick * 1.1,) * 4)

@@ -34,15 +34,13 @@ from .system import (
     status_of,
     store_error,
 )
+from .walk import TICK
 
 __all__ = ["Aside"]
 
 _log = logging.getLogger("registry_wsgi")
 
 _CONDEMNED = "condemned"
-
-# How long the times of files may stand still, in seconds: with a kernel of 100 ticks a second.
-_TICK = 0.01
 
 
 class Aside(Part):
@@ -158,7 +156,7 @@ class Aside(Part):
                 with self.places.shared(top, *parts) as folder:
                     folder.date(since)
                     if self.own_changes()[1] <= changed:
-                        time.sleep(_TICK)  # so that what follows has another time
+                        time.sleep(TICK)  # so that what follows has another time
                         folder.date(since)
                     if last_change(self.places.blobs) != changed:
                         folder.date(time.time())  # somebody else was at work just now

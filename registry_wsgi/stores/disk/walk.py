@@ -11,13 +11,14 @@ from collections.abc import Hashable, Iterator
 from ...errors import OutOfReachError, quote
 from ..base import Folder
 
-__all__ = ["folders", "is_fresh", "walk"]
+__all__ = ["TICK", "folders", "is_fresh", "walk"]
 
 _log = logging.getLogger("registry_wsgi")
 
-# Longer than one tick of the clock that stamps files, in seconds: a kernel's clock ticks every 1 to
-# 10 milliseconds, and the times of some file systems (FAT) have only every other second.
-_TICK = 0.02
+#: Longer than a tick of the clock that stamps files, in seconds: a kernel's clock ticks every 1 to
+#: 10 milliseconds.
+TICK = 0.02
+# The same for file systems that only keep every other second (FAT).
 _LONG_TICK = 2.5
 
 # What the system says of a link that leads nowhere.
@@ -128,7 +129,7 @@ def is_fresh(status: os.stat_result) -> bool:
     """
     now = time.time_ns()
     for stamp in (status.st_ctime_ns, status.st_mtime_ns):
-        tick = _TICK if stamp % 10_000_000 else _LONG_TICK
+        tick = TICK if stamp % 10_000_000 else _LONG_TICK
         if abs(now - stamp) < tick * 1_000_000_000:
             return True
     return False
