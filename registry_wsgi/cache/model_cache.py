@@ -277,10 +277,8 @@ class ModelCache:
             wanted: The names, each with which delete of it; None: the latest that is whole.
 
         Returns:
-            For each, when it is done: the full name, or the error that `restore` raises.
-
-        Raises:
-            StoreError: The trash cannot be listed.
+            For each, when it is done: the full name, or the error that `restore` raises. If the
+            trash cannot be listed, each gets that error.
         """
         for restored in restore(self.store, wanted):
             if isinstance(restored, str):

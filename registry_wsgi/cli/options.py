@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -107,30 +108,21 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
         logging.getLogger("registry_wsgi").setLevel(logging.INFO)
 
 
+_option = partial(click.Option, callback=_keep, expose_value=False)
+
 #: Understood before the name of a command, and after it.
 GROUP_OPTIONS = (
-    click.Option(
+    _option(
         ["--models"],
         metavar="PATH_OR_URL",
-        callback=_keep,
-        expose_value=False,
         help="Where the models are; default: $OLLAMA_MODELS, else ~/.ollama/models.",
     ),
-    click.Option(
-        ["--verbose", "-v"],
-        is_flag=True,
-        default=None,
-        callback=_keep,
-        expose_value=False,
-        help="Say what is being done.",
-    ),
-    click.Option(
+    _option(["--verbose", "-v"], is_flag=True, default=None, help="Say what is being done."),
+    _option(
         ["--no-color", "color"],
         is_flag=True,
         flag_value=False,
         default=None,
-        callback=_keep,
-        expose_value=False,
         help="No colors; so does the variable NO_COLOR.",
     ),
 )

@@ -193,10 +193,9 @@ def echo_freed(report: PruneReport, names: Sequence[str]) -> None:
     if report.unsettled:
         click.echo(f"{verb} nothing: models came and went all the while. Try again.")
     elif not report.models and report.held_blobs:
-        what = f"{counted(report.held_blobs, 'blob')}, {format_size(report.held_bytes)}"
         click.echo(
-            f"{verb} nothing: a download is under way, which may use {what}. Try again when it has"
-            " ended; or with --quiet-store, if there is none."
+            f"{verb} nothing: a download is under way, which may use {_held(report)}."
+            " Try again when it has ended; or with --quiet-store, if there is none."
         )
         return
     elif report.models:
@@ -206,13 +205,17 @@ def echo_freed(report: PruneReport, names: Sequence[str]) -> None:
     _echo_held(report)
 
 
+def _held(report: PruneReport) -> str:
+    return f"{counted(report.held_blobs, 'blob')}, {format_size(report.held_bytes)}"
+
+
 def _echo_held(report: PruneReport, *, stderr: bool = False) -> None:
     if report.held_until is None:
         return
     verb = "Would hold" if report.dry_run else "Holds"
-    what = f"{counted(report.held_blobs, 'blob')}, {format_size(report.held_bytes)}"
     click.echo(
-        f"{verb} {what}, as a pull may need them. A prune takes them when no pull is under way,"
+        f"{verb} {_held(report)}, as a pull may need them."
+        " A prune takes them when no pull is under way,"
         f" at the latest from {format_time(report.held_until)};"
         " with --quiet-store, if nobody is at work, at once.",
         err=stderr,
