@@ -103,15 +103,22 @@ def delete(port: int, model: str) -> int:
         return error.code
 
 
-def test_each_worker_opens_the_bucket(location: str, start: Start, tmp_path: Path) -> None:
-    """The client of a bucket does not survive a fork; every request is answered all the same."""
+def put_models(location: str) -> list[str]:
+    """Put six models into the bucket; their names."""
     endpoint = s3.endpoint()
     client = endpoint.client(location.partition("?")[0].removeprefix(f"s3://{endpoint.bucket}/"))
-    for number in range(6):
-        client.put(f"manifests/registry.ollama.ai/library/m{number}/latest", b'{"layers": []}')
+    models = [f"m{number}" for number in range(6)]
+    for model in models:
+        client.put(f"manifests/registry.ollama.ai/library/{model}/latest", b'{"layers": []}')
+    return models
+
+
+def test_each_worker_opens_the_bucket(location: str, start: Start, tmp_path: Path) -> None:
+    """The client of a bucket does not survive a fork; every request is answered all the same."""
+    models = put_models(location)
     process = start("--models", location, "serve", "--port", "0", "--workers", "2")
     where = port(process, tmp_path)
-    assert [delete(where, f"m{number}") for number in range(6)] == [200] * 6
+    assert [delete(where, model) for model in models] == [200] * 6
     assert delete(where, "m0") == 404
 
 
@@ -131,16 +138,12 @@ def test_an_app_from_the_environment_is_served_however_it_is_loaded(
     options: tuple[str, ...],
 ) -> None:
     """Also where the app, and the bucket, are opened before the workers are forked."""
-    endpoint = s3.endpoint()
-    place, _, where = location.partition("?")
-    client = endpoint.client(place.removeprefix(f"s3://{endpoint.bucket}/"))
-    for number in range(6):
-        client.put(f"manifests/registry.ollama.ai/library/m{number}/latest", b'{"layers": []}')
-    variables["OLLAMA_MODELS"] = f"{place}?{where}"
+    models = put_models(location)
+    variables["OLLAMA_MODELS"] = location
     process = start(*options, "--bind=127.0.0.1:0", app="registry_wsgi:create_app()")
-    where_it_is = port(process, tmp_path)
-    assert [delete(where_it_is, f"m{number}") for number in range(6)] == [200] * 6
-    assert delete(where_it_is, "m0") == 404
+    where = port(process, tmp_path)
+    assert [delete(where, model) for model in models] == [200] * 6
+    assert delete(where, "m0") == 404
 
 
 @pytest.mark.parametrize("options", [(), ("--preload",)])

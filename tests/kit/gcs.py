@@ -16,6 +16,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -115,6 +116,11 @@ def _ask(
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128  # clients have many threads
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away; print the traceback of any other failure."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Front(BaseHTTPRequestHandler):
