@@ -38,7 +38,7 @@ DEFAULT = (
     # A pull downloads anew what this very run has set aside, and is seen by that.
     Combination(("prune", "pull-found"), "few", 2, 450),
     Combination(("prune", "copy"), "few", 2, 110),
-    Combination(("prune", "rename"), "few", 2, 580),
+    Combination(("prune", "rename"), "few", 1, 30),
     Combination(("prune", "create"), "few+rest", 1, 100),
     # A restore without links writes a manifest, which a prune must see, or find the trash empty.
     Combination(("prune", "restore"), "few+nolinks", 1, 400),

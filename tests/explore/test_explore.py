@@ -20,6 +20,8 @@ from explore.seam import Disk  # noqa: E402 - see above
 from explore.search import Exploration  # noqa: E402 - see above
 from explore.story import tell  # noqa: E402 - see above
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def here() -> Iterator[World]:

@@ -119,7 +119,7 @@ def _copied(root: Path) -> Iterator[Path]:
 def _run_tests(copy: Path, *options: str) -> _Run:
     """Run pytest in *copy*."""
     result = copy / "result.json"
-    plain = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header"]
+    plain = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:schemathesis"]
     command = [sys.executable, "-m", "mutations.inside", str(result), *plain, *options]
     environment = {key: value for key, value in os.environ.items() if "COVERAGE" not in key}
     environment["PYTHONPATH"] = os.pathsep.join([str(copy), str(copy / "tests")])

@@ -20,6 +20,8 @@ from registry_wsgi.errors import StoreError
 
 KEY = "registry.ollama.ai/library/smol/latest"
 
+pytestmark = pytest.mark.once
+
 
 def _delete(kind: BucketKind) -> None:
     kind.another().discard(KEY, (), time.time())
