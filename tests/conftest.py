@@ -39,6 +39,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
+    """Do not measure what is covered by a test that goes the same ways at each of many moments."""
+    current = None
+    if item.get_closest_marker("once"):
+        with suppress(ImportError):
+            from coverage import Coverage
+
+            current = Coverage.current()
+    if current is None:
+        return (yield)
+    current.stop()
+    try:
+        return (yield)
+    finally:
+        current.start()
+
+
 def pytest_sessionfinish() -> None:
     """Write down what a worker has covered: one that takes long to end is killed, and would not."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
