@@ -63,7 +63,7 @@ def check_origins(settings: Settings) -> None:
     Make sure that the origins can be used.
 
     Raises:
-        ConfigurationError: One of them is none; the message names the setting.
+        ConfigurationError: One of them is not an origin; the message names the setting.
     """
     with _named(settings, "origins"):
         Origins(settings.origins)
@@ -77,7 +77,7 @@ def authorization(settings: Settings) -> Authorize | None:
         ConfigurationError: A token, their file or a host cannot be used; the message names it.
     """
     checks = []
-    # The host comes first: who asks for another is not even told that a token is needed.
+    # The host is checked first, so that a request to another host is not told to send a token.
     if settings.trusted_hosts:
         with _named(settings, "trusted_hosts"):
             checks.append(trusted_hosts(*settings.trusted_hosts))

@@ -37,8 +37,8 @@ def one_line(text: str) -> str:
     """
     Escape whatever in *text* does not print: line ends, terminal escapes, marks of direction.
 
-    So nobody can forge a line, or drive a terminal. What prints stays, backslashes too: this is for
-    whole messages, whose parts may have been escaped before.
+    As it was, such a text could forge a line of a log, or drive a terminal. Backslashes stay, as a
+    whole message may have parts that were escaped before.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
@@ -47,7 +47,7 @@ def escape(text: str) -> str:
     """
     Make *text* fit to be a part of a message or of a log line: `one_line`, and more.
 
-    Backslashes are escaped, too, so that what was escaped can be told from what was there, and a
+    Backslashes are escaped too, so that an escape can be told from a text that looks like one. A
     very long text is cut, so that nobody can flood a log.
     """
     shown = one_line(text[:_LONGEST].replace("\\", "\\\\"))
@@ -77,7 +77,7 @@ class InvalidNameError(RegistryError, ValueError):
 
     def __str__(self) -> str:
         message = f"invalid or missing name: {quote(self.name)}"
-        # A character that only looks like one of a name (a hyphen that does not break, say).
+        # It may only look like a character of a name: a hyphen that does not break, say.
         strange = next((c for c in self.name if not c.isascii() and c.isprintable()), None)
         if strange is None:
             return message
@@ -104,7 +104,7 @@ class UntouchableError(StoreError):
     """
     One file cannot be moved or removed: it is immutable, busy or another user's.
 
-    The message names it. What was asked for beside it can be asked for again.
+    The message names it. Whatever else was asked for in the same call can be asked for again.
     """
 
 

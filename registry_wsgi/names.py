@@ -12,10 +12,11 @@ model     1 - 80  first a letter, digit or ``_``, then also ``-`` and ``.``
 tag       1 - 80  first a letter, digit or ``_``, then also ``-`` and ``.``
 ========= ======= ==================================================================
 
-Letters and digits are those of ASCII. What is left out is taken from
-``registry.ollama.ai/library/<model>:latest``. There is no scheme, no digest and no second tag. Case
-is kept, and does not distinguish two names. As no part can begin with a dot or hold a slash, a
-valid name is always a path of exactly four components below ``manifests/``.
+Letters and digits are those of ASCII. A part that is left out is that of
+``registry.ollama.ai/library/<model>:latest``. There is no scheme, no digest and no second tag. The
+case of letters is kept, but names that differ in nothing else are the same name. As no part can
+begin with a dot or hold a slash, a valid name is always a path of exactly four components below
+``manifests/``.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ DEFAULT_TAG = "latest"
 #: The longest name there can be: ``<host>/<namespace>/<model>:<tag>``, in bytes.
 MAX_LENGTH = 350 + 1 + 80 + 1 + 80 + 1 + 80
 
-# The Go code splits from the right; the outcome is the same, as only a host can hold a colon and no
-# part can hold a slash. One of its habits is kept: an empty host, namespace or tag ("a//b", "m:")
-# counts as left out. Another is not: there "m:20b:cloud" stands for "m:20b", so that a delete would
-# take another model than the one that was named. Here a second tag is no name.
+# The Go code splits a name from the right. This pattern reads the same, as only a host can hold a
+# colon and no part can hold a slash. As in Go, an empty host, namespace or tag ("a//b", "m:")
+# counts as left out. In Go "m:20b:cloud" stands for "m:20b", so that a delete takes another model
+# than the one that was named. Here a text with a second tag is no name.
 _NAME = re.compile(
     r"""
     (?: (?: (?P<host> [A-Za-z0-9_] [A-Za-z0-9_.:-]{0,349} )? / )?

@@ -13,25 +13,21 @@ variable                      default                   meaning
                                                         `registry_wsgi.create_app` and
                                                         ``registry-wsgi serve``
 ``REGISTRY_WSGI_MAINTENANCE`` ``0``                     ``1``: `registry_wsgi.http.maintenance`,
-                                                        under the same
+                                                        under these two
 ============================= ========================= ========================================
 
 Under `registry_wsgi.create_app` and ``registry-wsgi serve`` these say who may delete:
 
 ================================= ==============================================================
-``REGISTRY_WSGI_TOKEN``           who has this token, see
-                                  `~registry_wsgi.http.authorization.bearer_token`; several with a
-                                  space between them
-``REGISTRY_WSGI_TOKEN_FILE``      who has one of the tokens in this file, one a line
-``REGISTRY_WSGI_TRUSTED_HOSTS``   who asks for one of these hosts, with commas between them
+``REGISTRY_WSGI_TOKEN``           whoever sends this token, or one of several with a space between
+                                  them (`~registry_wsgi.http.authorization.bearer_token`)
+``REGISTRY_WSGI_TOKEN_FILE``      whoever sends one of the tokens in this file, one a line
+``REGISTRY_WSGI_TRUSTED_HOSTS``   whoever sends the request to one of these hosts, with commas
+                                  between them
                                   (`~registry_wsgi.http.authorization.trusted_hosts`)
-================================= ==============================================================
-
-These say which pages may ask through a browser, under the same two:
-
-================================= ==============================================================
-``REGISTRY_WSGI_ORIGINS``         those of these origins, with commas between them, besides those
-                                  of the same origin (`registry_wsgi.http.origins`)
+``REGISTRY_WSGI_ORIGINS``         pages in a browser: those of these origins, with commas between
+                                  them, besides those of the same origin
+                                  (`registry_wsgi.http.origins`)
 ================================= ==============================================================
 
 Durations are written ``0``, ``90s``, ``15m``, ``12h``, ``7d`` or ``2w``. An empty variable counts
@@ -131,7 +127,7 @@ class CacheSettings:
                 name, value = field.name, given[field.name]
             elif variable and environ.get(variable):
                 name, value = variable, environ[variable]
-                if variable.startswith("OLLAMA_"):  # Ollama takes its own variables so
+                if variable.startswith("OLLAMA_"):  # as Ollama reads its own variables
                     value = value.strip().strip("\"'")
                     if not value:
                         continue
@@ -157,10 +153,10 @@ class Settings(CacheSettings):
     Attributes:
         prune: Whether to prune after a delete.
         maintenance: Whether to answer the requests of `registry_wsgi.http.maintenance`.
-        tokens: Who has one of them may delete, see
+        tokens: Whoever sends one of them may delete, see
             `~registry_wsgi.http.authorization.bearer_token`.
         token_file: A file with tokens, in place of *tokens*.
-        trusted_hosts: Who asks for one of them may delete, see
+        trusted_hosts: Whoever sends the request to one of them may delete, see
             `~registry_wsgi.http.authorization.trusted_hosts`.
         origins: Pages of these origins may ask through a browser, see
             `registry_wsgi.http.origins`.

@@ -39,8 +39,8 @@ __all__ = [
     "TrashStore",
 ]
 
-# What there may be a million of is a tuple, which is made in a quarter of the time that a frozen
-# dataclass takes.
+# There may be a million of some of these. So they are tuples, which are made in a quarter of the
+# time that frozen dataclasses take.
 
 
 class Manifest(NamedTuple):
@@ -79,7 +79,7 @@ class Folder(NamedTuple):
     empty: bool = False
 
 
-#: What reading one of many manifests came to. None if it is gone, and the error if that failed.
+#: What reading one of many manifests gave: None if it is gone, the error if it cannot be read.
 Read = Manifest | StoreError | None
 
 
@@ -118,7 +118,7 @@ class Deleted(NamedTuple):
     key: str
 
     def expires(self, keep: float) -> float:
-        """Tell when its time is over: its own, or else *keep* seconds after its deletion."""
+        """Tell when its time is over: the one in its id, or else *keep* seconds after *when*."""
         own = entry_keep(self.id)
         return self.when + (keep if own is None else own)
 
@@ -129,7 +129,7 @@ class Condemned(NamedTuple):
 
     Attributes:
         when: When it was set aside, in seconds since the epoch.
-        id: Which run of the collector did.
+        id: Which run of the collector has set it aside.
         name: Its name before, and after if it is put back.
     """
 
@@ -190,8 +190,8 @@ class ManifestStore(Protocol):
         """
         List the keys of all manifests, each with the version that `read` would give.
 
-        The version may differ from that of an unchanged manifest (then the manifest is read once
-        more), but is never equal to that of a changed one. None if it cannot be told.
+        A changed manifest never keeps its version. An unchanged one may get another; then it is
+        read once more. None if the version cannot be told.
 
         Raises:
             OutOfReachError: One of the folders cannot be entered.
@@ -243,7 +243,7 @@ class BlobStore(Protocol):
         """
         Keep in mind, for `own_changes`, that nobody else changed what `blobs` lists since *since*.
 
-        Nothing is kept where that cannot be done, or if `blobs_changed` is not *changed* any more.
+        Nothing is kept where the storage has no way, or if `blobs_changed` is no longer *changed*.
         """
 
     def preparing(self) -> float:
@@ -274,16 +274,16 @@ class AsideStore(Protocol):
         """
         Whether a blob that is set aside is out of the reach of other programs.
 
-        Where nothing can be renamed a blob that is set aside stays in its place, and is only
-        marked: then whoever looks for it still finds it.
+        Where nothing can be renamed, a blob that is set aside stays in its place and is only
+        marked. Then other programs still find it.
         """
 
     def changed_unseen(self) -> float:
         """
-        Tell when the store last changed, if a pull may be under way in it without a trace.
+        Tell when the store last changed, where a pull can be under way without a trace.
 
-        In seconds since the epoch; 0 if a pull shows. Only of use where `sets_aside` is False:
-        there a pull that is not seen may have found a blob that is about to go.
+        In seconds since the epoch; 0 where each pull shows. It matters only where `sets_aside` is
+        False: there a pull that is not seen may have found a blob that is about to go.
         """
 
     def condemn(self, names: Iterable[str], when: float) -> Iterator[Condemned]:
@@ -341,7 +341,8 @@ class AsideStore(Protocol):
                 later is left where it is.
 
         Returns:
-            Each, in no order, and whether it was removed or left; those gone are left out.
+            Each blob, in no order, and whether it was removed; else it was left where it is. Blobs
+            that are gone already are left out.
 
         Raises:
             UntouchableError: One of them cannot be removed. Those after it were not taken from
@@ -377,8 +378,8 @@ class TrashStore(Protocol):
 
         Args:
             before: Only what was deleted at this moment or earlier. None: all.
-            keep: Only what was to be kept until *before* or less: for the time that was recorded
-                with it, or else for *keep* seconds.
+            keep: Only entries whose time is over by *before*: the time that was recorded with the
+                entry, or else this one, in seconds after the deletion.
         """
 
     def read_deleted(self, entry: Deleted) -> Manifest | None:

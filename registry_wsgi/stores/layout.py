@@ -33,11 +33,11 @@ _U = TypeVar("_U")
 #: Manifests are a few kilobytes. What is larger than this is something else, and is not read.
 MANIFEST_SIZE = 16 << 20
 
-#: What a store in a bucket puts in the place of a manifest before it removes it begins with this.
-#: One that a killed delete has left counts as nothing, also where the bucket was copied to a disk.
+#: How a tombstone begins: a store in a bucket writes one over a manifest before it removes that.
+#: One that a killed delete has left is no manifest, also where the bucket was copied to a disk.
 TOMBSTONE = b"registry-wsgi removes this object; it can be deleted. "
 
-# Names that are no way out of a directory, which nearly all are.
+# Nearly all names that can be one part of a path. The others are looked at more closely.
 _USUAL_PART = re.compile(r"[^./\0][^/\0]*")
 _USUAL_KEY = re.compile(rf"{_USUAL_PART.pattern}(?:/{_USUAL_PART.pattern}){{3}}")
 # Without regard to case, as some file systems list all names in lower case.
@@ -45,7 +45,8 @@ _ENTRY = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T(\d\d)-(\d\d)-(\d\d)\.(\d{6})Z-[0-9a-f]{8}(?:\.\d{1,15}s)?",
     re.ASCII | re.IGNORECASE,
 )
-# After the random part of a name, or the number that a store in memory has instead.
+# How long an entry is kept. It follows the random part of the id, or the number that a store in
+# memory has instead.
 _KEPT = re.compile(r"(?:Z-[0-9a-f]{8}|^\d{12})\.(\d{1,15})s", re.ASCII | re.IGNORECASE)
 _DIGEST = re.compile(r"sha256[-:]([0-9a-f]{64})", re.ASCII | re.IGNORECASE)
 
@@ -80,7 +81,7 @@ def checked_key(key: str) -> str:
 
 
 def tried(read: Callable[[_T], _U], what: _T) -> _U | StoreError:
-    """Read one of many manifests: what fails for one does not end the reading."""
+    """Read *what*, one of many. Its error is returned, so that the others are read all the same."""
     try:
         return read(what)
     except StoreError as error:
@@ -153,7 +154,7 @@ def stamp_after(when: float | None) -> str:
     """
     Make a text that sorts after the ids of all entries up to *when*, give or take a second.
 
-    None: after all there are.
+    If *when* is None, it sorts after all ids.
     """
     try:
         return "9999" if when is None else _stamp(when + 1)

@@ -255,7 +255,7 @@ class MemoryStore:
         return self._claim.release if self._claim.acquire(blocking=False) else None
 
     def check_places(self, keys: Iterable[str], *, blobs: bool = True) -> None:
-        """There is one place."""
+        """Check nothing: all is in one place."""
 
     def abandoned(self, before: float) -> dict[str, list[Blob]]:  # noqa: ARG002 - all is done whole
         return {}

@@ -25,7 +25,7 @@ def open_store(location: str) -> Store:
 
     Raises:
         StoreError: The location cannot be used; the message names it.
-        InvalidDurationError: A time limit in the URL of a bucket is none.
+        InvalidDurationError: A time limit in the URL of a bucket is not a duration.
     """
     # One letter before a colon is a drive, not a scheme.
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", location)
@@ -47,10 +47,10 @@ def open_store(location: str) -> Store:
 
 
 def _open_bucket(url: SplitResult, location: str) -> Store:
-    # What follows is shown in messages, so it must not have a secret in it.
+    # Messages show the URL, so it must not have a secret in it.
     if "@" in url.netloc:
         raise StoreError(f"{url.scheme}://: credentials belong in the environment, not in the URL")
-    # Not put together from *url*, which lacks tabs and line ends.
+    # Not put together from *url*, as urlsplit() drops tabs and line ends.
     place = location.partition("?")[0]
     if "#" in location:
         raise StoreError(f"{escape(place)}: # would cut it off there: write %23")

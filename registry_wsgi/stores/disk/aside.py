@@ -19,7 +19,7 @@ from contextlib import ExitStack, closing, suppress
 from ...errors import StoreError
 from ..base import Blob, Condemned
 from ..layout import checked, entry_id, entry_time
-from .directory import Directory
+from .directory import Directory, if_there
 from .places import TRIES, Part, Places
 from .system import (
     ABSENT,
@@ -105,12 +105,9 @@ class Aside(Part):
         name = checked(blob.name)
         path = f"{self.places.condemned}/{checked(blob.id)}/{name}"
         with Reported(path), self.places.open() as top:
-            try:
-                folder = self._open(top, blob.id)
-            except OSError as error:
-                if error.errno in ABSENT:
-                    return False
-                raise
+            folder = if_there(self._open, top, blob.id)
+            if folder is None:
+                return False
             with folder, self.places.shared(top, "blobs", make=True) as blobs:
                 return _put_back(folder, blobs, name, replace=replace)
 
@@ -137,9 +134,9 @@ class Aside(Part):
                     if gone is not None:
                         yield blob, gone
 
-    # The directory has two times of its own. Its mtime is set to when somebody else last changed
-    # `blobs`; that moves its ctime, which nobody can set, to now. Whatever changes the directory
-    # later moves both, and then nothing is known any more.
+    # The two times of the directory `condemned` record which changes of `blobs` were ours. Its
+    # mtime is set to when somebody else last changed `blobs`. That moves its ctime, which nobody
+    # can set, to now. Any later change of the directory moves both times, and the record is gone.
 
     def own_changes(self) -> tuple[float, float]:
         for folder in self._folders():
@@ -263,7 +260,7 @@ class _Run:
         return self._folder
 
     def close(self) -> None:
-        """Leave it, and remove it if nothing is in it."""
+        """Close the directory, and remove it if nothing is in it."""
         if self._folder is None:
             return
         self._folder.close()
@@ -274,8 +271,8 @@ class _Run:
 
 
 def _put_back(folder: Directory, blobs: Directory, name: str, *, replace: bool) -> bool:
-    # Touched first: as soon as it is back, it is young. A file of another owner cannot be touched,
-    # which is no reason to leave it here.
+    # The file is touched first, so that it is young as soon as it is back. One of another owner
+    # cannot be touched; it goes back all the same.
     with suppress(OSError):
         folder.touch(name)
     if replace:
@@ -291,7 +288,7 @@ def _put_back(folder: Directory, blobs: Directory, name: str, *, replace: bool) 
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        # A rename takes the place of whatever is there, so it has to be looked for first.
+        # A rename replaces whatever is there, so look first.
         return not blobs.has(name) and _move(folder, blobs, name)
     folder.unlink(name)
     return True

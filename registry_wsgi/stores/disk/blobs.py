@@ -8,10 +8,10 @@ from typing import BinaryIO
 
 from ..base import Blob
 from ..layout import digits_of
+from .directory import if_there
 from .passing import open_passing
 from .places import Part
 from .system import (
-    ABSENT,
     Reported,
     is_kept_open,
     last_change,
@@ -92,12 +92,9 @@ class Blobs(Part):
     def remove_blob(self, name: str) -> bool:
         path = self.places.blob(name)
         with Reported(path), self.places.open() as top:
-            try:
-                blobs = self.places.shared(top, "blobs")
-            except OSError as error:
-                if error.errno in ABSENT:
-                    return False
-                raise
+            blobs = if_there(self.places.shared, top, "blobs")
+            if blobs is None:
+                return False
             with blobs:
                 return blobs.unlink(name)
 

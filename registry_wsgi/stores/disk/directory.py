@@ -12,14 +12,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Self
+from typing import ParamSpec, Self
 
 from ...errors import StoreError
 from .system import ABSENT, is_kept_open, tolerated
 
-__all__ = ["Directory", "remove_tree"]
+__all__ = ["Directory", "if_there", "remove_tree"]
+
+_P = ParamSpec("_P")
 
 # Enough to reach what is in a directory, also in one that may not be listed.
 _REACH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
@@ -122,7 +124,7 @@ class Directory:
 
     @contextmanager
     def _named(self, name: str) -> Iterator[None]:
-        """Let an error of the system name the whole path, as it knows but the *name*."""
+        """Put the whole path into an error of the system, which knows only *name*."""
         try:
             yield
         except OSError as error:
@@ -296,6 +298,18 @@ class Directory:
         if stat.S_IMODE(status.st_mode) != mode:
             with suppress(OSError):  # some file systems have no modes
                 os.fchmod(file, mode)
+
+
+def if_there(
+    open_it: Callable[_P, Directory], *args: _P.args, **kwargs: _P.kwargs
+) -> Directory | None:
+    """Open a directory by *open_it*; None if it is not there."""
+    try:
+        return open_it(*args, **kwargs)
+    except OSError as error:
+        if error.errno in ABSENT:
+            return None
+        raise
 
 
 def remove_tree(folder: Directory, name: str, depth: int = 0) -> None:

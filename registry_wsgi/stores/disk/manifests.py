@@ -26,8 +26,8 @@ class Manifests(Part):
                 return next(_matches(root, list(name)), None)
             if not _may_be_respelled(root, name):
                 return name.key
-            # What the directories list is the name. A file system that drops dots finds `prod.`
-            # where it lists `prod`: that is another name, which may be protected.
+            # The model has the name that the directories list. A file system that drops dots finds
+            # `prod.` where it lists `prod`: that is another name, which may be protected.
             found = list(_matches(root, list(name)))
             return name.key if name.key in found else next(iter(found), None)
 
@@ -43,7 +43,7 @@ class Manifests(Part):
 
     def read_all(self) -> Iterator[tuple[str, Read]]:
         for key, error in walk(self.places.manifests):
-            # What a directory lists leads nowhere else, so that the keys need no check.
+            # No name that a directory lists leads out of it, so the keys need no check.
             yield key, error or tried(_read, f"{self.places.manifests}/{key}")
 
     def versions(self) -> Iterator[tuple[str, Hashable | None]]:
@@ -52,7 +52,7 @@ class Manifests(Part):
                 raise error
             path = f"{self.places.manifests}/{key}"
             with Reported(path):
-                # Of a link that leads nowhere, its own.
+                # A link that leads nowhere has a version, too: its own.
                 status = status_of(path) or status_of(path, follow=False)
             yield key, None if status is None else version(status)
 

@@ -2,20 +2,19 @@
 Where things are in a models directory, and the guards on the way there.
 
 Names come from manifests, from HTTP clients and from directories that others may write in. Each is
-checked before it becomes part of a path. What changes files opens directories one in another, from
-the models directory on (`registry_wsgi.stores.disk.directory`).
+checked before it becomes part of a path. Whatever changes a file opens the directories on the way,
+one in another, from the models directory on (`registry_wsgi.stores.disk.directory`).
 """
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 
 from ...errors import StoreError
 from ..layout import checked, checked_key, entry_time, stamp_after
 from .directory import Directory
-from .system import ABSENT, Reported, listed, status_of
+from .system import Reported, listed, status_of
 
 __all__ = ["TRIES", "Part", "Places"]
 
@@ -43,7 +42,7 @@ class Places:
         self.condemned = os.path.join(self.root, "condemned")
         self.protected = os.path.join(self.root, "protected")
         with Reported(self.root):
-            # Through `.`, as a directory that may be seen but not entered is of no use.
+            # Looked at through `.`, as a directory that cannot be entered is of no use.
             if status_of(os.path.join(self.root, ".")) is None:
                 raise StoreError(f"{self.root}: no such directory")
             below = os.path.join(self.root, "models")
@@ -105,7 +104,7 @@ class Places:
             before: Only those of this moment, or earlier.
         """
         self.refuse_link(path)
-        # The stamps sort by time, so that of a full trash little has to be read.
+        # The names sort by time, so that those of a full trash need not be parsed.
         last = stamp_after(before)
         with Reported(path):
             for entry in listed(path):
@@ -115,7 +114,7 @@ class Places:
                 when = entry_time(entry)
                 if when is None or (before is not None and when > before):
                     continue
-                if not os.path.islink(f"{path}/{entry}"):  # such a one is not ours
+                if not os.path.islink(f"{path}/{entry}"):  # we make no links here
                     yield when, entry
 
     def without_links(self, *parts: str) -> str:
@@ -141,7 +140,7 @@ class Places:
 
     def check_layout(self) -> None:
         """
-        Refuse to tell which blobs may go where not all that need them are known.
+        Refuse to list blobs where not all models that need them are known.
 
         Raises:
             StoreError: There are models that are not understood here, or no models at all.
@@ -167,8 +166,3 @@ class Part:
     """What serves one of the protocols of a store, and finds its way by *places*."""
 
     places: Places
-
-
-def is_absent(error: OSError) -> bool:
-    """Tell whether *error* says that there is nothing there."""
-    return error.errno in ABSENT or error.errno == errno.ENXIO

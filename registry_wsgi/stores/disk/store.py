@@ -110,7 +110,7 @@ class DiskStore(Manifests, Aside, Trash, Protection):
                 try:
                     self.places.shared(top, *folder.split("/")).close()
                 except OSError as error:
-                    # What is absent, or cannot be entered, is left, and named, when its turn comes.
+                    # A folder that is absent, or cannot be entered, is named when its turn comes.
                     _log.debug("%s/%s: %s", self.places.root, folder, error.strerror)
 
     def tidy(self, before: float) -> dict[str, StoreError]:

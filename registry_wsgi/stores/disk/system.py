@@ -38,20 +38,20 @@ __all__ = [
 #: of another owner (fs.protected_hardlinks), too many links to one file.
 NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
-#: What it says when nothing more can be made.
+#: What the system says when there is no room for more.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
-#: What it says of a file that nobody may change now: one that is immutable, another user's, a mount
-#: point, or open elsewhere on a network file system.
+#: What the system says of a file that we cannot change now: it is immutable, another user's, a
+#: mount point, or open elsewhere on a network file system.
 UNTOUCHABLE = {errno.EPERM, errno.EACCES, errno.EBUSY, errno.ETXTBSY}
 
-#: What it says when there is nothing at a path. A part of a legal name may be longer than the file
-#: system allows: then there is no such file either. A link that leads to itself leads nowhere.
+#: What the system says when nothing is at a path. A part of a legal name may be longer than the
+#: file system allows: then there is no such file either. A link that leads to itself leads nowhere.
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 class Reported:
-    """Raises what the system says as an error of ours. A class, as there are many of them."""
+    """Raises an error of the system as one of ours. (A generator would take more time.)"""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -74,7 +74,7 @@ def refuse_read_only(path: str) -> None:
     try:
         flags = os.statvfs(path).f_flag
     except OSError:
-        return  # whoever changes something there is told why that cannot be
+        return  # the change that follows fails, and tells why
     if flags & os.ST_RDONLY:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
 
@@ -141,7 +141,7 @@ def is_manifest(path: str) -> bool:
     """Tell whether something that is no directory is at *path*."""
     status = status_of(path, follow=False)
     if status is not None and stat.S_ISLNK(status.st_mode):
-        # Also one that leads nowhere: it can be deleted.
+        # A link that leads nowhere counts, too: it can be deleted.
         status = status_of(path) or status
     return status is not None and not stat.S_ISDIR(status.st_mode)
 
@@ -182,8 +182,8 @@ def read_manifest(path: str) -> Manifest | None:
             size = status.st_size
             if size > MANIFEST_SIZE:
                 raise InvalidManifestError(f"{path}: not a manifest: {size} bytes")
-            # One byte more than there should be, to see if it grows while we read: then what we
-            # have is not whole, and it will not be taken for a manifest.
+            # One byte more is asked for. If the file grows while it is read, the data then ends
+            # with that byte, and is not taken for a whole manifest.
             data = os.read(file, size + 1)
             while len(data) != size and (chunk := os.read(file, size + 1 - len(data))):
                 data += chunk

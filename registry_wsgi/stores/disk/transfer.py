@@ -1,4 +1,4 @@
-"""What it takes to move a manifest where one rename does not do, and what a power cut spares."""
+"""Moving a manifest where one rename does not do, and making sure that the disk has what moved."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def copy_out(source: Directory, name: str, trash: Directory, run: str, folders: 
         raise FileNotFoundError(errno.ENOENT, "was replaced just now", name)
     if not source.unlink(name):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-    with suppress(OSError):  # the copy is on the disk: that a power cut brings this one back is all
+    with suppress(OSError):  # the disk has the copy: at worst a power cut brings the original back
         source.sync()
 
 

@@ -24,7 +24,7 @@ from ...names import Name
 from ..base import Blob, Deleted, Manifest, Read
 from ..layout import checked, checked_key, entry_id, entry_time, tried, was_kept
 from .blobs import Blobs, spelled
-from .directory import Directory, remove_tree
+from .directory import Directory, if_there, remove_tree
 from .entries import keys_in_entry
 from .mounts import layers_at
 from .places import TRIES, Part
@@ -69,12 +69,10 @@ class Trash(Blobs, Part):
         names = [checked(name) for name in blobs]
         with Reported(path), ExitStack() as stack:
             top = stack.enter_context(self.places.open())
-            try:
-                source = stack.enter_context(self.places.shared(top, "manifests", *folders))
-            except OSError as error:
-                if error.errno in ABSENT:
-                    return None
-                raise
+            source = if_there(self.places.shared, top, "manifests", *folders)
+            if source is None:
+                return None
+            stack.enter_context(source)
             for _ in range(TRIES):
                 if source.is_directory(tag, follow=True) or not source.has(tag):
                     return None
@@ -90,7 +88,7 @@ class Trash(Blobs, Part):
         raise StoreError(f"{self.places.trash}/{run}: is removed again and again")
 
     def _move(self, top: Directory, source: Directory, key: str, blobs: list[str], run: str) -> str:
-        """Move the manifest into a new entry of the trash; the id of that."""
+        """Move the manifest into a new entry of the trash, and return the id of the entry."""
         *folders, tag = key.split("/")
         try:
             with self.places.ours(top, "trash", make=True) as trash, trash.make(run) as entry:
@@ -105,7 +103,7 @@ class Trash(Blobs, Part):
                                 raise
                             copy_out(source, tag, trash, run, ["manifests", *folders])
                 except OSError:
-                    # Then the manifest was not moved. (After a Ctrl-C it may have been.)
+                    # The manifest was not moved. (After a Ctrl-C it may have been.)
                     with suppress(OSError):
                         remove_tree(trash, run)
                     raise
@@ -125,12 +123,9 @@ class Trash(Blobs, Part):
 
     def _hold(self, top: Directory, entry: Directory, blobs: list[str]) -> None:
         """Give the *blobs* that are there a second name in *entry*."""
-        try:
-            source = top.descend(["blobs"], leave=True)
-        except OSError as error:
-            if error.errno in ABSENT:
-                return
-            raise
+        source = if_there(top.descend, ["blobs"], leave=True)
+        if source is None:
+            return
         with source, entry.make("blobs") as target:
             layers = layers_at(source.device())
             for name in blobs:
@@ -159,7 +154,7 @@ class Trash(Blobs, Part):
                 continue
             try:
                 found += [Deleted(when, entry, key) for key in keys_in_entry(f"{trash}/{entry}")]
-            except StoreError as error:  # whoever reads it is told why
+            except StoreError as error:  # `read_deleted` raises it
                 self._unlisted[entry] = error
                 found.append(Deleted(when, entry, ""))
         with Reported(self.places.root):
@@ -178,7 +173,7 @@ class Trash(Blobs, Part):
         place = self._place(entry)
         path = self.places.without_links(*place.folders, place.name)
         with Reported(path), tolerated(errno.EINVAL, *ABSENT):
-            # A symbolic link leads on from where it was, and will be.
+            # A relative link leads on from where it was before the delete, and will be again.
             home = os.path.dirname(self.places.manifest(entry.key))
             path = os.path.normpath(os.path.join(home, os.readlink(path)))
         return read_manifest(path)
@@ -204,12 +199,10 @@ class Trash(Blobs, Part):
         path = self.places.blob(name)
         with Reported(path), ExitStack() as stack:
             top = stack.enter_context(self.places.open())
-            try:
-                source = stack.enter_context(self.places.ours(top, "trash", entry.id, "blobs"))
-            except OSError as error:
-                if error.errno in ABSENT:
-                    return False
-                raise
+            source = if_there(self.places.ours, top, "trash", entry.id, "blobs")
+            if source is None:
+                return False
+            stack.enter_context(source)
             for _ in range(TRIES):
                 held = name if source.has(name) else spelled(source.names(), name)
                 if held is None:
@@ -219,7 +212,7 @@ class Trash(Blobs, Part):
                         _take_place(source, held, blobs, name if blobs.has(name) else held)
                     except FileNotFoundError:
                         continue
-                    # Before the trash lets go of the blob.
+                    # It is on the disk before the trash lets go of the blob.
                     blobs.sync()
                     return True
         raise StoreError(f"{path}: its place is removed again and again")
@@ -229,16 +222,16 @@ class Trash(Blobs, Part):
         place = self._place(entry)
         folders = entry.key.split("/")[:-1]
         with Reported(path), self.places.open() as top:
-            try:
-                source = top.descend(place.folders) if place.folders else self.places.open()
-            except OSError as error:
-                if error.errno in ABSENT:
-                    return False
-                raise
+            if place.folders:
+                source = if_there(top.descend, place.folders)
+            else:
+                source = if_there(self.places.open)
+            if source is None:
+                return False
             with source:
                 if not self._place_manifest(top, source, place.name, entry.key):
                     return False
-        # From here on the model is back. What fails now must not tell that it is not.
+        # From here on the model is back. So a failure must not say that it is not.
         try:
             with Reported(path), self.places.open() as top:
                 sync_down(top, ["manifests", *folders])
@@ -336,7 +329,7 @@ class Trash(Blobs, Part):
             return _Place([], checked(entry.id))
         if not entry.key:
             path = f"{self.places.trash}/{checked(entry.id)}"
-            deque(keys_in_entry(path), maxlen=0)  # to tell why, if it is still so
+            deque(keys_in_entry(path), maxlen=0)  # raises why, if that is still so
             raise self._unlisted.get(entry.id) or StoreError(f"{path}: could not be listed")
         *folders, tag = checked_key(entry.key).split("/")
         return _Place(["trash", checked(entry.id), "manifests", *folders], tag)
