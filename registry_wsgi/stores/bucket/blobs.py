@@ -33,13 +33,13 @@ class Blobs:
     """
     The part of `~registry_wsgi.stores.bucket.ObjectStore` that is about blobs.
 
-    What its methods do is said in `~registry_wsgi.stores.base.Store`.
+    `~registry_wsgi.stores.base.Store` says what its methods do.
 
     Args:
         bucket: Where they are.
-        tombstones: What removes marks.
-        indices: What knows marks that were read before.
-        s3: The bucket, for what obstore cannot.
+        tombstones: Removes marks.
+        indices: Has marks that were read before.
+        s3: The bucket, for requests that obstore does not have.
 
     Attributes:
         uploads: The unfinished uploads of blobs.
@@ -59,9 +59,9 @@ class Blobs:
         self._end_upload = EndUpload(bucket, self.uploads)
 
     def names(self) -> Iterator[str]:
-        # The marks first: a blob that loses its mark meanwhile is left out, and stays.
+        # The marks are listed first: a blob that loses its mark meanwhile is left out, and stays.
         aside = {name_of(meta) for meta in self.marks.metas()}
-        hides = self.versions.on  # then what is listed is in its place, marked or not
+        hides = self.versions.on  # then each blob that is listed is in its place, marked or not
         for meta in self._bucket.objects("blobs"):
             name = name_of(meta)
             if "/" not in name and (hides or name not in aside):
@@ -69,7 +69,7 @@ class Blobs:
         yield from (name for name in self.uploads.names() if name not in aside)
 
     def look(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
-        # In order: each batch then has pages of the listing of its own.
+        # Sorted, so that each batch is found in pages of the listing that no other batch needs.
         for some in self._bucket.batches(sorted(names)):
             for name, meta in self._lookup.in_any_case(some).items():
                 yield name, _look(meta)
@@ -91,7 +91,7 @@ class Blobs:
         run = entry_id(when)
         moment_of_run = entry_time(run) or when
         for some in self._bucket.batches(names):
-            self.versions.ask()  # where they are not kept any more, a delete would be for good
+            self.versions.ask()  # if the bucket keeps none any more, a delete would be for good
             begun = time.monotonic()
             there = list(self._lookup.many(some).values())
             put = partial(self._put_mark, run)
@@ -145,7 +145,7 @@ class Blobs:
         removal = self._removal(blob.name)
         history = removal.histories([blob.name])[blob.name]
         if mark.hides and history.hidden is None:
-            # Nothing is hidden: it was uploaded anew, or the delete has not happened yet.
+            # Nothing is hidden: the blob was uploaded anew, or the delete has not happened yet.
             return False
         tombstone = self._tombstones.take(mark.meta)
         if tombstone is None:
@@ -174,7 +174,8 @@ class Blobs:
             late = {aside.mark.blob for aside in found if aside.is_hidden and not fits(aside)}
             yield from ((blob, False) for blob in late)
             marks = [aside.mark for aside in found if aside.mark.blob not in late]
-        # As long as its tombstone is there nobody marks a blob anew: one process removes it.
+        # While the tombstone of its mark is there, nobody marks a blob anew. So one process
+        # removes the blob.
         won = self._bucket.at_once(lambda mark: self._tombstones.take(mark.meta), marks)
         taken = [mark for mark, ours in zip(marks, won, strict=True) if ours]
         found = [*self._found(taken)]
@@ -219,10 +220,10 @@ class Blobs:
         history = removal.histories([name])[name]
         if history.hidden is None:
             if is_tombstone(found.data):
-                return  # of a process that was killed
+                return  # a process that was killed has left it
             mark = parse(found)
             if mark is not None and mark.hides:
-                # It may be just about to be hidden: by its mark a prune brings it back.
+                # The blob may be just about to be hidden: by the mark a prune brings it back.
                 return
         tombstone = self._tombstones.take(meta)
         if tombstone is None:

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["connect", "endpoint_of", "identified", "impatient", "is_unsigned", "without_repeats"]
 
-# What an application has given that says who asks: then nobody else is.
+# Settings of an application that say who asks: with one of them the environment is not asked.
 _GIVEN = re.compile("access_key|token|role|credential|metadata|signature")
 
-# Where an endpoint is taken from, by the scheme of the URL.
+# The variables that name an endpoint, by the scheme of the URL.
 _ENDPOINTS = {
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
     "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
@@ -90,7 +90,7 @@ def connect(
         "read_timeout": timedelta(seconds=read_timeout),
         # Of the whole answer: a large blob takes its time.
         "timeout": timedelta(days=1),
-        # Who writes http:// means it.
+        # Whoever writes http:// means it.
         "allow_http": endpoint.lower().startswith("http://"),
     }
     if certificates:
@@ -152,7 +152,7 @@ def _names_server(place: str) -> bool:
         return False
     host = parts[1].strip("[]")
     try:
-        # What ends with a number is an address, to obstore too.
+        # A host that ends with a number is an address, to obstore too.
         if host != parts[1] or re.search(r"(^|\.)(\d+|0[xX][\da-fA-F]*)\.?$", host):
             ipaddress.ip_address(host.removesuffix("."))
         host.encode().decode("idna")
@@ -193,7 +193,7 @@ def identified(storage: Storage) -> Storage:
     if is_unsigned(storage.config) or any(map(_GIVEN.search, storage.config)):
         return storage
     identity = Identity()
-    identity()  # what is wrong is told now
+    identity()  # raises now if something is wrong
     return _like(storage, {}, {"credential_provider": identity})
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Identity"]
 
-# botocore hands out no credentials that end sooner.
+# The credentials that botocore gives last at least as long.
 _LASTING = timedelta(minutes=10)
 
 
@@ -41,7 +41,7 @@ class Identity:
     """
 
     def __init__(self) -> None:
-        # Not above: it takes its time, and other clouds have no use for it.
+        # Not imported above: that takes its time, and other clouds do not need it.
         try:
             import botocore.session  # noqa: PLC0415
         except ModuleNotFoundError:
@@ -100,7 +100,7 @@ class Identity:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Raise what botocore has against the credentials or their files as a store does."""
+    """Turn an error of botocore about the credentials or their files into a StoreError."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
     try:

@@ -1,11 +1,11 @@
 """
-What a bucket tells in its listings, and what is read of the objects only if these say that it must.
+Looking up blobs, and reading small objects only if they have changed.
 
-Blobs are looked up by their names: one by one if they are few, else by the page.
+Blobs are looked up by their names: one by one if they are few, else by the page of a listing.
 
-Small objects are read, and kept in an *index*: by key, ETag, size and time, in one more object.
-They are read from there as long as the listing says the same of them. The index is only a cache:
-absent, out of date or damaged, all that it costs is that the objects are read again.
+Small objects that were read are kept in an *index*, which is one more object, with their key, ETag,
+size and time. They are taken from there as long as the listing says the same of them. The index is
+only a cache: if it is absent, out of date or damaged, the objects are read again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _log = logging.getLogger("registry_wsgi")
 # Changes with the form of what is kept.
 _FORMAT = "registry-wsgi index 1"
 
-# What is larger is read each time, in bytes.
+# A larger object is not kept in the index, in bytes.
 _LARGEST = 64 << 10
 
 
@@ -63,7 +63,7 @@ class Lookup:
         return found | {name: meta for name, meta in zip(rest, metas, strict=True) if meta}
 
     def in_any_case(self, names: Sequence[str]) -> dict[str, Meta]:
-        """Do as `many`, but take one whose digits are upper case where only that is there."""
+        """Do as `many`, but take a blob with upper-case digits where only that is there."""
         found = self.many(names)
         others = {}
         for name in names:
@@ -95,7 +95,7 @@ def name_of(meta: Meta) -> str:
 
 class Indices:
     """
-    The indices of a bucket, each of the objects below one folder.
+    The indices of a bucket: one for the objects below each folder.
 
     Args:
         bucket: Which bucket.
@@ -114,8 +114,8 @@ class Indices:
 
         Args:
             folder: Which listing.
-            metas: What it told.
-            read: What reads one of the others, by its key.
+            metas: The objects in it.
+            read: Reads one that the index does not know, by its key.
 
         Returns:
             Each, with its content; None if it is gone by now, and the error if that failed.
@@ -140,7 +140,7 @@ class Indices:
             self.write()
 
     def write(self) -> None:
-        """Write those that are out of date, if that can be had."""
+        """Write the indices that are out of date; one that cannot be written is left as it is."""
         while self._renewed:
             key, data = self._renewed.popitem()
             with suppress(StoreError):
@@ -156,7 +156,7 @@ class _Index:
         folder: Which folder.
 
     Attributes:
-        added: How many objects were read, as it did not know them.
+        added: How many objects were read because this index did not know them.
     """
 
     def __init__(self, bucket: Bucket, folder: str) -> None:
@@ -180,7 +180,7 @@ class _Index:
         return data
 
     def add(self, found: Content) -> None:
-        """Keep what was read."""
+        """Keep an object that was read."""
         if found.meta.e_tag is None or found.meta.size > _LARGEST:
             return
         try:
@@ -190,7 +190,7 @@ class _Index:
         self.added += 1
 
     def renewed(self) -> bytes | None:
-        """Give what is to be kept, of what was found and added; None if that is kept already."""
+        """Give the new text of the index: all that was found and added; None if nothing changed."""
         if not self.added and len(self._new) == len(self._old):
             return None
         document = {"format": _FORMAT, "objects": self._new}

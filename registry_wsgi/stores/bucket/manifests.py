@@ -24,7 +24,7 @@ __all__ = ["Manifests", "Protection", "manifest_of"]
 
 _log = logging.getLogger("registry_wsgi")
 
-# For how long what was read need not be read again by the call that follows, in seconds.
+# For how long the next call of a thread may use what the thread has just read, in seconds.
 _RECENT = 5
 
 
@@ -32,20 +32,22 @@ class Manifests:
     """
     The part of `~registry_wsgi.stores.bucket.ObjectStore` that is about manifests.
 
-    What its methods do is said in `~registry_wsgi.stores.base.ManifestStore`.
+    `~registry_wsgi.stores.base.ManifestStore` says what its methods do.
 
     Args:
         bucket: Where they are.
-        tombstones: What tells manifests from those that are just being removed.
-        indices: What knows manifests that were read before.
+        tombstones: Tells manifests from those that are just being removed.
+        indices: Has manifests that were read before.
     """
 
     def __init__(self, bucket: Bucket, tombstones: Tombstones, indices: Indices) -> None:
         self._bucket = bucket
         self._tombstones = tombstones
         self._indices = indices
-        # By thread: the manifests that were found and read a moment ago. They may be out of date:
-        # who removes a manifest does so on the condition that the bucket still holds these bytes.
+        # By thread, what it has just learnt, so that a delete (find, read, discard) and a restore
+        # read each object once: ``found`` by `find` for `read`, ``read`` by `read` for `kept`, and
+        # ``absent`` for `find`. It may be out of date: a manifest is only removed on the condition
+        # that the bucket still holds these bytes.
         self._just = threading.local()
 
     def find(self, name: Name) -> str | None:
@@ -71,15 +73,15 @@ class Manifests:
         return manifest_of(found)
 
     def kept(self, place: str) -> Content | None:
-        """Give what this thread has read last, once; None if that is not at *place*."""
+        """Give the manifest that this thread read last, once; None if it is not at *place*."""
         return self._recent("read", place)
 
     def expect_absent(self, key: str) -> None:
         """
         Let the next `find` of *key* in this thread ask for the folders at once.
 
-        For a model that is about to be restored: nearly always nothing is at its name, so that a
-        request for it would be one too many. The folders show it where it is there.
+        It is for a model that is about to be restored. Nearly always nothing has its name, so a
+        request for that key would be one too many. If a model does, the folders show it.
         """
         self._just.absent = key
 
@@ -150,12 +152,12 @@ class Protection:
 
     ``protected/<pattern>`` is there as long as the pattern is protected.
 
-    What its methods do is said in `~registry_wsgi.stores.base.ProtectionStore`.
+    `~registry_wsgi.stores.base.ProtectionStore` says what its methods do.
 
     Args:
         bucket: Where the patterns are.
-        tombstones: What removes them.
-        probe: What is asked before anything is changed.
+        tombstones: Removes them.
+        probe: Asked before anything is changed.
     """
 
     def __init__(self, bucket: Bucket, tombstones: Tombstones, probe: Probe) -> None:
@@ -197,7 +199,7 @@ def manifest_of(found: Content | StoreError | None) -> Read: ...
 
 
 def manifest_of(found: Content | StoreError | None) -> Read:
-    """Make a manifest of an object that was read; what is none stays what it is."""
+    """Make a manifest of an object that was read; None and errors stay as they are."""
     if not isinstance(found, Content):
         return found
     modified = found.meta.modified

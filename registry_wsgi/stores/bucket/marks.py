@@ -49,15 +49,15 @@ class Marks:
 
     Args:
         bucket: Which bucket.
-        tombstones: What tells marks from those that are just being removed.
-        indices: What knows marks that were read before.
+        tombstones: Tells marks from those that are just being removed.
+        indices: Has marks that were read before.
     """
 
     def __init__(self, bucket: Bucket, tombstones: Tombstones, indices: Indices) -> None:
         self._bucket = bucket
         self._tombstones = tombstones
         self._indices = indices
-        # Those that the run under way has read, by the names of their blobs.
+        # The marks that the run under way has read, by the names of their blobs.
         self._known: dict[str, Mark] = {}
 
     def put(self, blob: Meta, run: str, *, hides: bool) -> bool:
@@ -89,7 +89,7 @@ class Marks:
         return iter(known.values())
 
     def forget(self) -> None:
-        """Read all marks again, from now on."""
+        """Forget the marks that `read_all` remembers."""
         self._known = {}
 
     def read(self, name: str) -> Mark | None:
@@ -108,7 +108,8 @@ class Marks:
 
     def _unchanged(self, blobs: Sequence[Condemned]) -> list[Mark]:
         """Take those that were read before, if a listing says that they have not changed."""
-        # Where writes have numbers, no object is replaced that was only seen in a listing.
+        # Where each write has a number, a listing does not tell it, and so an object that was only
+        # seen in a listing cannot be replaced.
         if len(blobs) <= self._bucket.tuning.few or self._bucket.numbers:
             return []
         now = listed(self._bucket, "condemned", [blob.name for blob in blobs])

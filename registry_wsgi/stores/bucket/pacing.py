@@ -1,9 +1,9 @@
 """
-How requests to a bucket are paced: how many at once, how long is waited, how often is repeated.
+How requests to a bucket are paced: how many run at once, how long each waits, and when to repeat.
 
-Three things repeat requests. obstore and botocore repeat what got no answer, or the answer that the
-store is busy: `obstore_retries` and `botocore_retries` are their settings. `retry` repeats a step
-of ours that several requests make up, such as one that found that the object had just changed.
+Three parts repeat requests. obstore and botocore repeat one that got no answer, or the answer that
+the store is busy: `obstore_retries` and `botocore_retries` are their settings. `retry` repeats a
+step of ours that takes several requests, such as one that met an object that had just changed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 _U = TypeVar("_U")
 
 
-#: How often a request is repeated that may be.
+#: How often a request is repeated, if repeating it does no harm.
 REPEATS = 4
 
 
@@ -54,13 +54,13 @@ class Tuning:
     Attributes:
         page: How many objects are listed, or deleted, by one request. S3 allows 1,000.
         threads: How many requests are under way at once, where there are many.
-        few: Up to how many objects are looked at one by one. Of more, the listing is read: one
+        few: Up to how many objects are looked at one by one. For more, the listing is read: one
             page of it costs as much as one look.
         density: How many entries of a listing are read for each object that is looked for in it.
-            Of a listing that has more others among them, the objects are looked at one by one, so
-            that a few objects never cost all pages of a large bucket.
-        index_after: From how many objects on that had to be read a reading writes the index at
-            once, rather than leaving that to the next prune.
+            If more other entries lie between them, the objects are looked at one by one. So a few
+            objects never cost all pages of a large bucket.
+        index_after: How many objects a reading must have added to the index to write it at once,
+            rather than leave that to the next prune.
         attempts: How often a step is taken again because the object was changed just before it.
         at_work: For how long a tombstone or a mark may belong to a process that is still at work,
             in seconds. It must be longer than the few requests that follow it can take (each is
@@ -78,8 +78,8 @@ class Tuning:
         bury_pauses: How long to wait before each further try to remove a tombstone, in seconds.
         clock_skew: How much the clock here and that of the store may differ, in seconds. Ages are
             meaningless with more.
-        probe_age: From what age on the object that a look at the store leaves is not that of a
-            process at work, in seconds.
+        probe_age: From what age on an object that `Probe` has written was left by a killed
+            process, in seconds.
     """
 
     page: int = 1_000
@@ -171,7 +171,7 @@ def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
 
 def at_once(function: Callable[[_T], _U], items: Iterable[_T], tuning: Tuning) -> Iterator[_U]:
     """Call *function* with each of *items*, several at a time; what it gave, in order."""
-    # Not above: who only deletes a model need not load it.
+    # Not imported above: a delete of a model does not need it.
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     for some in batches(items, tuning.page):

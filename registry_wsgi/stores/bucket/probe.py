@@ -1,4 +1,4 @@
-"""What is asked of a store before anything in it is changed: that its conditions and clock hold."""
+"""Trying out a bucket before anything in it is changed: do its conditions and its clock hold?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Probe", "look_at"]
 
 _log = logging.getLogger("registry_wsgi")
 
-# What a child says that could list the bucket.
+# What a child process writes when it could list the bucket.
 _FINE = b"\0"
 
 
@@ -73,9 +73,9 @@ class Probe:
 
     Args:
         bucket: Which bucket.
-        blobs: Whose versions and uploads are asked about.
+        blobs: The blobs, whose versions and uploads are asked about.
         clock: The time here in seconds since the epoch.
-        conditional: What is told whether the store can delete on a condition. None: it cannot.
+        conditional: Finds out whether the store deletes on a condition. None: it cannot.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Probe:
         self._uploads = blobs.uploads
         self._clock = clock
         self._done = False
-        # How far the clock here was ahead of one that nobody sets, when it was found to be right.
+        # How far the clock here was ahead of the monotonic one, when it was found to be right.
         self._ahead = math.inf
 
     def ask_once(self) -> None:
@@ -172,7 +172,7 @@ class Probe:
         return not ignored and bucket.replace(probe, b"4") is not None
 
     def _warn_of_versions(self, probe: Meta) -> None:
-        """Say that what is removed takes its room, where nobody here removes old versions."""
+        """Warn that removed objects still take room, where the bucket keeps their old versions."""
         # GCS numbers all writes, whether it keeps old versions or not.
         keeps = not self._bucket.numbers and probe.version not in (None, "null")
         if keeps and not self._versions.on:

@@ -1,4 +1,4 @@
-"""What went wrong, in one line: read from the errors of obstore, and of the stores behind it."""
+"""Why a request has failed, in one line, read from the errors of obstore and of the stores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ...errors import escape
 
 __all__ = ["is_lost", "names_no_bucket", "reason", "refuses_key", "refuses_request"]
 
-# What to do about it, by what stores answer.
+# What is wrong, by the code that a store answers.
 _HINTS = {
     "NoSuchBucket": "there is no such bucket",
     "InvalidBucketName": "no bucket can have this name",
@@ -82,7 +82,7 @@ def reason(error: Exception) -> str:
         what = said or f"cannot be used ({certificate[1]})"
         return f"the certificate of {server[0] if server else 'the store'} {what}"
     status = re.search(r"status code: ((\d{3})[\w ]*)", text)
-    # The second is told of one key among several.
+    # The second form is that of an answer about one key among several.
     code = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)
     name = (code[1] or code[2]) if code else status[2] if status else ""
     name = "ContainerNotFound" if "container does not exist" in text else _STATUS.get(name, name)

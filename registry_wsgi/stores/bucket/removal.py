@@ -2,8 +2,8 @@
 The ways in which a blob is taken out of reach, brought back, and removed for good.
 
 `MarkOnly` is that of every bucket: a marked blob stays where it is. `MarkAndHide` is that of a
-bucket behind S3 that keeps old versions, where a delete hides what it deletes. `EndUpload` is for
-what is no object yet.
+bucket behind S3 that keeps old versions, where a delete hides what it deletes. `EndUpload` is that
+of an unfinished upload, which is no object yet.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class MarkOnly:
         return {name: History(metas.get(name)) for name in names}
 
     def meant(self, mark: Mark, history: History) -> Meta | None:
-        # What was hidden while versions were kept is out of reach here.
+        # A blob that was hidden while the bucket kept versions is out of reach here.
         return None if mark.hides else history.current
 
     def hide(self, names: Sequence[str]) -> None:
@@ -127,8 +127,8 @@ class MarkAndHide:
     """
     Put a delete marker above a marked blob, so that no pull finds it.
 
-    Also in charge where versioning is suspended: then nothing is hidden any more, but what was
-    hidden before is shown or removed.
+    It also serves where versioning is suspended. Then it hides no more blobs, but shows or removes
+    those that were hidden before.
 
     Args:
         bucket: Where the blobs are.
@@ -155,7 +155,8 @@ class MarkAndHide:
 
     def meant(self, mark: Mark, history: History) -> Meta | None:
         if history.hidden is not None:
-            # If another came between the mark and the delete, this is that one: its time tells.
+            # If another blob came between the mark and the delete, that one is hidden. Its time
+            # shows that it is not the one that was marked.
             return history.hidden
         if mark.hides or self.hides:
             return next((meta for meta in history.older if meta.fingerprint == mark.means), None)
@@ -164,8 +165,8 @@ class MarkAndHide:
     def hide(self, names: Sequence[str]) -> None:
         if not self.hides:
             return
-        # Looked at again, as marking took its time: where versions are not kept any more, this
-        # delete would be for good.
+        # Ask again, as marking took its time: if the bucket keeps no versions any more, this delete
+        # would be for good.
         self._versions.ask()
         if not self.hides:
             raise StoreError(
@@ -187,8 +188,8 @@ class MarkAndHide:
         visible = [aside.meta for aside in asides if not aside.is_hidden]
         changed = self._bucket.delete_unchanged(visible)
         self._versions.destroy((aside.name, aside.meta.version or "null") for aside in hidden)
-        # The delete markers go last, as a pull would have found the blob without them. Where older
-        # versions remain they stay, as these would come back.
+        # The delete markers go last: without them a pull would have found the blob. Where older
+        # versions remain, the markers stay, or the newest of these would come back.
         self.show((each.name, each.history) for each in hidden if len(each.history.older) == 1)
         return changed
 

@@ -1,13 +1,13 @@
 """
 A bucket of an object store, through obstore: the few requests that `ObjectStore` is made of.
 
-Here are the ways of object stores, kept out of the store itself:
+This is how object stores behave, which the store itself need not know:
 
 - Nothing is renamed, and many stores delete whatever is there. What decides between several is a
   *conditional write*: `Bucket.create` (``If-None-Match``) and `Bucket.replace` (``If-Match``) have
   one winner each.
 - A write whose answer got lost may have happened, and a repeated one then finds itself in the way.
-  So each conditional write carries a token, by which it knows its own.
+  So each conditional write carries a token, by which its own object is told from others.
 - What fails is a `~registry_wsgi.errors.StoreError` with the bucket, the key and the reason. What
   obstore says beyond that is left out, as stores repeat in their answers what they were sent.
 """
@@ -97,7 +97,7 @@ class Written:
     A write of ours.
 
     Attributes:
-        token: What is told by that an object is of this write.
+        token: By this an object of this write is known.
         e_tag: The ETag of the object that it made; None if that is not known.
     """
 
@@ -138,8 +138,8 @@ class Bucket:
         tuning: How requests are paced.
         deleting: The clients for deletes, which do not repeat them: one that removes many objects
             by one request, and one that does not. None: *storage* for both.
-        lister: What lists keys that obstore refuses. None: nothing does.
-        remover: What removes objects that have not changed. None: nothing does.
+        lister: Lists keys that obstore refuses. None: nothing does.
+        remover: Removes objects that have not changed. None: nothing does.
 
     Attributes:
         numbers: Whether each write has a version, be old ones kept or not.
@@ -163,12 +163,12 @@ class Bucket:
         self._lister = lister
         self._remover = remover
         self.numbers = isinstance(storage, _stores.GCSStore)
-        # Of many keys, obstore tells only of the first that is gone there: what follows may have
-        # failed, may be under way, or was never asked for.
+        # There obstore stops at the first of many keys that is gone. The deletes of the keys after
+        # it may have failed, may be under way, or were never sent.
         self.is_one_by_one = isinstance(storage, _stores.AzureStore | _stores.GCSStore)
         self._newest: dict[str, int] = {}
-        # Azure, and the store in memory, go by the book. Ceph wants an ETag without its quotes, and
-        # S3 takes it.
+        # Whether an ETag is sent with its quotes. Azure and the store in memory want them, as the
+        # standard says. Ceph wants none, and S3 takes both.
         self._quoted = isinstance(storage, _stores.AzureStore | _stores.MemoryStore)
         self.name = name
 
@@ -316,10 +316,10 @@ class Bucket:
 
     def delete(self, *keys: str) -> None:
         """
-        Remove the objects at *keys*, whatever they are; if one is gone, that is no matter.
+        Remove the objects at *keys*, whatever they are; one that is gone is no error.
 
-        Many go with one request, where the store has one that can be used. If it fails for some of
-        them, others may be gone.
+        One request removes many, where the store has such a request. If it fails for some of them,
+        others may be gone.
         """
         if self.is_one_by_one and len(keys) > 1:
             for _ in self.at_once(self.delete, keys):
@@ -347,7 +347,7 @@ class Bucket:
         """
         Remove the objects *metas*, unless another is in the place of one by now.
 
-        Where the store cannot do that, whatever is there is removed, as by `delete`.
+        Where the store has no such condition, whatever is there is removed, as by `delete`.
 
         Returns:
             The keys of those that were left, as they have changed.
@@ -372,8 +372,8 @@ class Bucket:
     def _write(self, key: str, data: bytes, mode: Any) -> Written | None:
         _check_process()
         token = os.urandom(16).hex()
-        # obstore repeats a write that was refused for the moment, but not one without an answer. As
-        # it is conditional, and known by its token, there is no harm in that.
+        # obstore repeats a write that was refused for the moment, but not one without an answer. To
+        # repeat that does no harm, as the write is conditional and known by its token.
         for last in (False, False, True):
             try:
                 put = obstore.put(
@@ -385,7 +385,7 @@ class Bucket:
                     use_multipart=False,  # the end of one asks no questions
                 )
             except (BaseError, OSError, ValueError) as error:
-                # What was tried again, or got no answer, may have happened all the same.
+                # A write that got no answer, or was repeated, may have happened all the same.
                 there = self._written(key)
                 if there is not None and there.token == token:
                     return there
@@ -461,7 +461,7 @@ def is_used() -> bool:
 
 
 def _check_process() -> None:
-    """Refuse to wait for ever: the threads of obstore are not those of a forked process."""
+    """Refuse requests in a forked process, which has no threads of obstore: they would hang."""
     pid = os.getpid()
     if _process.setdefault("pid", pid) != pid:
         raise StoreError(

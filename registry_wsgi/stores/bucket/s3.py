@@ -1,15 +1,15 @@
 """
-A bucket behind S3 through botocore, for what obstore has no requests for.
+A bucket behind S3 through botocore, for the requests that obstore does not have.
 
-- `S3` is the bucket: the client, and how its errors are told. Unfinished uploads and old versions
-  are asked for with it (`.uploads`, `.versions`).
-- `S3Lister` lists what obstore refuses to. It fails a whole listing for one key with an empty part
-  (``blobs//x``), ``.`` or ``..``. None of these keys is ours, and anybody may have put one there:
-  so they are passed over. (Elsewhere the error names it.)
+- `S3` is the bucket: the client, and its errors as ours. Unfinished uploads and old versions are
+  asked for with it (`.uploads`, `.versions`).
+- `S3Lister` lists folders with odd keys: with an empty part (``blobs//x``), ``.`` or ``..``. For
+  one of them obstore fails the whole listing. None of these keys is ours, and anybody may have put
+  one there, so they are passed over. (On other clouds the error names the key.)
 - `ConditionalDeletes` deletes an object if its ETag still is the one that was seen (``If-Match``),
-  as S3 can, and newer MinIO and Ceph. Between the last look and a plain delete another program can
-  write a new object, and that one would go. For Azure and Google Cloud, which have such deletes
-  too, there is no client here that makes them.
+  which S3 and newer MinIO and Ceph can do. Otherwise another program can write a new object between
+  the last look and the delete, and the delete would take that. Azure and Google Cloud have such
+  deletes, too, but neither obstore nor botocore makes them.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ __all__ = [
     "S3Lister",
 ]
 
-# What a store answers where there is nothing to be had: to credentials that may not ask, and by
-# stores that have no such requests.
+# What a store answers to credentials that may not ask, or if it has no such request.
 _NOT_TOLD = ("AccessDenied", "MethodNotAllowed", "NotImplemented")
 
 _PRECONDITION_FAILED = ("PreconditionFailed", "412")
@@ -87,7 +86,7 @@ class S3:
 
     def __init__(self, storage: Storage, name: str) -> None:
         self.name = name
-        # What the client was given, and has not from the environment.
+        # The settings that the client was given, without those of the environment.
         self._given: dict[str, Any] = {}
         self._prefix: str | None = None
         self._provider: Any = None
@@ -117,7 +116,7 @@ class S3:
         Raises:
             NotToldError: botocore is not installed, or would not be who obstore is.
         """
-        # Not above: it takes its time, and only a prune has a use for it.
+        # Not imported above: that takes its time, and only a prune needs it.
         try:
             from botocore import UNSIGNED  # noqa: PLC0415
             from botocore.config import Config  # noqa: PLC0415
@@ -171,7 +170,7 @@ class S3:
 
     @contextmanager
     def reported(self, key: str) -> Iterator[None]:
-        """Raise what goes wrong with *key* as a store does."""
+        """Turn an error of botocore about *key* into a StoreError."""
         from botocore.exceptions import BotoCoreError, ClientError, SSLError  # noqa: PLC0415
 
         try:
@@ -245,7 +244,7 @@ class ConditionalDeletes:
         s3: The bucket.
 
     Attributes:
-        usable: Whether the store keeps to the condition. False until it was asked.
+        usable: Whether the store keeps to the condition. False until `ask_once` found out.
     """
 
     def __init__(self, s3: S3) -> None:
@@ -290,9 +289,9 @@ def _is_odd(key: str) -> bool:
 
 def _add_md5(request: Any, **_: Any) -> None:
     """
-    Give a delete of many the header that older stores want: of MinIO before 2025, Ceph, and others.
+    Give a delete of many the header Content-MD5, which MinIO before 2025, Ceph and others want.
 
-    botocore sends a newer checksum, and the store answers that this one is missing.
+    botocore sends a newer checksum alone, and these stores answer that the header is missing.
     """
     digest = hashlib.md5(request.data, usedforsecurity=False).digest()
     request.headers["Content-MD5"] = base64.b64encode(digest).decode()

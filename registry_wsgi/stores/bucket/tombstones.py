@@ -2,9 +2,9 @@
 Removing objects of a bucket so that of several who want to, one does.
 
 Not every object store can delete on the condition that an object has not changed. So whoever is to
-remove an object first writes a *tombstone* in its place on that condition, which all can, and then
-deletes the tombstone. One that a killed process has left counts as nothing, and goes with a later
-prune.
+remove an object first writes a *tombstone* in its place on that condition, which every store can
+do, and then deletes the tombstone. One that a killed process has left counts as nothing, and a
+later prune removes it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = ["Tombstones", "is_tombstone"]
 
 _log = logging.getLogger("registry_wsgi")
 
-# With the random bytes that follow, a tombstone has a size of its own, so that others are told from
-# it without being read.
+# The size of a tombstone, with its random end. Hardly any other object has just this size, so that
+# nearly all are told from a tombstone without being read.
 _TOMBSTONE_SIZE = len(TOMBSTONE) + 32
 
 
@@ -87,7 +87,7 @@ class Tombstones:
             patience: How long to wait for such a process, in seconds; None: as the store is tuned.
 
         Raises:
-            BusyError: One still is after that.
+            BusyError: A process is still at work there after that.
         """
 
         def look() -> Meta | None:
@@ -145,7 +145,8 @@ class Tombstones:
             if next(tries) == 0:
                 remove()
             else:
-                # The first may have happened all the same: then what is there by now is not ours.
+                # The first delete may have happened although it failed. Then another object can be
+                # there by now, which is not ours to remove.
                 self.bucket.delete_unchanged([*self._tombstones_at(keys)])
 
         try:

@@ -22,15 +22,15 @@ class Trash:
     """
     The part of `~registry_wsgi.stores.bucket.ObjectStore` that is about what was deleted.
 
-    What its methods do is said in `~registry_wsgi.stores.base.TrashStore`. The trash of a bucket
+    `~registry_wsgi.stores.base.TrashStore` says what its methods do. The trash of a bucket
     holds no blobs: these stay in their place, where the collector spares them.
 
     Args:
         bucket: Where it is.
-        tombstones: What removes manifests, and entries of the trash.
-        indices: What knows entries that were read before.
+        tombstones: Removes manifests, and entries of the trash.
+        indices: Has entries that were read before.
         manifests: The manifests that are in place.
-        probe: What is asked before anything is changed.
+        probe: Asked before anything is changed.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Trash:
         self._probe.ask_once()
 
         def put_back() -> tuple[Content, Written] | None:
-            # Read afresh: meanwhile another may have restored the model, and deleted that anew.
+            # Read anew: meanwhile another may have restored the model, and deleted it once more.
             source = self._tombstones.get(_place(entry))
             if source is None:
                 return None
@@ -108,7 +108,8 @@ class Trash:
         source, written = done
         if self._tombstones.remove(source.meta):
             return True
-        # Somebody has meanwhile removed it from the trash for good, and perhaps its blobs: back.
+        # Somebody has removed the entry for good meanwhile, and perhaps its blobs. So the manifest
+        # that was just written goes again.
         ours = self._tombstones.get(target)
         if ours is not None and ours.token == written.token:
             self._tombstones.remove(ours.meta)
@@ -130,11 +131,11 @@ class Trash:
                 yield Deleted(when, run, key), meta
 
     def _source(self, key: str) -> tuple[Meta | None, bytes | None]:
-        """Look at a manifest that is to be moved, and read it; what is too large is not read."""
+        """Look at a manifest that is to be moved, and read it unless it is too large."""
         found = self._manifests.kept(key)
         try:
             found = found or self._tombstones.get(key)
-        except TooLargeError:  # no manifest, but the way out when one stops a sweep
+        except TooLargeError:  # no manifest, but it stops each prune until it is deleted
             return self._tombstones.head(key), None
         return (found.meta, found.data) if found else (None, None)
 

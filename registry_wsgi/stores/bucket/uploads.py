@@ -1,10 +1,9 @@
 """
 The unfinished multipart uploads of a bucket behind S3.
 
-A large blob is put into S3 in parts, and what was uploaded of one that is never finished takes its
-room without being an object: no listing of objects has it. obstore has no requests for this, so it
-is done through botocore. (Google Cloud Storage and Azure forget such parts after a week of their
-own.)
+A large blob is put into S3 in parts. The parts of one that is never finished take room without
+being an object: no listing of objects has them. obstore has no requests for them, but botocore has.
+(Google Cloud Storage and Azure remove such parts by themselves after a week.)
 
 To the store each is a blob of a name of its own, ``sha256-<hex>?uploadId=<id>``.
 """
@@ -51,7 +50,7 @@ class Uploads:
         self._asked = s3.bucket is None
 
     def ask_once(self, key: str) -> None:
-        """Find out whether unfinished uploads are listed, by one at *key* that never ends."""
+        """Find out whether unfinished uploads are listed, by beginning one at *key*."""
         if self._asked:
             return
         self.shown = False
@@ -80,7 +79,7 @@ class Uploads:
             )
 
     def names(self) -> Iterator[str]:
-        """List them all; none if that is not to be had, with a warning in the log."""
+        """List them all; none if the store does not tell, with a warning in the log."""
         if self._s3.bucket is None:
             return
         prefix = self._s3.key("")
@@ -110,7 +109,7 @@ class Uploads:
         return Meta(f"blobs/{name}", size, int(modified.timestamp()), name, None)
 
     def abort(self, name: str) -> None:
-        """End one, and remove what there is of it; if it is gone, that is no matter."""
+        """End one, and remove its parts; if it is gone already, nothing happens."""
         try:
             with self._s3.reported(f"blobs/{name}"):
                 self._s3.client.abort_multipart_upload(Bucket=self._s3.bucket, **self._named(name))

@@ -25,7 +25,7 @@ __all__ = ["History", "Versions"]
 # How many versions S3 removes by one request.
 _PAGE = 1_000
 
-# A blob that nobody has, by which the store is asked what these credentials may do.
+# A blob that nobody has. To ask for it shows what these credentials may do.
 _NOBODYS = "registry-wsgi-probe"
 
 
@@ -58,7 +58,7 @@ class Versions:
         s3: The bucket.
 
     Attributes:
-        refused: Why the versions of a bucket that keeps them are left alone; empty if they are not.
+        refused: Why the versions are not used although the bucket keeps some; empty if they are.
     """
 
     def __init__(self, s3: S3) -> None:
@@ -101,7 +101,7 @@ class Versions:
 
     def destroy(self, versions: Iterable[tuple[str, str]]) -> None:
         """
-        Remove *versions* (the name of a blob, and which of it) for good; gone ones are no matter.
+        Remove *versions* (the name of a blob, and the id) for good; gone ones are no error.
 
         If it fails for some of them, others may be gone.
         """
@@ -170,7 +170,7 @@ class Versions:
         try:
             self.find(_NOBODYS)
             self.destroy([(_NOBODYS, "null")])
-        except RefusedError as error:  # whatever the reason: they cannot be had
+        except RefusedError as error:  # for any reason: versions cannot be used then
             self.refused = str(error)
             return False
         return True
