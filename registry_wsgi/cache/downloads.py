@@ -1,8 +1,8 @@
 """
-The names of unfinished downloads, and of what else Ollama makes on the way to a blob.
+The names of unfinished downloads, and of the temporary files that Ollama makes.
 
 While a blob is pulled, ``<blob>-partial`` has its content, and ``<blob>-partial-<n>`` says how much
-of part *n* is there. Whoever resumes the pull believes these files. All of them are one download.
+of part *n* is there. A pull that is resumed believes these files. All of them are one download.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["download_of", "is_temporary", "removal_order"]
 
 _DOWNLOAD = re.compile(r"(.+?)-partial(?:-(\d+))?", re.ASCII | re.IGNORECASE)
 
-# What is being copied, converted or quantized: Go ends the name of a temporary file in digits.
+# Files that are being copied, converted or quantized. Go ends the names of such files in digits.
 _TEMPORARY = re.compile(
     r"(?:copy|split-copy|compat-tensors|projector-metadata|split-gguf-|sha256-"
     r"|(?:bf|f|fp|i?q|tq|mxfp|nvfp|int)\d[0-9a-z_]*)\d+"

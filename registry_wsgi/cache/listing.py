@@ -66,7 +66,7 @@ def _readable(store: Store) -> Iterator[tuple[str, Manifest, dict[str, int | Non
 
 
 def _warn_of_unseen(store: Store, keys: Collection[str] = ()) -> None:
-    """Warn of models in a layout that is not understood; name those that *keys* are names of."""
+    """Warn of models in a layout that is not understood; name those that *keys* stand for."""
     folder = None
     for path in store.unseen():
         folder, _, key = path.partition("/")

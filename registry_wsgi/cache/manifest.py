@@ -31,8 +31,8 @@ _ZEROS = f"sha256:{'0' * 64}"
 _NO_DIGEST = (None, "", _ZEROS)
 _MENTIONED = re.compile(rb"sha256[:-]([0-9a-f]{64})", re.IGNORECASE)
 
-# What Ollama writes, to the character. There are no escapes in it, so that every `"` is where it
-# belongs, and whatever follows _BEFORE_DIGEST is the digest of a layer or of the config.
+# A manifest as Ollama writes it, to the character. It has no escapes, so that each `"` begins or
+# ends a text, and whatever follows _BEFORE_DIGEST is the digest of a layer or of the config.
 _TEXT = r'"[^"\\\x00-\x1f]*"'
 _BEFORE_DIGEST = '"digest":"sha256:'
 _LAYER = (
@@ -56,7 +56,7 @@ def blob_name(digest: object) -> str | None:
     """Bring *digest* into its one form, ``sha256-<hex>``; None if it is no SHA-256 digest."""
     if not isinstance(digest, str):
         return None
-    if _USUAL_DIGEST.fullmatch(digest):  # nearly all are: a million of them are looked at
+    if _USUAL_DIGEST.fullmatch(digest):  # the quick way, for nearly all of a million digests
         return "sha256-" + digest[7:]
     match = _DIGEST.fullmatch(digest)
     return f"sha256-{match[1].lower()}" if match else None
@@ -130,8 +130,8 @@ _decode = json.JSONDecoder(object_pairs_hook=unambiguous).decode
 
 
 def _refuse_other_case(fields: Iterable[str], names: tuple[str, ...]) -> None:
-    # Ollama would take "Layers" for "layers". Nobody writes that, so it need not be understood, but
-    # it must not be overlooked either.
+    # Ollama would take "Layers" for "layers". Nobody writes that, so it need not be understood. But
+    # to overlook it would lose the blobs of those layers.
     for key in fields:
         if key not in names and key.casefold() in names:
             raise InvalidManifestError(f"not a manifest: {key!r:.100} is not in lower case")
@@ -139,17 +139,17 @@ def _refuse_other_case(fields: Iterable[str], names: tuple[str, ...]) -> None:
 
 def needed_blobs(data: bytes) -> Collection[str]:
     """
-    Name the blobs that `parse_manifest` does, in less than half the time.
+    Name the blobs that `parse_manifest` finds, in less than half the time.
 
     Raises:
-        InvalidManifestError: As there.
+        InvalidManifestError: As `parse_manifest`.
     """
     try:
         text = data.decode()
     except UnicodeDecodeError:
         text = ""
-    # Nearly all are like this, and there may be a hundred thousand of them. (What `ollama create`
-    # writes ends with a newline, what a pull writes does not.)
+    # Nearly all manifests are of this form, and there may be a hundred thousand of them. (One that
+    # `ollama create` writes ends with a newline, one that a pull writes does not.)
     if _USUAL.fullmatch(text.rstrip("\n")) and _ZEROS not in text:
         return ["sha256-" + rest[:64] for rest in text.split(_BEFORE_DIGEST)[1:]]
     return parse_manifest(data)
@@ -159,8 +159,8 @@ def mentioned_blobs(data: bytes) -> set[str]:
     """
     Name every blob whose digest stands anywhere in *data*, be it a manifest or not.
 
-    This errs on the side of keeping: it finds at least the blobs that `parse_manifest` does, and
-    still finds some where that fails.
+    This errs on the side of keeping: it finds at least the blobs that `parse_manifest` finds, and
+    still finds some where `parse_manifest` fails.
     """
     blobs = {f"sha256-{match[1].decode().lower()}" for match in _MENTIONED.finditer(data)}
     with suppress(InvalidManifestError):  # which also reads digests that are written with escapes

@@ -34,8 +34,8 @@ __all__ = ["ModelCache"]
 
 _log = logging.getLogger("registry_wsgi")
 
-# How far a clock must be behind the time of a manifest to be taken for wrong, in seconds: further
-# than the clocks of two machines differ that write in one store.
+# How far our clock must be behind the time of a manifest to be taken for wrong, in seconds. The
+# clocks of two machines that write in one store differ by less.
 _FAR_BEHIND = 3_600
 
 
@@ -62,7 +62,7 @@ class ModelCache:
     Durations are `datetime.timedelta`, seconds, or written (``"7d"``).
 
     Raises:
-        InvalidDurationError: One of the durations is none.
+        InvalidDurationError: One of the durations is invalid.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ class ModelCache:
         pattern = pattern or self._protected_by_link(key, patterns)
         if pattern is not None:
             raise ModelProtectedError(found or key, pattern)
-        # A manifest that cannot be read can still be deleted: that is the way out when one stops
-        # the sweep. So every digest that stands in it counts, well-formed or not.
+        # A manifest that cannot be read stops each prune, and to delete it is the way out. So any
+        # manifest can be deleted, and each digest in it counts, be it well-formed or not.
         try:
             manifest = self.store.read(key)
         except StoreError as error:
@@ -125,8 +125,8 @@ class ModelCache:
         blobs = mentioned_blobs(manifest.data) if manifest else ()
         when = self._clock()
         if manifest is not None and manifest.written > when + _FAR_BEHIND:
-            # Nobody deletes what is not written yet: our clock is wrong. By its time the retention
-            # would be over as soon as the clock is put right.
+            # The manifest seems to be written in the future, so our clock is wrong. By that clock
+            # the retention would be over as soon as the clock is put right.
             when = manifest.written
         if self.store.discard(key, blobs, when, self.retention) is None:
             return False
@@ -154,7 +154,7 @@ class ModelCache:
 
     def unprotect(self, pattern: str) -> bool:
         """
-        Take back what `protect` was told. What other patterns stand for too stays protected.
+        Take back a `protect` of *pattern*. A model that another pattern stands for stays protected.
 
         Returns:
             False if *pattern* did not protect anything.
@@ -319,7 +319,7 @@ class ModelCache:
                 None) every thousand steps.
 
         Raises:
-            InvalidDurationError: *age* is none.
+            InvalidDurationError: *age* is invalid.
             InvalidManifestError: A manifest cannot be read, so nobody knows which blobs it needs.
                 The message names it. Nothing is removed.
             StoreError: The storage failed.
@@ -375,7 +375,7 @@ class ModelCache:
         """
         entries = entries_of(self.store, names, at, since)
         now = self._clock()
-        # Also one goes that another machine, whose clock is ahead, has dated in the future.
+        # Another machine, whose clock is ahead, may have dated a delete in the future: it goes too.
         age = min([0.0, *(now - entry.when for entry in entries)])
         limits = Limits(now, age, self.in_flight, self.hold, quiet=quiet_store, pause=self.pause)
         return self._collect(limits, only=entries, dry_run=dry_run, progress=progress)
@@ -485,7 +485,7 @@ class ModelCache:
         here = None
         for pattern in patterns:
             if is_pattern(pattern):
-                continue  # all names would have to be listed; one that it stands for is enough
+                continue  # it would take a listing of all names to follow their links
             other = self.store.find(Name.parse(pattern))
             if other is not None and other != key:
                 here = here or self.store.resolve(key, tag=False)
@@ -497,7 +497,7 @@ class ModelCache:
         try:
             return self.store.find(Name.parse(name))
         except InvalidNameError:
-            # The path of a manifest, perhaps, that makes no valid name.
+            # Perhaps *name* is the path of a manifest that makes no valid name.
             if name.count("/") != 3 or name_of(name) is not None:
                 raise
             there = any(key == name for key, _ in self.store.versions())

@@ -1,4 +1,4 @@
-"""Who is told of what happens: for metrics, or whatever else counts."""
+"""The protocol of an observer, which is told of each change: for metrics, say."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Observer(Protocol):
 
 
 def tell(observer: Observer | None, event: Callable[[Observer], None]) -> None:
-    """Tell *observer*, if there is one, of *event*, and let nothing come of it."""
+    """Tell *observer*, if there is one, of *event*; if it raises, that only goes to the log."""
     if observer is None:
         return
     try:

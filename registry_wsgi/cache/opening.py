@@ -1,4 +1,4 @@
-"""The way from a location, or from the settings, to a cache."""
+"""Opening a cache at a location, or as the settings say."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ class Cache(Protocol):
     Any object with these two methods serves; nothing is to be inherited. Both may be called from
     several threads at once. An exception from either is a 500 to the client and goes to the log.
 
-    A cache that has a third method, ``prune_deleted()``, has that one called after a delete, in
-    the place of ``prune()``: for caches whose whole prune is too much work for one request. A cache
-    that wraps a `registry_wsgi.ModelCache` passes this method on. If it does not, and its
-    ``prune()`` calls that of the `registry_wsgi.ModelCache` without arguments, that one does the
-    work of ``prune_deleted()`` after a delete, too.
+    A cache whose whole prune is too much work for one request can have a third method,
+    ``prune_deleted()``. It is called after a delete in the place of ``prune()``. A cache that wraps
+    a `registry_wsgi.ModelCache` passes this method on. If it does not, and its ``prune()`` calls
+    that of the `registry_wsgi.ModelCache` without arguments, then after a delete the
+    `registry_wsgi.ModelCache` does the work of ``prune_deleted()`` all the same.
     """
 
     def unlink(self, name: str) -> bool:
@@ -48,10 +48,10 @@ class Cache(Protocol):
 
 def clean_up(cache: Cache) -> None:
     """
-    Remove what a delete has left: by ``prune_deleted`` of *cache*, or else by its ``prune``.
+    Prune after a delete: by ``prune_deleted`` of *cache*, or else by its ``prune``.
 
-    For as long as this takes, `follows_delete` is true, so that a `registry_wsgi.ModelCache` behind
-    a cache of two methods knows what its ``prune()`` is called for.
+    While this runs, `follows_delete` is true. By that a `registry_wsgi.ModelCache` behind a cache
+    of two methods knows that its ``prune()`` follows a delete.
     """
     token = _cleaning_up.set(True)
     try:

@@ -13,11 +13,11 @@ __all__ = ["Refuse", "is_left_by_others", "is_whole", "name_of", "read_models"]
 
 _T = TypeVar("_T")
 
-# What file managers leave in any folder, and would be the tag of a model by its name.
+# Files that file managers leave in any folder. By their names they could be the tags of models.
 _LEFT_BY_OTHERS = {"desktop.ini", "thumbs.db"}
 
-#: Called for each key whose manifest cannot be read, with why (None: there is no file, or it is
-#: gone). What it does is the policy of who reads: stop, warn, or report a problem.
+#: Called for each key whose manifest cannot be read, with the error (None: there is no file, or it
+#: is gone). Each reader has its own policy here: to stop, to warn, or to report a problem.
 Refuse = Callable[[str, StoreError | None], None]
 
 
@@ -29,9 +29,9 @@ def read_models(
 
     Args:
         found: What the store has read, by key.
-        parse: Makes of a manifest what the caller needs; an `InvalidManifestError` from it is
-            handed to *refuse*.
-        refuse: What to do about the others.
+        parse: Turns a manifest into what the caller needs. If it raises an `InvalidManifestError`,
+            *refuse* gets that.
+        refuse: Gets the keys of manifests that cannot be read.
 
     Returns:
         The key, the manifest and what *parse* made of it, for each that can be read.

@@ -53,7 +53,7 @@ class DeletedModel:
         expires: From when on a prune may remove it for good (UTC).
         restorable: Whether its manifest can be read and all its blobs are there.
         missing: The digests of blobs that are gone, ``sha256:<hex>``.
-        id: What tells it from other deletes of the same name.
+        id: It differs from that of any other delete of the same name.
     """
 
     name: str
@@ -84,5 +84,5 @@ class Usage:
 
 
 def plain(value: Any) -> Any:
-    """Make of a result what JSON has: the ``default`` of `json.dumps`; times are in ISO form."""
+    """Turn a result, or a time, into something that JSON has: the ``default`` of `json.dumps`."""
     return value.isoformat() if isinstance(value, datetime) else asdict(value)

@@ -70,7 +70,7 @@ def list_deleted(store: Store, retention: float) -> list[DeletedModel]:
 def restore(
     store: Store, wanted: Iterable[tuple[str, datetime | str | None]]
 ) -> Iterator[str | RegistryError]:
-    """Bring deleted models back; of each, tell the full name, or why it is not back."""
+    """Bring deleted models back; give the full name of each, or the error if it is not back."""
     wanted = list(wanted)
     deletes = _Deletes(store)
     places = _Places(store, many=len(wanted) > 1)
@@ -140,7 +140,7 @@ class _Deletes:
 
     def of(self, key: str, at: datetime | str | None) -> list[Deleted]:
         """List the deletes of the model at *key*, the latest first."""
-        # One whose directories cannot be read has no key: it may be of that model.
+        # An entry whose directories cannot be read has no key: it may be of that model.
         found = heapq.merge(self._by_key[key.lower()], self._by_key[""], reverse=True)
         return [
             entry
@@ -153,8 +153,8 @@ class _Places:
     """
     Where there are manifests; for *many* models they are listed once.
 
-    To find out that a name is free in any case of its letters takes a listing. A model that comes
-    after it is not overwritten either: the store sees to that.
+    It takes a listing to find out that a name is free in any case of its letters. The store sees to
+    it that a model which comes after the listing is not overwritten.
     """
 
     def __init__(self, store: Store, *, many: bool) -> None:

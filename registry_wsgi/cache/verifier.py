@@ -1,8 +1,8 @@
 """
 The check: is every model whole?
 
-A manifest says which blobs a model needs and how large each is, and a blob's name says what its
-content must hash to. The first two are looked up in no time; the third (*deep*) reads every byte.
+A manifest says which blobs a model needs and how large each is. A blob's name is the hash of its
+content. The sizes are looked up in no time; the hashes (*deep*) take every byte.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Verifier:
             sizes.update(blobs)
         count, total = len(sizes), 0
         whole: dict[str, int] = {}
-        # There may be a million: what is whole is forgotten as soon as it was looked at.
+        # There may be a million blobs: one that is whole is forgotten as soon as it was looked at.
         for name, look in self._store.look(list(sizes)):
             if name in sizes and is_whole(look, sizes[name]):
                 del sizes[name]
@@ -151,7 +151,7 @@ class Verifier:
             yield key, blobs
 
     def _told(self, found: Iterable[tuple[str, Read]]) -> Iterator[tuple[str, Read]]:
-        """Pass on what is wanted of *found*, and tell how far the reading is."""
+        """Pass on the wanted models among *found*, and tell how far the reading is."""
         for done, (key, manifest) in enumerate(found):
             self._progress("reading manifests", done, None)
             if self._wanted is None or key.lower() in self._wanted:
@@ -180,7 +180,7 @@ class Verifier:
         return None
 
     def _report_found(self) -> None:
-        """Report what was noted, with the models that need it, for which they are read again."""
+        """Report the blobs that were noted, each with the models that need it."""
         if not self._found:
             return
         users: defaultdict[str, list[str]] = defaultdict(list)
@@ -211,7 +211,7 @@ class Verifier:
         return False
 
     def _read(self, sizes: dict[str, int]) -> None:
-        # Not above: who only deletes need not load it.
+        # Not imported above: a delete does not need it.
         from concurrent.futures import ThreadPoolExecutor, wait  # noqa: PLC0415
 
         total = sum(sizes.values())
@@ -229,12 +229,12 @@ class Verifier:
             except (OSError, StoreError) as error:
                 return error
 
-        # The large ones first, so that no thread is left with one at the end.
+        # The large blobs come first, so that no thread is left with one at the end.
         names = sorted(sizes, key=lambda name: sizes[name], reverse=True)
         with ThreadPoolExecutor(self._threads) as pool:
             try:
                 for name, future in [(name, pool.submit(check, name)) for name in names]:
-                    # Python hears a Ctrl-C that comes just before a wait only after it.
+                    # Python heeds a Ctrl-C that comes just before a wait only after the wait.
                     while wait([future], timeout=1).not_done:
                         pass
                     found = future.result()
@@ -245,7 +245,7 @@ class Verifier:
                         detail = f"its content is {found.replace('-', ':', 1)}"
                         self._found[name] = Problem("corrupt", name, (), detail)
             except BaseException:
-                # Ctrl-C, say: nobody waits for the terabytes that are left.
+                # After a Ctrl-C, say, nobody waits for the terabytes that are left.
                 self._stopped = True
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -258,7 +258,7 @@ class Verifier:
         buffer = bytearray(_CHUNK)
         view = memoryview(buffer)
         with stream:
-            # Reading and hashing let other threads run.
+            # Other threads run while this one reads or hashes.
             while not self._stopped and (
                 size := stream.readinto(buffer)  # type: ignore[attr-defined]
             ):
@@ -281,7 +281,7 @@ class Verifier:
 
 @contextmanager
 def _tried() -> Iterator[None]:
-    """Go on with the next where one cannot be put back."""
+    """Log that a blob cannot be put back, and go on."""
     try:
         yield
     except UntouchableError as error:

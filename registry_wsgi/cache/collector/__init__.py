@@ -8,24 +8,25 @@ This is the one place that gives the reasons.
 1. **Census** (`census`). What is aside is listed, then the blobs, then the trash, the manifests and
    the trash again are read.
 
-   - What is aside comes before the blobs: a blob that is put back in between is seen in its place.
-   - The blobs come before the manifests: a blob that comes later is not listed, so it cannot be
-     removed, and a manifest that comes later can only save blobs.
-   - The trash comes before and after the manifests: a model that is deleted or restored meanwhile
-     is seen on one of the two sides.
+   - What is aside is listed before the blobs: a blob that is put back in between is seen in its
+     place.
+   - The blobs are listed before the manifests are read: a blob that comes later is not listed, so
+     it cannot be removed, and a manifest that comes later can only save blobs.
+   - The trash is read before and after the manifests: a model that is deleted or restored
+     meanwhile is seen on one of the two sides.
 
    What cannot be read, or not be reached, ends the run here, before anything is touched.
 2. **Judgement** (`judge`). What no manifest needs is looked at. What changed recently shows that a
    pull is under way. What has not changed for the age is *doomed*; while a pull shows, only what
    has not changed for the age and the hold.
 3. **Setting aside** (`sweep`). Doomed blobs are *condemned*: renamed aside, so that a pull that
-   looks for one from now on fetches it anew. An unfinished download is not: its pull would not
-   find it. A pull that looked before, in a store at rest, has not shown yet: it gets a *pause* to
-   begin its next download.
+   looks for one from now on fetches it anew. An unfinished download is not set aside: its pull
+   would not find it. In a store at rest, a pull that looked before may not show yet: it gets a
+   *pause* to begin its next download.
 4. **Reading again**. What is new or has changed is read. A pull is looked for before and after
    that: one that ends in between was seen before, or its manifest is read; one that begins in
-   between is seen after. Expired models are forgotten before: from then on nobody can restore one,
-   and whoever just has is seen.
+   between is seen after. Expired models are forgotten before that: from then on nobody can restore
+   one, and the manifest of one that was just restored is read.
 5. **Putting back**. What is needed after all, or was touched meanwhile, is *pardoned*: put back, as
    if just written.
 6. **Removal**. The rest is *purged*; abandoned downloads are removed. While a pull shows, which may

@@ -49,7 +49,7 @@ class OldModels:
         return key in self.kept
 
     def keep_what_is_led_to(self, store: Store) -> None:
-        """Let no manifest, and no link, go by which a protected model is reached."""
+        """Keep each manifest, and each link, by which a protected model is reached."""
         if not self.kept or not self.go:
             return
         real = {store.resolve(key) for key in self.kept}

@@ -32,7 +32,7 @@ def collect(
     Run once over *store*.
 
     Args:
-        only: Deleted models: these go now, and so does what they alone needed. Nothing else goes.
+        only: Deleted models. They go now, with the blobs that they alone needed, and nothing else.
     """
     expired = find_expired(store, limits) if only is None else only
     deleted_only = deleted_only or only is not None
@@ -52,7 +52,8 @@ def collect(
         look_for_pulls(store, limits, census)
     plan.wait_for_pulls(limits, census)
     if only is not None and plan.waiting:
-        # In the trash they can be named once more; what is only unneeded has to grow old.
+        # These models stay in the trash, so that the caller can name them once more. Without them
+        # the blobs would have to grow old first.
         plan.doomed = Suspects()
         census.expired.held.clear()
     blobs = bool(plan) or census.references.any_aside

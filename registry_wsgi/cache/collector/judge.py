@@ -31,7 +31,7 @@ Download = list[tuple[str, Blob]]
 @dataclass
 class Plan:
     """
-    What is to be done about what nothing needs.
+    What a run is to do about the blobs that nothing needs.
 
     Attributes:
         doomed: Blobs to be set aside.
@@ -47,12 +47,12 @@ class Plan:
         return bool(self.doomed or self.downloads)
 
     def keep(self, is_kept: Callable[[str], bool]) -> None:
-        """Take out of *doomed* the blobs whose names *is_kept* says True of."""
+        """Take those blobs out of *doomed* for whose names *is_kept* is true."""
         if any(map(is_kept, self.doomed.names)):
             self.doomed = self.doomed.chosen(lambda name, _: not is_kept(name))
 
     def wait_for_pulls(self, limits: Limits, census: Census) -> None:
-        """Let wait what a pull that shows may still use."""
+        """While a pull shows, move to *waiting* whatever it may still use."""
         due = limits.due(pull=census.activity.pull)
         if due == limits.cutoff:
             return
@@ -70,8 +70,8 @@ class Plan:
 def judge(
     store: Store, limits: Limits, census: Census, *, deleted_only: bool, progress: Progress | None
 ) -> Plan:
-    """Look at what nothing needs; that also shows whether a pull is under way."""
-    # The hard links of a delete change the ctime of its blobs: of these only a write counts.
+    """Look at the blobs that nothing needs; that also shows whether a pull is under way."""
+    # The hard links of a delete change the ctime of its blobs. So for these only a write counts.
     held = {blob.content for blobs in census.expired.held.values() for blob in blobs.values()}
     references, activity = census.references, census.activity
     names = counted(
@@ -83,7 +83,7 @@ def judge(
         blob = look._replace(changed=look.written) if look.content in held else look
         canonical = blob_name(name)
         deleted = census.expired.deleted.get(canonical or "")
-        # What was written before its model was deleted belonged to that, and to no pull since.
+        # A blob that was written before its model was deleted is that model's, not a later pull's.
         if limits.is_recent(blob.changed) and (deleted is None or blob.changed > deleted):
             activity.pull = True
         if deleted_only and deleted is None:
@@ -103,7 +103,7 @@ def judge(
 
 
 def look_aside(store: Store, limits: Limits, census: Census) -> Suspects:
-    """Look at what earlier runs have left aside and nothing needs."""
+    """Look at the blobs that earlier runs have left aside and nothing needs."""
     suspects = Suspects()
     shared: dict[Run, Run] = {}
     aside = census.references.aside()
@@ -125,8 +125,8 @@ def look_for_pulls(store: Store, limits: Limits, census: Census) -> None:
     if limits.is_recent(store.preparing()):
         activity.pull = True
         return
-    # Where a pull may leave no trace, what it has found in its place is given a full hold after the
-    # last change: that may have been part of the pull.
+    # Where a pull may leave no trace, the last change of the store may have been part of one. So
+    # for a full hold after that change a pull is taken to be under way.
     if not store.sets_aside and store.changed_unseen() + limits.hold > limits.now:
         activity.pull = True
         return
@@ -145,7 +145,7 @@ def look_for_use(
     Look when somebody else last let a blob come or go.
 
     Args:
-        known: A time of the last change that is known to be of our own making.
+        known: The time of the last change that is accounted for. None: there was no look before.
 
     Returns:
         The time of the last change, whoever made it.
@@ -155,7 +155,7 @@ def look_for_use(
         since, until = store.own_changes()
         used = min(since, changed) if changed < until else changed
         activity.used = max(activity.used, used)
-        # What has changed since the last look is recent, whatever the clocks say.
+        # A change since the last look is recent, whatever the clocks say.
         activity.in_use |= known is not None or limits.is_recent(used)
     return changed
 

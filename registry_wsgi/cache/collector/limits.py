@@ -13,7 +13,7 @@ __all__ = ["PAUSE", "Activity", "Limits"]
 
 #: How long a prune of a store at rest waits after setting blobs aside, in seconds. A pull that
 #: found one of them in its place asks the registry for its next blob, and shows once that comes.
-#: Its first byte took 50 to 190 milliseconds where this was measured, on a busy machine.
+#: The first byte took 50 to 190 milliseconds on the busy machine where this was measured.
 PAUSE = 2.0
 
 
@@ -40,13 +40,13 @@ class Limits:
 
     Args:
         time: Now, in seconds since the epoch.
-        age: How old something must be to go, in seconds. 0 where there is nothing to wait for; less
-            where even what is dated in the future goes.
+        age: How old something must be to go, in seconds. Less than 0: even a blob or a delete that
+            is dated so far in the future goes.
         in_flight: How recent a change must be to mean a pull under way, in seconds.
         hold: How long at most pulls hold a removal back, in seconds.
         quiet: Whether the operator says that nobody else is at work.
-        keep: How long a deleted model is kept that does not say so itself, in seconds. None: the
-            age decides, whatever it says.
+        keep: How long a deleted model is kept if its entry does not say, in seconds. None: the age
+            decides, whatever the entry says.
         pause: How long a run waits after setting blobs aside in a store at rest, so that a pull
             which has looked at one of them shows, in seconds.
     """
@@ -69,8 +69,8 @@ class Limits:
         """
         Up to when something must have changed last to be old.
 
-        In a quiet store everything has an age of 0: also what another machine, whose clock is
-        ahead, has dated in the future.
+        In a quiet store everything is at least 0 seconds old: also a file that another machine,
+        whose clock is ahead, has dated in the future.
         """
         return math.inf if self.quiet and self.age <= 0 else self.time - self.age
 
@@ -115,9 +115,9 @@ class Limits:
         """
         Tell whether what is aside since the moment *since* waits for a later run.
 
-        *hidden* is whether other programs find what is aside no more. What is only marked is in its
-        place, and a pull may use it even after the hold: so it never goes while a pull shows, nor
-        in the run that marked it.
+        *hidden* is whether other programs no longer find a blob that is aside. A blob that is only
+        marked is in its place, and a pull may use it even after the hold. So it never goes while a
+        pull shows, nor in the run that marked it.
 
         ======= ===== ==== ====== =========================================================
         hidden  quiet pull in use waits

@@ -19,10 +19,10 @@ _log = logging.getLogger("registry_wsgi")
 
 class OldRemoval:
     """
-    The removal of the old models that a census has found, but of those that changed since.
+    The removal of the old models that a census has found, except those that changed since.
 
-    A model may have several names that are one file: folders and tags can be links. When the file
-    goes, all of them go, and each counts.
+    A model may have several names that are one file, as folders and tags can be links. When the
+    file goes, all of these names go, and each counts.
     """
 
     def __init__(self, store: Store, limits: Limits, census: Census, tally: Tally) -> None:
@@ -35,8 +35,8 @@ class OldRemoval:
     def run(self) -> Iterator[str]:
         """Remove them, and give the key of each that is gone."""
         go = self._census.old.go
-        # Those first that are reached by a link to a folder: the folder goes with the last of its
-        # own models, and then such a link would lead nowhere, which stops everything.
+        # Models that are reached by a link to a folder go first. The folder goes with the last of
+        # its own models; then such a link would lead nowhere, which stops the run.
         for key in sorted(go, key=lambda key: self._store.resolve(key, tag=False) == key):
             content = go[key]
             try:
@@ -58,7 +58,7 @@ class OldRemoval:
             return self._discard(key, content)  # a link whose file has just been removed
         if before is None:
             return content in self._gone
-        # The time of the last write, as the removal of another name of the file changes the ctime.
+        # Only a write counts, as the removal of another name of the file has changed its ctime.
         changed = before.written > self._limits.cutoff or hash(before.data) != content
         if changed or old.protects(key, self._store.protected()):
             return False  # the second reading marks it
@@ -75,7 +75,7 @@ class OldRemoval:
         manifest = self._store.read_deleted(entry)
         if manifest is None or hash(manifest.data) == content:
             return self._store.forget(entry)
-        # Another manifest was written in that moment: it goes back, unless a third is there by now.
+        # Another manifest was written just before. It goes back, unless a third is there by now.
         with suppress(ModelExistsError):
             self._store.recover(entry)
         return False

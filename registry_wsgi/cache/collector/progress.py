@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 #: Called with what is being done, how much of it is done and how much there is (None: not known).
 Progress = Callable[[str, int, int | None], None]
 
-_EVERY = 1_000  # how many steps there are from one call of a progress hook to the next
+_EVERY = 1_000  # how many steps lie between two calls of a progress hook
 
 
 def counted(

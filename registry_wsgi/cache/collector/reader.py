@@ -17,12 +17,12 @@ __all__ = ["Reader"]
 
 _log = logging.getLogger("registry_wsgi")
 
-# How long to wait before manifests are read once more, in seconds. All but the last two are
-# together longer than the coarsest time of a file, which has every other second.
+# How long to wait before manifests are read once more, in seconds. Without the last two these add
+# up to more than two seconds, as some file systems keep times only to every other second.
 _PAUSES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 0.05, 0.05)
 
-# How often to read once more because something moved. Where other programs are so busy, waiting
-# for longer does not help; the next run tries again.
+# How often to read once more because something moved. Longer waiting does not help where other
+# programs are so busy; the next run tries again.
 _PATIENCE = 4
 
 _IsOld = Callable[[str, Manifest], bool]
@@ -55,8 +55,8 @@ class Reader:
         Read all manifests for the first time, and mark what they need.
 
         Returns:
-            Those that *is_old* says True of, with the blobs that they mention: these are not
-            marked.
+            The manifests for which *is_old* is true, with the blobs that they mention: these blobs
+            are not marked.
         """
 
         def parse(key: str, manifest: Manifest) -> tuple[bool, Collection[str]]:
@@ -88,8 +88,8 @@ class Reader:
         """
         Tell whether the first reading has met all manifests: no folder has changed since before it.
 
-        This is `settle` for little: a manifest that was written over in its place is not noticed.
-        It is in the second reading, which always settles.
+        It costs less than `settle`, and does not notice a manifest that was written over in its
+        place. The second reading, which always settles, does.
         """
         folders = self._look_at_folders()
         same = bool(folders) and folders == self._folders and None not in folders.values()
@@ -101,7 +101,7 @@ class Reader:
         Read what is new or has changed, until nothing moves any more.
 
         Args:
-            but_old: Whether the old are still not marked, if they have not changed.
+            but_old: Do not mark what the old models need, as long as they have not changed.
             patient: Whether to try more than once.
 
         Returns:
@@ -124,7 +124,7 @@ class Reader:
         return False
 
     def mark_trash(self, but: Iterable[Deleted] = ()) -> None:
-        """Mark what the deleted models need that were not in the trash before."""
+        """Mark what those deleted models need that came into the trash since the last call."""
         for entry, found in self._store.read_all_deleted(self._trash.union(but)):
             self._trash.add(entry)
             if isinstance(found, InvalidManifestError):
@@ -136,7 +136,7 @@ class Reader:
 
     def _mark_changed(self, *, but_old: bool) -> tuple[bool, bool]:
         """
-        Read what was not read yet.
+        Read the manifests that are new or have changed.
 
         Returns:
             Whether a manifest changed, came or went, and whether some were written so recently

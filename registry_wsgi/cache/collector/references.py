@@ -55,11 +55,11 @@ class References:
                     self.need(self._spellings[blob])
 
     def keep(self, name: str) -> None:
-        """Take *name* for needed, as it was put back."""
+        """Count *name* as needed, as it was put back."""
         self._needed[name] = True
 
     def take_pardons(self) -> list[Condemned]:
-        """Give what earlier runs have set aside and is needed, once."""
+        """Give the needed blobs that earlier runs have set aside, each once."""
         pardons, self._pardons = self._pardons, []
         return pardons
 
@@ -79,8 +79,8 @@ class References:
         """
         Tell whether a change of *name* now would mean a pull.
 
-        It would of a name that was not listed, of a file that may grow, and of a blob that is back
-        in its place since this run has set it aside.
+        It would if *name* was not listed, is a file that may grow, or was set aside by this run and
+        is in its place again.
         """
         return name not in self._needed or name in self._files or name in self.set_aside
 

@@ -33,7 +33,7 @@ class Suspects:
             yield Condemned(*self.runs[i], name), self._look(i)
 
     def add(self, name: str, run: Run, blob: Blob) -> None:
-        """Add one: *blob* is how it looked, and its ``changed`` is since when it is not needed."""
+        """Add the blob *name*; the ``changed`` of *blob* is since when nothing needs it."""
         self.names.append(name)
         self.runs.append(run)
         self._sizes.append(blob.size)
@@ -43,7 +43,7 @@ class Suspects:
             self._linked[len(self.names) - 1] = blob
 
     def chosen(self, choose: Callable[[str, Blob], bool]) -> Suspects:
-        """Those that *choose* says True of, by their names and looks."""
+        """Give those for which *choose* is true."""
         some = Suspects()
         for i, name in enumerate(self.names):
             blob = self._look(i)

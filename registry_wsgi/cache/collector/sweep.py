@@ -75,10 +75,10 @@ class Sweep:
         self.activity = census.activity
         self.progress = progress
         self.tally = Tally()
-        self.changed: float | None = None  # when a blob last came or went, as far as we know why
+        self.changed: float | None = None  # when a blob last came or went that we know of
 
     def run(self, plan: Plan) -> Tally:
-        """Do what *plan* says, as far as it is still right, and count it."""
+        """Do what *plan* says, except for blobs that are needed by now, and count it."""
         pardons = self.references.take_pardons()
         self.put_back(pardons)
         earlier = look_aside(self.store, self.limits, self.census)
@@ -128,7 +128,7 @@ class Sweep:
                 if self.store.sets_aside:
                     self.references.set_aside.add(blob.name)
         except NoRoomError as error:
-            # A full disk must still be freed: these go right after the second reading.
+            # A full disk must still be freed: the others go right after the second reading.
             _log.warning("blobs are removed without being set aside first: %s", error)
             return True
         return False
@@ -146,7 +146,7 @@ class Sweep:
 
     @contextmanager
     def all_back_if_this_fails(self, doomed: Suspects) -> Iterator[None]:
-        """Put all of *doomed* back if what is needed cannot be told any more."""
+        """Put all of *doomed* back if the body raises: nobody knows then what is needed."""
         try:
             yield
         except BaseException:
@@ -163,7 +163,7 @@ class Sweep:
                 if self.census.settled and self.store.forget(entry):
                     self.tally.model("expired", blobs.values())
             except UntouchableError as error:
-                self.tally.fail(error)  # then it can still be restored, and keeps its blobs
+                self.tally.fail(error)  # the model can still be restored, and keeps its blobs
 
     def mark_again(self) -> None:
         """Read what is new or has changed, the trash before the manifests and after them."""
@@ -179,13 +179,13 @@ class Sweep:
 
     @contextmanager
     def own_change(self) -> Iterator[None]:
-        """Take a change of the blobs for our own, which is no sign of use."""
+        """Count the change of the blobs in the body as our own, which is no sign of use."""
         self.look_for_use()
         yield
         self.changed = self.store.blobs_changed()
 
     def note_own_changes(self) -> None:
-        """Let the next run know which changes of the blobs were ours, as far as that is sure."""
+        """Record for the next run which changes of the blobs were surely ours."""
         self.look_for_use()
         if self.changed is not None:
             self.store.note_own_changes(self.activity.used, self.changed)
@@ -195,7 +195,7 @@ class Sweep:
         look_for_pulls(self.store, self.limits, self.census)
 
     def pause(self, plan: Plan) -> None:
-        """Wait, so that a pull shows which found a blob in its place before this run took it."""
+        """Give a pull that found a blob in its place before this run took it time to show."""
         at_once = self.limits.quiet or self.waits(self.limits.now)
         if plan.doomed and self.limits.pause and not at_once:
             if self.progress is not None:
@@ -228,7 +228,7 @@ class Sweep:
 
     def purge(self, *suspects: Suspects) -> None:
         """Remove what is set aside and still not needed, unless it has to wait."""
-        plans: dict[Condemned, Blob] = {}  # of those that the store is at
+        plans: dict[Condemned, Blob] = {}  # how the blobs that the store is removing looked
 
         def chosen(
             steps: Iterable[tuple[Condemned, Blob]], *, waits: bool
