@@ -123,7 +123,7 @@ def _settings(
     hosts: tuple[str, ...],
     origins: tuple[str, ...],
 ) -> Settings:
-    """Take the settings from the options and the environment: nobody unknown may delete."""
+    """Take the settings from the options and the environment; refuse to let anyone delete."""
     given: dict[str, Any] = {"location": options.models} if options.models else {}
     if token_file:
         given |= {"token_file": token_file, "tokens": ()}
@@ -146,7 +146,7 @@ def _settings(
 
 
 def _check(options: Options, settings: Settings, app: str | None) -> None:
-    """Say at once, and in one line, what each worker would say with a traceback."""
+    """Raise now, for one line on stderr, what would be a traceback in each worker."""
     from ..app import authorization, check_origins  # noqa: PLC0415
     from ..cache.opening import cache_from  # noqa: PLC0415
 
@@ -185,7 +185,7 @@ def demo(context: click.Context, port: int) -> None:
         tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as root,
     ):
         make_sample(root)
-        # The printed lines have no token, and work under any name of this machine.
+        # The lines that are printed have no token, and work under any name of this machine.
         settings = Settings.read(
             location=root,
             maintenance=False,

@@ -41,8 +41,8 @@ class Server(BaseApplication):
     ) -> None:
         self._settings = settings
         self._app = app
-        # The socket is bound already. So a port in use is one line at the start, where gunicorn
-        # would try again for seconds.
+        # The socket is bound already, so that a port in use is one line at the start. gunicorn
+        # would try for seconds to bind it.
         self._options = {**options, "bind": f"fd://{listener.detach()}"}
         super().__init__()
 
@@ -54,9 +54,7 @@ class Server(BaseApplication):
             self.cfg.set("control_socket_disable", True)
 
     def load(self) -> Any:
-        """
-        Make the app, in each worker.
-        """
+        """Make the app, in each worker."""
         if self._app is None:
             return FrontPage(build_app(self._settings))
         return build_app(self._settings, cast("WSGIApplication", import_app(self._app)))
@@ -67,8 +65,8 @@ class Server(BaseApplication):
         try:
             super().run()
         except SystemExit as error:
-            # A worker ends with a code for gunicorn, which has to stay. Gunicorn itself ends with
-            # codes (3, 4) that this command does not have: any failure is 1.
+            # The exit code of a worker is for gunicorn, and has to stay. gunicorn itself ends with
+            # codes (3, 4) that this command does not have: here any failure is 1.
             if error.code and os.getpid() == arbiter:
                 raise SystemExit(1) from error
             raise

@@ -47,7 +47,7 @@ class _Protected(Forbidden):
     error_code = "protected"
 
 
-# The other codes are the names of their statuses, in lower case.
+# Statuses whose code is not the name of the status in lower case.
 _CODES = {413: "content_too_large", 500: "internal_error"}
 
 # The exceptions by which a cache refuses a request, and the answer to each. Any other exception is
@@ -76,7 +76,7 @@ def error_response(problem: HTTPException, environ: WSGIEnvironment) -> Response
     """
     Make the answer to an error: ``{"code": …, "error": …}``, with the headers of *problem*.
 
-    A response that *problem* brings along is the answer as it is.
+    If *problem* has a response of its own, that is the answer, unchanged.
     """
     response = problem.get_response(environ)
     if problem.response is None and response.status_code >= 400:
@@ -112,7 +112,7 @@ def refused() -> Iterator[None]:
 @contextmanager
 def no_answer() -> Iterator[None]:
     """
-    Let no exception of werkzeug that a cache raises become the answer to the client.
+    Let no HTTPException that a cache raises become the answer to the client.
 
     Raises:
         RuntimeError: The cache raised one. Like other faults on our side it becomes a 500.

@@ -38,9 +38,9 @@ def bearer_token(*tokens: str, file: str | os.PathLike[str] | None = None) -> Au
 
     Args:
         tokens: The tokens.
-        file: A file with more of them, one a line, as containers get their secrets. It is read
-            anew for each request, so a change counts at once; if it cannot be read then, the
-            answer is 500 and nothing is deleted.
+        file: A file with more tokens, one a line, as containers get their secrets. It is read anew
+            for each request, so a change counts at once. If it cannot be read then, the answer is
+            500 and nothing is deleted.
 
     Raises:
         ConfigurationError: There is no token, or one is empty, or *file* cannot be read.
@@ -76,9 +76,9 @@ def trusted_hosts(*hosts: str) -> Authorize:
     """
     Allow requests whose ``Host`` is one of *hosts*, whatever the port.
 
-    Any other request is answered 403. This is against DNS rebinding, where a page in a browser
-    reaches this machine under a host name of its own. It does not tell who is asking. Behind a
-    proxy, ``Host`` is the one that the proxy passes on.
+    Any other request is answered 403. This check is against DNS rebinding, where a page in a
+    browser reaches this machine under a host name of its own. It does not tell who is asking.
+    Behind a proxy, ``Host`` is the one that the proxy passes on.
 
     Args:
         hosts: Host names or addresses; those of IPv6 in brackets. A name with a dot before it
@@ -96,8 +96,8 @@ def trusted_hosts(*hosts: str) -> Authorize:
         del action, name
         host = re.sub(r":[0-9]*\Z", "", environ.get("HTTP_HOST", "").lower())
         trusted = host in addresses
-        # Checked before werkzeug is asked: its versions differ about which hosts are malformed, and
-        # it takes an empty list for "any host".
+        # The host is checked before werkzeug is asked: the versions of werkzeug differ about which
+        # hosts are malformed, and take an empty list for "any host".
         if _NAME.fullmatch(host) and names:
             with suppress(UnicodeError):
                 trusted = host_is_trusted(host, names)

@@ -25,7 +25,7 @@ __all__ = ["read_body", "read_model"]
 # The type that the value of each known key must have; null counts as if the key were absent.
 _KINDS = {"model": "string", "name": "string", "insecure": "boolean", "stream": "boolean"}
 
-_SPACES = " \t\r\n"  # what JSON takes for a space
+_SPACES = " \t\r\n"  # the spaces of JSON
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -59,7 +59,7 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
 
 
 def _bounded(environ: WSGIEnvironment) -> WSGIEnvironment:
-    """Make an environ whose body has an end that werkzeug finds, if there is a body."""
+    """Make an environ from which werkzeug can tell where the body ends."""
     environ = {**environ}
     if environ.get("wsgi.input_terminated"):
         return environ
@@ -69,7 +69,7 @@ def _bounded(environ: WSGIEnvironment) -> WSGIEnvironment:
             raise LengthRequired(
                 "the server does not pass on a chunked body: send it with a Content-Length"
             )
-        # A proxy has put the chunks together, and passes the old header on beside the length.
+        # A proxy has put the chunks together, and has passed the old header on beside the length.
         del environ["HTTP_TRANSFER_ENCODING"]
     return environ
 
@@ -81,7 +81,7 @@ def read_model(body: bytes) -> str:
     Raises:
         BadRequest: *body* is empty, no JSON, no object, or has a value of a wrong type.
     """
-    # Go reads bytes that are no UTF-8, and halves of surrogate pairs, as U+FFFD.
+    # Go turns bytes that are not UTF-8, and halves of surrogate pairs, into U+FFFD.
     text = body.decode("utf-8", "replace")
     if not text.strip(_SPACES):
         raise BadRequest("empty request body")
@@ -93,7 +93,7 @@ def read_model(body: bytes) -> str:
             mistakes.append(f"{key} must be a {wanted}, not {kind}")
         elif key in values and isinstance(value, str):
             values[key] = _without_surrogates(value)
-    if mistakes:  # only now: a body that is no JSON at all is refused for that
+    if mistakes:  # told only here, after a body that is no JSON was refused for that
         raise BadRequest(mistakes[0])
     return values["model"] or values["name"]
 
@@ -106,7 +106,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"unexpected {constant}")
 
 
-# No number is used. As a float it can have any length; int() refuses thousands of digits.
+# The numbers are not used. They are read as floats, as int() refuses thousands of digits.
 _DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=float, parse_constant=_refuse)
 _KIND_OF = {_Pairs: "object", list: "array", str: "string", float: "number", bool: "boolean"}
 
@@ -135,6 +135,6 @@ def _without_surrogates(text: str) -> str:
 
 
 def _folded(key: str) -> str:
-    # Go compares letter by letter, but casefold() may make two letters of one.
+    # Go compares letter by letter. casefold() may turn one letter into two: then it is not used.
     folded = key.casefold()
     return folded if len(folded) == len(key) else key

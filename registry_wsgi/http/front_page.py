@@ -1,4 +1,4 @@
-"""What ``/`` answers where the middleware is all there is."""
+"""An answer for ``/`` where the middleware wraps no app."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FrontPage:
     """
     A WSGI app that answers ``GET /`` and ``HEAD /`` itself, and passes all else to *app*.
 
-    Ollama's own command asks ``HEAD /`` before anything else, to see that a server is running.
+    Ollama's own command sends ``HEAD /`` before anything else, to see that a server is running.
 
     Args:
         app: The WSGI app for all other requests.

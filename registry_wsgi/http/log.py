@@ -28,7 +28,7 @@ def log_request(
 
     Args:
         logger: Takes the record.
-        request: The request, with what is known of it by now.
+        request: The request, with its action and model as far as they are known.
         status: The status that the client got.
         error: What was wrong; None: nothing.
         cause: The exception behind *error*, if the fault was not the client's. With it the level is

@@ -17,9 +17,8 @@ metric                                              what it counts
                                                     one, as a pull may need them
 =================================================== ================================================
 
-The last three leave out the prune after a delete, which only looks at the trash; no metric counts a
-dry run. They count what happens in the processes that are measured: a prune from the command line
-is none of these.
+The last three leave out the prune after a delete, which only looks at the trash. No metric counts a
+dry run. Only the processes that are measured count: a prune from the command line does not.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ __all__ = ["Metrics"]
 
 _PREFIX = "registry_wsgi"
 
-# A client can send any method and path. Each new text would be a time series that never goes away,
-# so that all others count as "other".
+# A client can send any method and path, and each new one would be a time series that never goes
+# away. So all methods and paths but these count as "other".
 _METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 _PATHS = {f"/api/{name}" for name in ("delete", "deleted", "forget", "prune", "restore")}
 
@@ -127,7 +126,7 @@ class Metrics:
         return Counter(f"{_PREFIX}_{name}", help_text, registry=self._registry)
 
     def _gauge(self, name: str, help_text: str) -> Gauge:
-        # Of several workers, the value counts that was set last.
+        # With several workers, the value is the one that was set last.
         return Gauge(
             f"{_PREFIX}_{name}",
             help_text,

@@ -7,8 +7,8 @@ empty body; an error is ``{"code": …, "error": …}``:
 
 === ===================== ===============================================================
 400 bad_request           the body or the name is wrong
-403 forbidden             ``authorize`` said no (or what it raised), or a page of another site
-                          has asked, whose origin is not in ``origins``
+403 forbidden             ``authorize`` said no, or a page of another site has asked whose origin
+                          is not in ``origins``
 403 protected             the model is :ref:`protected <protected>`
 404 not_found             no such model; without an app: no such path
 405 method_not_allowed    not a ``DELETE``; ``Allow`` names it
@@ -57,16 +57,16 @@ class LocalRegistry:
         app: The WSGI app to wrap. None: other paths are answered 404.
         cache: Where the models are: any object with the two methods of
             `registry_wsgi.cache.Cache`. None: `registry_wsgi.open_cache`.
-        prune: Whether to prune after a delete. Of a `registry_wsgi.ModelCache`, and of any cache
-            that has such a method, ``prune_deleted()`` is called: it only looks at what has expired
-            in the trash, so that it takes no longer in a larger store. Of another cache,
-            ``prune()`` is called. If it fails, the answer is 500, and the model is deleted all the
-            same.
+        prune: Whether to prune after a delete: by ``prune_deleted()`` of the cache, if it has that
+            method as `registry_wsgi.ModelCache` has, else by its ``prune()``. (``prune_deleted()``
+            only looks at what has expired in the trash, so that it takes no longer in a larger
+            store.) If the prune fails, the answer is 500, and the model is deleted all the same.
         authorize: Called as ``authorize(environ, action, name)``, with the action ``"delete"`` and
             the full name (``host/namespace/model:tag``), before the cache is asked. Unless it
             returns True the answer is 403; a `werkzeug.exceptions.HTTPException` that it raises is
             the answer; any other exception is a 500. In none of these cases anything is deleted.
-            Names are equal without regard to case. See `registry_wsgi.http.authorization`.
+            Two names that differ only in case are the same model, and *authorize* may be given
+            either. See `registry_wsgi.http.authorization`.
         maintenance: Whether to answer the requests of `registry_wsgi.http.maintenance` too, which
             have more actions. They take a `registry_wsgi.ModelCache`, or a cache with the same
             methods (`registry_wsgi.http.maintenance.MaintainedCache`).
@@ -86,9 +86,10 @@ class LocalRegistry:
             preflights are answered by *origins*.
 
     Raises:
-        ConfigurationError: The cache lacks what *maintenance* takes, or one of *origins* is none.
+        ConfigurationError: The cache lacks methods that *maintenance* needs, or one of *origins* is
+            not an origin.
 
-    It keeps no state of a request, so one object serves any number of threads.
+    The middleware keeps no state of a request, so one object serves any number of threads.
     """
 
     def __init__(

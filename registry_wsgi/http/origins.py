@@ -2,8 +2,8 @@
 Pages of other sites: which may ask through a browser, and what the browser is told (CORS).
 
 A browser says from which page a request comes (``Origin``, ``Sec-Fetch-Site``), and the page cannot
-change that. Before a DELETE for a page of another site, it asks by ``OPTIONS`` whether that is
-allowed; before a POST it may not. So requests that change something are checked here in any case.
+change that. Before a DELETE for a page of another site, the browser asks by ``OPTIONS`` whether
+that is allowed; before a POST it may not ask. So each request that changes something is checked.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Origins:
         return response
 
     def mark(self, response: Response, environ: WSGIEnvironment) -> None:
-        """Let the page that has asked read *response*, if its origin is allowed."""
+        """Add the headers by which an allowed page of another site may read *response*."""
         if not self._allowed:
             return
         response.vary.add("Origin")

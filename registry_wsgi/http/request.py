@@ -39,9 +39,9 @@ class Request:
         environ: The WSGI environment.
         authorize: Says who may do what. None: everyone may do anything.
         max_content_length: The largest body that is read, in bytes.
-        action: What it asks for, as ``authorize`` is told; None until that is known.
-        model_name: The full name of the model that it is about; None until that is known, and if it
-            is about no single one.
+        action: The action that ``authorize`` is asked about; None until it is known.
+        model_name: The full name of the model that the request is about; None until it is known,
+            and if the request is about several models or none.
     """
 
     environ: WSGIEnvironment
@@ -99,8 +99,8 @@ class Request:
             if error.get_response(self.environ).status_code < 300:
                 raise RuntimeError(f"authorize raised {error!r}, which refuses nothing") from error
             raise
-        # Only True itself allows: an `authorize` that is a coroutine function returns a coroutine,
-        # which counts as true, whatever its result would be.
+        # Only True itself allows: if `authorize` is a coroutine function, it returns a coroutine,
+        # which counts as true whatever its result would be.
         if allowed is not True:
             raise Forbidden(f"not allowed to {_IN_WORDS[action]}")
 

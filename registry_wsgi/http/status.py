@@ -1,4 +1,4 @@
-"""The status that the client gets, recorded where the answer passes on its way to the server."""
+"""Recording the status that the client gets, on the way of the answer to the server."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["StatusRecorder", "WatchedBody"]
 
 class StatusRecorder:
     """
-    The ``start_response`` of the server, with a memory for the status.
+    A ``start_response`` that calls that of the server and remembers the status.
 
     Whatever an answer passes (status, headers, ``exc_info``) reaches the server as it is, and the
     ``write()`` of the server goes back to the answer.
 
     Args:
-        start_response: The server's.
+        start_response: That of the server.
 
     Attributes:
         status: The last status that the server took; 200 if it took none. A status that the server
@@ -38,7 +38,7 @@ class StatusRecorder:
     def __call__(
         self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
     ) -> Callable[[bytes], object]:
-        # A server may tell an absent exc_info from None.
+        # Not passed on as None: a server may treat that otherwise than an absent one.
         more = () if exc_info is None else (exc_info,)
         write = self._start_response(status, headers, *more)
         self.status, self.started = int(status[:3]), True

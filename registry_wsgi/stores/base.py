@@ -79,7 +79,7 @@ class Folder(NamedTuple):
     empty: bool = False
 
 
-#: What reading one of many manifests gave: None if it is gone, the error if it cannot be read.
+#: What reading one of many manifests gave. None if it is gone, the error if it cannot be read.
 Read = Manifest | StoreError | None
 
 

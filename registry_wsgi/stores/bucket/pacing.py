@@ -78,8 +78,8 @@ class Tuning:
         bury_pauses: How long to wait before each further try to remove a tombstone, in seconds.
         clock_skew: How much the clock here and that of the store may differ, in seconds. Ages are
             meaningless with more.
-        probe_age: From what age on an object that `Probe` has written was left by a killed
-            process, in seconds.
+        probe_age: From what age on an object below ``probe/`` was left by a killed process, in
+            seconds.
     """
 
     page: int = 1_000
