@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
@@ -290,6 +291,7 @@ class ModelCache:
         *,
         age: Duration | None = None,
         all: bool = False,  # noqa: A002 - the name is that of the promised option
+        before: datetime | None = None,
         dry_run: bool = False,
         deleted_only: bool | None = None,
         quiet_store: bool = False,
@@ -308,6 +310,8 @@ class ModelCache:
                 under way.
             all: Also models whose manifest is older than *age*, unless they are protected. Their
                 blobs stay for as long as a model that stays uses them.
+            before: What was deleted, or has come, after this moment stays, whatever its age: when a
+                dry run has ``begun``, say. A time without an offset is local.
             dry_run: Touch nothing, and report what would go.
             deleted_only: Leave out what is needed by nothing but was not deleted. When nothing has
                 expired this only lists the trash, however large the store is. None: no, unless the
@@ -316,7 +320,8 @@ class ModelCache:
             quiet_store: Whether nobody else is at work: no download, no ``ollama create``, no copy.
                 Then nothing waits for pulls. An *age* of 0 implies it.
             progress: Called with what is being done, how much is done, and how much there is (or
-                None) every thousand steps.
+                None), some five times a second and for each hundredth part. Where files are
+                removed these are bytes.
 
         Raises:
             InvalidDurationError: *age* is invalid.
@@ -325,7 +330,7 @@ class ModelCache:
             StoreError: The storage failed.
         """
         if deleted_only is None:
-            if follows_delete() and age is None and not all and not dry_run:
+            if follows_delete() and age is None and before is None and not all and not dry_run:
                 return self.prune_deleted()
             deleted_only = False
         seconds = self.retention if age is None else to_seconds(age)
@@ -337,6 +342,7 @@ class ModelCache:
             quiet=quiet_store or (age is not None and seconds == 0),
             keep=self.retention if age is None else None,
             pause=self.pause,
+            before=math.inf if before is None else before.timestamp(),
         )
         return self._collect(
             limits, every_model=all, deleted_only=deleted_only, dry_run=dry_run, progress=progress

@@ -247,6 +247,12 @@ def unprotect(options: Options, names: tuple[str, ...]) -> None:
     " takes even the blobs of a pull under way.",
 )
 @click.option("--all", "every", is_flag=True, help="Also models older than the age.")
+@click.option(
+    "--before",
+    metavar="TIME",
+    callback=lambda *given: _parse_time(given[2]),
+    help="What was deleted, or has come, after this time stays: 2026-01-31 or '2026-01-31 12:00'.",
+)
 @quiet_option
 @dry_run_option
 @yes_option
@@ -255,6 +261,7 @@ def unprotect(options: Options, names: tuple[str, ...]) -> None:
 def prune(
     options: Options,
     age: str | None,
+    before: datetime | None,
     *,
     every: bool,
     quiet_store: bool,
@@ -283,7 +290,12 @@ def prune(
     def run(age: str | None = age, *, every: bool = every, dry_run: bool = True) -> PruneReport:
         with show_progress(options.color) as progress:
             return cache.prune(
-                age=age, all=every, dry_run=dry_run, quiet_store=quiet_store, progress=progress
+                age=age,
+                all=every,
+                before=before,
+                dry_run=dry_run,
+                quiet_store=quiet_store,
+                progress=progress,
             )
 
     def named(report: PruneReport) -> list[str]:
@@ -294,6 +306,7 @@ def prune(
         echo_pruned(options, plan, named(plan), stderr=True)
         if plan.models or plan.blobs:
             confirm("Remove for good?")
+        before = before or plan.begun
     report = run(dry_run=dry_run)
     if as_json:
         echo_json(report)

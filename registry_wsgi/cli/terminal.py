@@ -274,6 +274,9 @@ def echo_verified(report: VerifyReport, *, deep: bool, repair: bool) -> None:
         click.echo(f"{'' if repair else 'Try --repair. '}Pulling a model again mends it.")
 
 
+_IN_BYTES = ("reading blobs", "removing blobs", "removing downloads")
+
+
 @contextmanager
 def show_progress(color: bool) -> Iterator[Progress | None]:
     """Show a progress bar on a terminal; elsewhere log each step (see `_log_steps`)."""
@@ -295,7 +298,7 @@ def show_progress(color: bool) -> Iterator[Progress | None]:
             if what not in tasks:
                 for task in tasks.values():
                     bar.update(task, visible=False)
-                bar.columns = sizes if what == "reading blobs" else counts
+                bar.columns = sizes if what in _IN_BYTES else counts
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done, total=total)
 

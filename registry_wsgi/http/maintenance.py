@@ -26,10 +26,13 @@ that nobody deleted, is ``prune_all``, also for a dry run.
 To forget takes ``at`` (the ``id`` of one of several deletes of that name; left out: all), and
 ``dry_run`` and ``quiet_store`` as a prune does. It is there if the cache has the method.
 
-A prune takes ``age`` (``"7d"``; left out: the retention), ``all``, ``dry_run``, ``quiet_store``
-(nobody else is at work, so nothing waits for pulls) and ``stream``, all but the age false unless
-they are true. It goes on to its end if the client goes away. While one is
-under way, be it in another process that serves the same store, a second one is answered 409. With
+A prune takes ``age`` (``"7d"``; left out: the retention), ``before`` (a time in ISO form with its
+offset from UTC: what was deleted or has come after that stays), ``all``, ``dry_run``,
+``quiet_store`` (nobody else is at work, so nothing waits for pulls) and ``stream``; the last four
+are false unless they are true. It goes on to its end if the client goes away. While one is
+under way, be it in another process that serves the same store, a second one is answered 409, but
+for a dry run. The report names what goes, in ``items``. With the ``begun`` of a dry run as its
+``before``, a prune leaves what was deleted or has come since. With
 ``stream`` the answer begins at once: one JSON object a line, with what is being done, how much is
 done and how much there is (or null), ``{"status": …, "completed": …, "total": …}``, as Ollama has
 it for a pull, and in the end the report with ``"status": "success"``, or an error.
@@ -41,7 +44,9 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict
+from datetime import datetime
 from inspect import signature
 from queue import SimpleQueue
 from typing import Any, Protocol, cast
@@ -63,7 +68,8 @@ __all__ = ["MaintainedCache", "Maintenance", "Stream"]
 _EVERYTHING = "*"  # in the place of a name, for actions that are about all models
 
 _BOTH = {"dry_run": "boolean", "quiet_store": "boolean"}
-_PRUNE_OPTIONS = {"age": "string", "all": "boolean", "stream": "boolean", **_BOTH}
+_PRUNE_OPTIONS = {"age": "string", "before": "string", "all": "boolean", **_BOTH}
+_PRUNE_OPTIONS["stream"] = "boolean"
 _FORGET_OPTIONS = {"model": "string", "at": "string", **_BOTH}
 _KINDS: dict[str, type] = {"string": str, "boolean": bool}
 
@@ -158,7 +164,8 @@ class Maintenance:
         options = _read_options(request.body(), _PRUNE_OPTIONS)
         request.permit("prune_all" if options.get("all") else "prune", _EVERYTHING)
         stream = options.pop("stream", False)
-        release = self._cache.claim()
+        # A dry run changes nothing: it need not wait, and nobody need wait for it.
+        release = _no_claim if options.get("dry_run") else self._cache.claim()
         if release is None:
             raise Conflict("a prune is under way")
         if stream:
@@ -205,6 +212,10 @@ class Maintenance:
             release()
             raise
         return Stream(iter(lines.get, None), done)
+
+
+def _no_claim() -> None:
+    pass
 
 
 def _told(report: PruneReport) -> dict[str, Any]:
@@ -260,4 +271,20 @@ def _read_options(body: bytes, known: Mapping[str, str]) -> dict[str, Any]:
         to_seconds(given.get("age", 0))
     except InvalidDurationError as error:
         raise BadRequest(str(error)) from error
+    if "before" in given:
+        given["before"] = _read_time("before", given["before"])
     return given
+
+
+def _read_time(key: str, text: str) -> datetime:
+    """
+    Read a time in ISO form.
+
+    Raises:
+        BadRequest: *text* is none, or does not say how far it is from UTC.
+    """
+    with suppress(ValueError):
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is not None:
+            return time
+    raise BadRequest(f"{key} must be a time with its offset from UTC, as 2026-01-31T12:00:00Z")

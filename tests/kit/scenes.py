@@ -113,6 +113,7 @@ class Scene:
         assert plan.dry_run
         report = self.cache.prune(**options)
         assert report == dataclasses.replace(plan, dry_run=False)
+        assert (report.items, report.left_out) == (plan.items, plan.left_out)
         return report
 
 

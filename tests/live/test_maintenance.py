@@ -101,7 +101,7 @@ def test_a_long_prune_holds_up_nobody(
         first = pool.submit(post, server, "/api/prune", {"age": "0", "stream": stream})
         wait_for((tmp_path / "notes").exists, "the prune to begin")
         for _ in range(6):  # of whichever worker
-            assert post(server, "/api/prune", {"dry_run": True}).status == 409
+            assert post(server, "/api/prune", {"age": "7d"}).status == 409
         assert server.request("GET", "/api/deleted").status == 200
         assert server.request("DELETE", "/api/delete", b'{"model": "other"}').status == 200
         assert post(server, "/api/restore", {"model": "other"}).status == 200

@@ -50,6 +50,6 @@ from __future__ import annotations
 from .collect import collect
 from .limits import PAUSE, Limits
 from .progress import Progress
-from .report import PruneReport, Removed
+from .report import Item, PruneReport, Removed
 
-__all__ = ["PAUSE", "Limits", "Progress", "PruneReport", "Removed", "collect"]
+__all__ = ["PAUSE", "Item", "Limits", "Progress", "PruneReport", "Removed", "collect"]

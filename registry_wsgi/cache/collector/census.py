@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ...errors import OutOfReachError, StoreError
+from ...errors import InvalidManifestError, OutOfReachError, StoreError
 from ...stores.base import Blob, Deleted, Manifest, Store
-from ..manifest import blob_name, is_blob_name, mentioned_blobs
+from ..manifest import blob_name, is_blob_name, mentioned_blobs, parse_manifest
 from ..patterns import matches
 from ..reading import name_of
 from .limits import Activity, Limits
@@ -26,6 +26,7 @@ class OldModels:
     """With ``all=True``: the models that are old enough to go, each with what it was then."""
 
     go: dict[str, int] = field(default_factory=dict)
+    looks: dict[str, tuple[float, int]] = field(default_factory=dict)  # when it changed, its size
     blobs: set[str] = field(default_factory=set)
     protected: set[str] = field(default_factory=set)
     kept: set[str] = field(default_factory=set)  # the keys of all that is protected, old or not
@@ -33,6 +34,7 @@ class OldModels:
     def add(self, key: str, manifest: Manifest, blobs: Iterable[str]) -> None:
         """Add the model at *key*, which needs *blobs*."""
         self.go[key] = hash(manifest.data)
+        self.looks[key] = manifest.modified, size_of(manifest)
         self.blobs.update(blobs)
 
     def protects(self, key: str, patterns: Iterable[str]) -> bool:
@@ -65,12 +67,14 @@ class Expired:
 
     Attributes:
         held: For each, the blobs that the trash holds for it.
+        sizes: For each, the bytes of all its blobs.
         deleted: The names of all blobs that they mention, each with when the last of these models
             was deleted.
         only: Whether nothing else is to go.
     """
 
     held: dict[Deleted, dict[str, Blob]] = field(default_factory=dict)
+    sizes: dict[Deleted, int] = field(default_factory=dict)
     deleted: dict[str, float] = field(default_factory=dict)
     only: bool = False
 
@@ -151,9 +155,20 @@ def _look_at_expired(store: Store, entries: list[Deleted]) -> Expired:
         names = mentioned_blobs(manifest.data) if manifest else set()
         for name in names:
             found.deleted[name] = max(entry.when, found.deleted.get(name, entry.when))
+        found.sizes[entry] = size_of(manifest)
         looks = {name: store.blob_in_trash(entry, name) for name in names}
         found.held[entry] = {name: blob for name, blob in looks.items() if blob is not None}
     return found
+
+
+def size_of(manifest: Manifest | None) -> int:
+    """Add up the blobs of a model, as its manifest has them; one that is damaged counts nothing."""
+    try:
+        return sum(
+            size or 0 for size in parse_manifest(manifest.data if manifest else b"").values()
+        )
+    except InvalidManifestError:
+        return 0
 
 
 def check_for_absent_manifests(store: Store, census: Census) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from ...durations import moment
 from ...stores.base import Deleted, Store
 from .census import check_for_absent_manifests, take_census
 from .judge import Plan, judge, look_for_pulls
@@ -37,7 +38,7 @@ def collect(
     expired = find_expired(store, limits) if only is None else only
     deleted_only = deleted_only or only is not None
     if deleted_only and not expired:
-        return PruneReport(dry_run=dry_run)
+        return PruneReport(dry_run=dry_run, begun=moment(limits.now))
     census = take_census(store, limits, expired, every_model=every_model, progress=progress)
     census.expired.only = only is not None
     plan = judge(store, limits, census, deleted_only=deleted_only, progress=progress)
@@ -73,14 +74,14 @@ def collect(
         if entry in failures:
             tally.fail(failures[entry])
         else:
-            tally.release(held)
+            tally.release((f"trash/{entry}", blob) for blob in held)
     if not census.settled:
         _log.warning(
             "models came and went all the while that they were read, so it is not known what is"
             " needed, and nothing was removed: prune again"
         )
     return tally.report(
-        limits.hold, len(census.old.protected), dry_run=dry_run, unsettled=not census.settled
+        limits, len(census.old.protected), dry_run=dry_run, unsettled=not census.settled
     )
 
 
@@ -88,4 +89,5 @@ def find_expired(store: Store, limits: Limits) -> list[Deleted]:
     """List the deleted models whose time is over, be it theirs, ours, or the age of this run."""
     if limits.keep is None:
         return store.deleted(limits.cutoff)
-    return store.deleted(max(limits.time, limits.now), limits.keep)
+    expired = store.deleted(max(limits.time, limits.now), limits.keep)
+    return [entry for entry in expired if entry.when <= limits.before]

@@ -36,12 +36,13 @@ class Plan:
     Attributes:
         doomed: Blobs to be set aside.
         downloads: Unfinished downloads to be removed.
-        waiting: Blobs that would go, were there no pull, each with when they go all the same.
+        waiting: Blobs that would go, were there no pull: when they go all the same, their names
+            and looks.
     """
 
     doomed: Suspects = field(default_factory=Suspects)
     downloads: list[Download] = field(default_factory=list)
-    waiting: list[tuple[float, Blob]] = field(default_factory=list)
+    waiting: list[tuple[float, str, Blob]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.doomed or self.downloads)
@@ -59,11 +60,12 @@ class Plan:
         patience = limits.age + limits.hold
         for blob, look in self.doomed:
             if look.changed > due and not census.references.is_needed(blob.name):
-                self.waiting.append((look.changed + patience, look))
+                self.waiting.append((look.changed + patience, blob.name, look))
         self.doomed = self.doomed.chosen(lambda _, look: look.changed <= due)
         for download in self.downloads:
             if youngest(download) > due:
-                self.waiting += ((youngest(download) + patience, look) for _, look in download)
+                when = youngest(download) + patience
+                self.waiting += ((when, name, look) for name, look in download)
         self.downloads = [some for some in self.downloads if youngest(some) <= due]
 
 
@@ -106,7 +108,7 @@ def look_aside(store: Store, limits: Limits, census: Census) -> Suspects:
     """Look at the blobs that earlier runs have left aside and nothing needs."""
     suspects = Suspects()
     shared: dict[Run, Run] = {}
-    aside = census.references.aside()
+    aside = (blob for blob in census.references.aside() if blob.when <= limits.before)
     if census.expired.only:
         aside = (blob for blob in aside if blob_name(blob.name) in census.expired.deleted)
     for blob, look in store.look_aside(aside):

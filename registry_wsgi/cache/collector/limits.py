@@ -49,6 +49,7 @@ class Limits:
             decides, whatever the entry says.
         pause: How long a run waits after setting blobs aside in a store at rest, so that a pull
             which has looked at one of them shows, in seconds.
+        before: What was deleted or has come after this moment stays, in seconds since the epoch.
     """
 
     time: float
@@ -58,6 +59,7 @@ class Limits:
     quiet: bool = False
     keep: float | None = None
     pause: float = 0
+    before: float = math.inf
 
     @cached_property
     def now(self) -> float:
@@ -72,7 +74,8 @@ class Limits:
         In a quiet store everything is at least 0 seconds old: also a file that another machine,
         whose clock is ahead, has dated in the future.
         """
-        return math.inf if self.quiet and self.age <= 0 else self.time - self.age
+        old = math.inf if self.quiet and self.age <= 0 else self.time - self.age
+        return min(old, self.before)
 
     def due(self, *, pull: bool) -> float:
         """
@@ -86,7 +89,9 @@ class Limits:
         no    yes  the age and the hold ago
         ===== ==== ==================================================
         """
-        return self.cutoff - self.hold if pull and not self.quiet else self.cutoff
+        if pull and not self.quiet:
+            return min(self.time - self.age - self.hold, self.before)
+        return self.cutoff
 
     @cached_property
     def recent(self) -> float:
@@ -104,7 +109,7 @@ class Limits:
         A younger one may be a delete still running, unless the store is quiet and the age is 0.
         """
         if self.quiet and self.age <= 0 and not deleted_only:
-            return math.inf
+            return self.before
         return min(self.cutoff, self.recent)
 
     def was_in_use(self, look: Blob, since: float) -> bool:

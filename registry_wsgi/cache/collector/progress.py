@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -12,21 +14,39 @@ _T = TypeVar("_T")
 #: Called with what is being done, how much of it is done and how much there is (None: not known).
 Progress = Callable[[str, int, int | None], None]
 
-_EVERY = 1_000  # how many steps lie between two calls of a progress hook
+# A progress hook is called this often, in seconds, and each time that this part of all is done.
+_SECONDS = 0.2
+_PARTS = 100
 
 
 def counted(
-    progress: Progress | None, what: str, steps: Iterable[_T], total: int | None = None
+    progress: Progress | None,
+    what: str,
+    steps: Iterable[_T],
+    total: int | None = None,
+    size: Callable[[_T], int] = lambda _: 1,
 ) -> Iterable[_T]:
-    """Pass *steps* on, and tell *progress* about them."""
-    return steps if progress is None else _count(progress, what, steps, total)
+    """Pass *steps* on, and tell *progress* about them; *size* is how much a step gets done."""
+    if progress is None or total == 0:
+        return steps
+    return _count(progress, what, steps, total, size)
 
 
-def _count(progress: Progress, what: str, steps: Iterable[_T], total: int | None) -> Iterator[_T]:
+def _count(
+    progress: Progress,
+    what: str,
+    steps: Iterable[_T],
+    total: int | None,
+    size: Callable[[_T], int],
+) -> Iterator[_T]:
     done = 0
+    told, when = 0, -math.inf
+    part = math.inf if total is None else total / _PARTS
     for step in steps:
-        if done % _EVERY == 0:
+        now = time.monotonic()
+        if now >= when + _SECONDS or done - told >= part:
             progress(what, done, total)
+            told, when = done, now
         yield step
-        done += 1
+        done += size(step)
     progress(what, done, done if total is None else total)

@@ -32,6 +32,11 @@ class Suspects:
         for i, name in enumerate(self.names):
             yield Condemned(*self.runs[i], name), self._look(i)
 
+    @property
+    def bytes(self) -> int:
+        """How many bytes all of them have together."""
+        return sum(self._sizes)
+
     def add(self, name: str, run: Run, blob: Blob) -> None:
         """Add the blob *name*; the ``changed`` of *blob* is since when nothing needs it."""
         self.names.append(name)

@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from ...errors import NoRoomError, RegistryError, UntouchableError
@@ -26,15 +26,15 @@ _log = logging.getLogger("registry_wsgi")
 
 def foretell(store: Store, limits: Limits, census: Census, plan: Plan) -> Tally:
     """Count what a sweep would do."""
-    tally = Tally()
+    tally = Tally(census.reason)
     look_for_use(store, limits, census.activity)
     earlier = look_aside(store, limits, census)
     young = {blob.name for blob, look in earlier if limits.was_in_use(look, blob.when)}
     if census.settled:
-        for blobs in census.expired.held.values():
-            tally.model("expired", blobs.values())
-        for _ in census.old.go:
-            tally.model("all", ())
+        for entry in census.expired.held:
+            tally.expired(entry, census.expired.sizes[entry], census.expired.held[entry])
+        for key in census.old.go:
+            tally.model("all", key, *census.old.looks[key])
     for suspects in (earlier, plan.doomed):
         for blob, look in suspects:
             if blob.name in young:
@@ -43,14 +43,14 @@ def foretell(store: Store, limits: Limits, census: Census, plan: Plan) -> Tally:
             if not census.settled or limits.must_wait(
                 since, census.activity, hidden=store.sets_aside
             ):
-                tally.hold(since, look)
+                tally.hold(since, blob.name, look)
             else:
-                tally.blob(census.reason(blob.name), look)
+                tally.blob(blob.name, look)
     for download in plan.downloads:
-        for _, look in download:
-            tally.blob("partial", look)
-    for when, look in plan.waiting:
-        tally.hold(when, look)
+        for name, look in download:
+            tally.blob(name, look)
+    for waiting in plan.waiting:
+        tally.hold(*waiting)
     return tally
 
 
@@ -74,7 +74,7 @@ class Sweep:
         self.references = census.references
         self.activity = census.activity
         self.progress = progress
-        self.tally = Tally()
+        self.tally = Tally(census.reason)
         self.changed: float | None = None  # when a blob last came or went that we know of
 
     def run(self, plan: Plan) -> Tally:
@@ -87,8 +87,8 @@ class Sweep:
         plan.keep(self.references.is_needed)
         if self.census.settled:
             removal = OldRemoval(self.store, self.limits, self.census, self.tally)
-            for _ in removal.run():
-                self.tally.model("all", ())
+            for key in removal.run():
+                self.tally.model("all", key, *self.census.old.looks[key])
         with self.all_back_if_this_fails(plan.doomed):
             with self.own_change():
                 no_room = bool(plan.doomed) and self.condemn(plan.doomed)
@@ -105,8 +105,7 @@ class Sweep:
             blob for blob, _ in plan.doomed if blob.id and self.references.is_needed(blob.name)
         )
         self.purge(earlier, plan.doomed)
-        for download in plan.downloads:
-            self.remove_download(download)
+        self.remove_downloads(plan.downloads)
         if no_room:
             for blob, look in plan.doomed:
                 if not blob.id and not self.references.is_needed(blob.name):
@@ -158,10 +157,12 @@ class Sweep:
 
     def forget_expired(self) -> None:
         """Remove the expired models, if this run may remove anything."""
-        for entry, blobs in self.census.expired.held.items():
+        expired = self.census.expired
+        held_by = expired.held.items()
+        for entry, held in counted(self.progress, "removing deleted models", held_by, len(held_by)):
             try:
                 if self.census.settled and self.store.forget(entry):
-                    self.tally.model("expired", blobs.values())
+                    self.tally.expired(entry, expired.sizes[entry], held)
             except UntouchableError as error:
                 self.tally.fail(error)  # the model can still be restored, and keeps its blobs
 
@@ -239,20 +240,26 @@ class Sweep:
                     plans[blob] = plan
                     yield blob, plan.written
 
-        total = sum(map(len, suspects))
-        steps = counted(self.progress, "removing blobs", itertools.chain(*suspects), total)
+        steps = counted(
+            self.progress,
+            "removing blobs",
+            itertools.chain(*suspects),
+            sum(some.bytes for some in suspects),
+            lambda step: step[1].size,
+        )
         for blob, gone in self.purged(chosen(steps, waits=False)):
             plan = plans.pop(blob)
             if gone:
-                self.tally.blob(self.census.reason(blob.name), plan)
+                self.tally.blob(blob.name, plan)
             else:
                 self.put_back([blob])  # written to since: somebody means to use it
         rest = (blob for blob, _ in chosen(itertools.chain(*suspects), waits=True))
         for blob, look in self.store.look_aside(rest):
-            if look.written > plans.pop(blob).written:
+            plan = plans.pop(blob)
+            if look.written > plan.written:
                 self.put_back([blob])
             else:
-                self.tally.hold(blob.when, look)
+                self.tally.hold(blob.when, blob.name, plan)
 
     def purged(self, blobs: Iterator[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
         """Remove blobs that are set aside, and note those that cannot be touched."""
@@ -264,6 +271,18 @@ class Sweep:
             else:
                 return
 
+    def remove_downloads(self, downloads: Sequence[Download]) -> None:
+        """Remove unfinished downloads."""
+
+        def size(download: Download) -> int:
+            return sum(look.size for _, look in download)
+
+        steps = counted(
+            self.progress, "removing downloads", downloads, sum(map(size, downloads)), size
+        )
+        for download in steps:
+            self.remove_download(download)
+
     def remove_download(self, download: Download) -> None:
         """Remove the files of an unfinished download, unless somebody has resumed it."""
         looks = [self.store.blob(name) for name, _ in download]
@@ -274,13 +293,13 @@ class Sweep:
             return
         due = self.limits.due(pull=self.activity.pull)
         if not self.census.settled or youngest(download) > due:
-            for _, plan in download:
-                self.tally.hold(self.limits.now, plan)
+            for name, plan in download:
+                self.tally.hold(self.limits.now, name, plan)
             return
         try:
             for name, plan in download:
                 if self.remove(name):
-                    self.tally.blob("partial", plan)
+                    self.tally.blob(name, plan)
         except UntouchableError as error:
             self.tally.fail(error)
 
@@ -290,11 +309,11 @@ class Sweep:
         if look is None or look.written > plan.written:
             return
         if self.waits(self.limits.now):
-            self.tally.hold(self.limits.now, look)
+            self.tally.hold(self.limits.now, name, plan)
             return
         try:
             if self.remove(name):
-                self.tally.blob(self.census.reason(name), plan)
+                self.tally.blob(name, plan)
         except UntouchableError as error:
             self.tally.fail(error)
 
@@ -304,6 +323,6 @@ class Sweep:
 
     def tally_with(self, plan: Plan) -> Tally:
         """Give the tally, with what this run has not even begun to remove."""
-        for when, look in plan.waiting:
-            self.tally.hold(when, look)
+        for waiting in plan.waiting:
+            self.tally.hold(*waiting)
         return self.tally

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from kit.steps import watched_steps
 from kit.trees import HOST, blob, digest, fingerprint, layer, manifest, upper
 from registry_wsgi import ModelCache
 from registry_wsgi.cache.collector import PruneReport, Removed
+from registry_wsgi.cache.collector.progress import counted
 from registry_wsgi.errors import (
     InvalidDurationError,
     InvalidManifestError,
@@ -1129,7 +1130,7 @@ def test_a_delete_on_a_full_disk_says_so(disk: DiskScene) -> None:
 
 
 def test_progress_is_told(scene: Scene) -> None:
-    """The hook hears what is done, from 0, every thousand steps, and how it ended."""
+    """The hook hears what is done, from 0, each hundredth part, and how it ended."""
     scene.model("smol", b"weights")
     for number in range(2_500):
         scene.put_blob(f"sha256-{number:064x}", b"x", age=OLD)
@@ -1138,15 +1139,139 @@ def test_progress_is_told(scene: Scene) -> None:
     steps: dict[str, list[tuple[int, int | None]]] = {}
     for what, done, total in calls:
         steps.setdefault(what, []).append((done, total))
-    thousands = (0, 1_000, 2_000, 2_500)
-    assert steps == {
-        "listing blobs": [(0, None), (1_000, None), (2_000, None), (2_502, 2_502)],
-        "reading manifests": [(0, None), (1, 1)],
-        "looking at blobs": [(done, 2_500) for done in thousands],
-        "setting blobs aside": [(done, 2_500) for done in thousands],
-        "checking manifests": [(0, None), (1, 1)],
-        "removing blobs": [(done, 2_500) for done in thousands],
-    }
+    parts = [(0, 2_500), *((done, 2_500) for done in range(25, 2_501, 25))]
+    for what, told in steps.items():
+        if what in ("looking at blobs", "setting blobs aside", "removing blobs"):
+            assert (told[0], told[-1], len(told) < 400) == (parts[0], parts[-1], True)
+            assert len(told) >= 80  # the time may have come in between
+        else:
+            assert told[0] == (0, None)
+    assert (steps["listing blobs"][-1], steps["reading manifests"][-1]) == ((2502, 2502), (1, 1))
+    assert [what for what in steps if what.startswith("removing")] == ["removing blobs"]
+
+
+def test_the_removal_of_large_blobs_is_told_one_by_one(scene: Scene) -> None:
+    """In bytes: of twenty that are equal, each is a step."""
+    for number in range(20):
+        scene.put_blob(f"sha256-{number:064x}", b"x" * 1_000, age=OLD)
+    scene.put_blob(f"sha256-{99:064x}-partial", b"x" * 500, age=OLD)
+    calls: list[tuple[str, int, int | None]] = []
+    scene.cache.prune(age=0, progress=lambda *call: calls.append(call))
+    removed = [call[1:] for call in calls if call[0] == "removing blobs"]
+    assert removed == [(done, 20_000) for done in range(0, 20_001, 1_000)]
+    assert [call[1:] for call in calls if call[0] == "removing downloads"] == [(0, 500), (500, 500)]
+
+
+def test_progress_is_told_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not known how much there is, five times a second."""
+    seconds = iter(range(1_000))
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds) / 64)
+    calls: list[int] = []
+    deque(counted(lambda _, done, __: calls.append(done), "listing", range(100)), maxlen=0)
+    assert calls == [*range(0, 100, 13), 100]
+
+
+# What a report names
+
+
+def test_a_report_names_what_goes(scene: Scene) -> None:
+    """Models, then files, the largest first; the same in a dry run, and as much as the numbers."""
+    scene.model("smol", b"weights", b"shared")
+    scene.model("stays", b"shared")
+    scene.cache.unlink("smol")
+    scene.put_blob(f"sha256-{1:064x}", b"x" * 50, age=OLD)
+    scene.put_blob(f"sha256-{2:064x}-partial", b"x" * 40, age=OLD)
+    planned = scene.cache.prune(age=0, dry_run=True)
+    report = scene.cache.prune(age=0)
+    assert planned.items == report.items
+    assert planned.begun is not None
+    assert [
+        (item.reason, item.model, item.file, item.bytes, item.held) for item in report.items
+    ] == [
+        ("expired", "registry.ollama.ai/library/smol:latest", None, 15, False),
+        ("unreferenced", None, f"sha256-{1:064x}", 50, False),
+        ("partial", None, f"sha256-{2:064x}-partial", 40, False),
+        ("expired", None, blob(b"weights"), 7, False),
+    ]
+    assert sum(item.bytes for item in report.items if item.file) == report.bytes
+    assert report.items[0].when == report.items[3].when  # the delete
+    assert report.left_out == 0
+
+
+def test_a_report_names_old_models_and_what_is_held(scene: Scene) -> None:
+    """What waits for a pull is named as such."""
+    scene.model("smol", b"weights", age=OLD)
+    pull = f"sha256-{2:064x}-partial"
+    scene.put_blob(f"sha256-{1:064x}", b"x", age=2 * HOUR)
+    scene.put_blob(pull, b"x", age=60)
+    for dry_run in (True, False):
+        report = scene.cache.prune(age=HOUR, all=True, dry_run=dry_run)
+        held = [item.file for item in report.items if item.held]
+        assert f"sha256-{1:064x}" in held
+        assert [(item.reason, item.model) for item in report.items if item.model] == [
+            ("all", "registry.ollama.ai/library/smol:latest")
+        ]
+        assert len(held) == report.held_blobs
+
+
+def test_a_report_names_the_largest_of_very_many(scene: Scene) -> None:
+    """And says how many more there are."""
+    for number in range(1_100):
+        scene.put_blob(f"sha256-{number:064x}", b"x" * (number % 200), age=OLD)
+    report = scene.cache.prune(age=0, dry_run=True)
+    assert (len(report.items), report.left_out) == (1_000, 100)
+    assert min(item.bytes for item in report.items) == max(
+        sorted(number % 200 for number in range(1_100))[:101]
+    )
+    assert report.items == scene.cache.prune(age=0).items
+
+
+def test_a_blob_with_another_name_frees_nothing(disk: DiskScene) -> None:
+    """A report that names the file says so."""
+    disk.blob(b"linked")
+    path = blob(b"linked")
+    os.link(disk.tree.blobs / path, disk.tree.root / "elsewhere")
+    (item,) = disk.cache.prune(age=0).items
+    assert (item.file, item.bytes) == (path, 0)
+
+
+# Before a moment
+
+
+def test_what_is_deleted_or_comes_after_the_moment_stays(scene: Scene) -> None:
+    """Whatever the age; what was there before goes."""
+    scene.model("early", b"early")
+    scene.model("late", b"late")
+    scene.put_blob(f"sha256-{1:064x}", b"x", age=HOUR)
+    scene.cache.unlink("early")
+    preview = scene.cache.prune(age=0, all=True, dry_run=True)
+    assert preview.begun is not None
+    scene.clock.now += 1
+    scene.cache.unlink("late")
+    scene.put_blob(f"sha256-{2:064x}", b"x", age=-1)
+    scene.put_blob(f"sha256-{3:064x}-partial", b"x", age=-1)
+    scene.model("new", b"new", age=-1)
+    report = scene.cache.prune(age=0, all=True, before=preview.begun)
+    assert [item.model or item.file for item in report.items] == [
+        "registry.ollama.ai/library/early:latest",
+        blob(b"early"),
+        f"sha256-{1:064x}",
+    ]
+    assert scene.models() == {"new"}
+    assert scene.cache.restore("late").endswith("late:latest")
+    assert scene.broken() == []
+
+
+def test_what_is_set_aside_after_the_moment_stays(disk: DiskScene) -> None:
+    """Another prune has set it aside since; the next prune takes it."""
+    disk.inhabit()
+    disk.blob(b"weights")
+    name = blob(b"weights")
+    begun = disk.cache.prune(dry_run=True).begun
+    disk.clock.now += 60
+    deque(disk.store.condemn([name], disk.clock.now), maxlen=0)
+    assert disk.cache.prune(age=0, before=begun).blobs == 0
+    assert disk.cache.prune(age=0).blobs == 1
 
 
 @pytest.mark.usefixtures("trusting")

@@ -746,6 +746,8 @@ def test_prune_writes_exact_json(sample: Path, run: Run) -> None:
     """The report, with its reasons."""
     open_cache().unlink("sample-embed")
     found = json.loads(run("prune", "--age", "0", "--json")[1])
+    assert datetime.fromisoformat(found.pop("begun")).tzinfo is not None
+    assert [item["bytes"] for item in found.pop("items")] == [1113, 1050, 63]
     assert found == {
         "models": 1,
         "blobs": 2,
@@ -759,6 +761,7 @@ def test_prune_writes_exact_json(sample: Path, run: Run) -> None:
         "failures": [],
         "failed": 0,
         "unsettled": False,
+        "left_out": 0,
     }
 
 

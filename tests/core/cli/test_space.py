@@ -143,3 +143,14 @@ def test_rm_now_that_cannot_free_says_how_to_undo(models: Tree, run: Run) -> Non
     assert "restore smol:latest" in out
     Path(models.path("bad")).unlink()
     assert run("restore", "smol")[0] == 0
+
+
+def test_prune_leaves_what_was_deleted_after_a_time(cache: ModelCache, run: Run) -> None:
+    """By the clock of this machine, or with an offset."""
+    cache.unlink("smol")
+    cache.unlink("other")
+    later, earlier = (model.deleted for model in cache.deleted())
+    assert run("prune", "--age", "0", "--before", "2020-01-01")[1] == "Removed nothing.\n"
+    assert run("prune", "--age", "0", "--before", earlier.isoformat())[0] == 0
+    assert [model.deleted for model in cache.deleted()] == [later]
+    assert run("prune", "--before", "soon")[0] == 2

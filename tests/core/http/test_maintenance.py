@@ -55,6 +55,13 @@ def post(client: Client, path: str, body: object = None, **headers: str) -> Test
     return client.post(path, data=data, headers=headers)
 
 
+def report(response: TestResponse) -> dict[str, Any]:
+    """What a prune reports, without when it began."""
+    assert response.json is not None
+    assert datetime.fromisoformat(response.json["begun"]).tzinfo is not None
+    return {key: value for key, value in response.json.items() if key != "begun"}
+
+
 def names(cache: ModelCache) -> list[str]:
     """The short names of the models."""
     return [model.name.rpartition("/")[2] for model in cache.models()]
@@ -312,14 +319,18 @@ def test_a_protected_model_is_not_deleted_by_post(cache: ModelCache, client: Cli
 def test_a_prune_reports_what_it_removed(tree: Tree, cache: ModelCache, client: Client) -> None:
     """After a dry run that says the same, and touches nothing."""
     cache.unlink("smol")
-    assert post(client, "/api/prune").json == post(client, "/api/prune", {}).json
+    assert report(post(client, "/api/prune")) == report(post(client, "/api/prune", {}))
     before = tree.files()
     planned = post(client, "/api/prune", {"age": "0", "dry_run": True})
     assert tree.files() == before
     answer = post(client, "/api/prune", {"age": "0", "all": False, "dry_run": None})
-    assert planned.json is not None
-    assert answer.json == {**planned.json, "dry_run": False}
-    assert answer.json == {
+    assert report(answer) == {**report(planned), "dry_run": False}
+    model, file = report(answer).pop("items")
+    assert (model["model"], model["file"], model["bytes"], model["held"]) == (
+        *("registry.ollama.ai/library/smol:latest", None, 12, False),
+    )
+    assert (file["model"], file["file"], file["bytes"]) == (None, blob(b"own"), 3)
+    assert {key: value for key, value in report(answer).items() if key != "items"} == {
         "models": 1,
         "blobs": 1,
         "bytes": 3,
@@ -331,6 +342,7 @@ def test_a_prune_reports_what_it_removed(tree: Tree, cache: ModelCache, client: 
         "held_until": None,
         "failed": 0,
         "unsettled": False,
+        "left_out": 0,
     }
     assert cache.deleted() == []
     assert names(cache) == ["other:latest"]
@@ -338,9 +350,23 @@ def test_a_prune_reports_what_it_removed(tree: Tree, cache: ModelCache, client: 
     assert names(cache) == []
 
 
+def test_a_prune_with_the_moment_of_its_preview_takes_what_that_has_shown(
+    cache: ModelCache, client: Client
+) -> None:
+    cache.unlink("smol")
+    begun = lines(post(client, "/api/prune", {"age": "0", "dry_run": True}))[0]["begun"]
+    cache.unlink("other")
+    items = report(post(client, "/api/prune", {"age": "0", "before": begun}))["items"]
+    assert [item["model"] for item in items if item["model"]] == [
+        "registry.ollama.ai/library/smol:latest"
+    ]
+    assert len(cache.deleted()) == 1
+
+
 @pytest.mark.parametrize(
     "body",
     [
+        *(b'{"before": "2026-01-31T12:00:00"}', b'{"before": "now"}', b'{"before": 1}'),
         *(b"{", b"[]", b"null", b"1", b'"7d"', b"{} {}", b"\xff", b'{"dry_run": NaN}', b"{]"),
         *(b'{"dryrun": true}', b'{"Dry_Run": true}', b'{"dry_run": true, "dry_run": false}'),
         *(b'{"dry_run": 1}', b'{"dry_run": "true"}', b'{"all": []}', b'{"stream": {}}'),
@@ -411,7 +437,7 @@ def test_of_two_prunes_the_second_is_told_to_wait(
     with halted() as (waits, go_on):
         thread.start()
         assert waits.wait(LIMIT)
-        for options in ({}, {"stream": True}, {"dry_run": True}):
+        for options in ({}, {"stream": True}, {"dry_run": False}):
             assert error(post(client, "/api/prune", options)) == (409, "conflict")
         assert client.get("/api/deleted").status_code == 200
         go_on.set()
