@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -280,12 +279,11 @@ def prune(
     prune --age 0 --all    everything
 
     A blob stays for as long as any model that stays uses it. With --all it asks first, and at a
-    terminal with --age 0, too. --verbose names every model, however many there are.
+    terminal with --age 0, too. --verbose names every model, however many there are, and every file.
     """
     seconds = None if age is None else to_seconds(age)
     asks = not dry_run and (must_ask(yes) if every else seconds == 0 and not yes and _can_ask())
     cache = options.cache()
-    names = [] if as_json and not asks else _models_to_go(cache, seconds, every=every)
 
     def run(age: str | None = age, *, every: bool = every, dry_run: bool = True) -> PruneReport:
         with show_progress(options.color) as progress:
@@ -298,39 +296,21 @@ def prune(
                 progress=progress,
             )
 
-    def named(report: PruneReport) -> list[str]:
-        return names if len(names) == report.models else []
-
     if asks:
         plan = run()
-        echo_pruned(options, plan, named(plan), stderr=True)
+        echo_pruned(options, plan, stderr=True)
         if plan.models or plan.blobs:
             confirm("Remove for good?")
-        before = before or plan.begun
+        before = min(filter(None, (before, plan.begun)))
     report = run(dry_run=dry_run)
     if as_json:
         echo_json(report)
     else:
-        echo_pruned(options, report, named(report))
+        echo_pruned(options, report)
         if dry_run and seconds != 0 and not (report.models or report.blobs or report.held_blobs):
-            young = [model.name for model in cache.deleted()]
-            echo_young(options, run("0", every=False), young, _when_young_goes(cache, age))
+            young = run("0", every=False)
+            echo_young(options, young, _when_young_goes(cache, young, seconds))
     fail_for(report)
-
-
-def _models_to_go(cache: ModelCache, age: float | None, *, every: bool) -> list[str]:
-    """Name the models that a prune is about to remove, by the clock of this machine."""
-    now = moment(time.time())
-    models = [model.name for model in cache.deleted() if _goes_from(model, age) <= now or age == 0]
-    if every:
-        limit = cache.retention if age is None else age
-        models += [
-            model.name
-            for model in cache.models()
-            if model.valid and not model.protected
-            if age == 0 or (now - model.modified).total_seconds() >= limit
-        ]
-    return models
 
 
 def _goes_from(model: DeletedModel, age: float | None) -> datetime:
@@ -338,12 +318,15 @@ def _goes_from(model: DeletedModel, age: float | None) -> datetime:
     return model.expires if age is None else moment(model.deleted.timestamp() + age)
 
 
-def _when_young_goes(cache: ModelCache, age: str | None) -> str:
+def _when_young_goes(cache: ModelCache, young: PruneReport, age: float | None) -> str:
     """Say when what nothing needs is old enough to go."""
-    seconds = None if age is None else to_seconds(age)
-    rule = f"What was not deleted goes when it has not changed for {age or 'the retention'}."
-    first = min((_goes_from(model, seconds) for model in cache.deleted()), default=None)
-    return f"Deleted models go from {format_time(first)} on. {rule}" if first else rule
+    first = min((_goes_from(model, age) for model in cache.deleted()), default=None)
+    rules = [f"Deleted models go from {format_time(first)} on."] if first else []
+    files = [item.when for item in young.items if item.reason in ("partial", "unreferenced")]
+    if files:
+        until = moment(min(files).timestamp() + (cache.retention if age is None else age))
+        rules.append(f"What was not deleted goes from {format_time(until)} on, if nobody uses it.")
+    return " ".join(rules)
 
 
 def must_ask(yes: bool) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -49,6 +50,7 @@ __all__ = [
     "format_size",
     "format_time",
     "restorable_until",
+    "short_file",
     "short_name",
     "show_log",
     "show_progress",
@@ -58,6 +60,8 @@ __all__ = [
 _log = logging.getLogger("registry_wsgi")
 
 PROGRAM = "registry-wsgi"
+
+_DIGITS = re.compile(r"([0-9a-fA-F]{12})[0-9a-fA-F]{52}")
 
 #: How many names are shown one by one where thousands may be meant.
 LISTED = 20
@@ -141,13 +145,16 @@ def echo_names(heading: str, names: Sequence[str], *, err: bool = False) -> None
     _echo_list(names, err=err)
 
 
-def _echo_list(names: Sequence[str], *, every: bool = False, err: bool = False) -> None:
-    """Write names, one a line: the first of many, unless *every* one is asked for."""
+def _echo_list(
+    names: Sequence[str], count: int | None = None, *, every: bool = False, err: bool = False
+) -> None:
+    """Write names, one a line: the first of *count*, unless *every* one is asked for."""
     shown = names if every else names[:LISTED]
     for name in shown:
         click.echo(f"  {short_name(name)}", err=err)
-    if len(names) > len(shown):
-        click.echo(f"  and {len(names) - len(shown):,} more", err=err)
+    more = (len(names) if count is None else count) - len(shown)
+    if more > 0:
+        click.echo(f"  and {more:,} more", err=err)
 
 
 def delete_outcome(cache: ModelCache, usage: Usage, *, now: bool = False) -> str:
@@ -171,13 +178,11 @@ _REASONS = {
 }
 
 
-def echo_pruned(
-    options: Options, report: PruneReport, names: Sequence[str], *, stderr: bool = False
-) -> None:
-    """Say what a prune removed or, after a dry run, would remove; *names* are its models."""
+def echo_pruned(options: Options, report: PruneReport, *, stderr: bool = False) -> None:
+    """Say what a prune removed or, after a dry run, would remove."""
     verb = "Would remove" if report.dry_run else "Removed"
     if report.models or report.blobs:
-        _echo_reasons(options, verb, report, names, stderr=stderr)
+        _echo_reasons(options, verb, report, stderr=stderr)
     else:
         click.echo(f"{verb} nothing.", err=stderr)
     _echo_held(report, stderr=stderr)
@@ -234,25 +239,52 @@ def fail_for(report: PruneReport) -> None:
         raise click.ClickException(f"{files} could not be moved or removed; the rest is done")
 
 
-def echo_young(options: Options, young: PruneReport, names: Sequence[str], rule: str) -> None:
+def echo_young(options: Options, young: PruneReport, rule: str) -> None:
     """Say what no model needs, but is not old enough to go; *rule* tells when it is."""
     if young.models or young.blobs:
-        _echo_reasons(options, "Not old enough to go:", young, names)
+        _echo_reasons(options, "Not old enough to go:", young)
         click.echo(rule)
 
 
 def _echo_reasons(
-    options: Options, what: str, report: PruneReport, names: Sequence[str], *, stderr: bool = False
+    options: Options, what: str, report: PruneReport, *, stderr: bool = False
 ) -> None:
     """Sum up *report*, name its models, and give the numbers for each reason."""
     count = f"{counted(report.models, 'model')} and {counted(report.blobs, 'blob')}"
     click.echo(f"{what} {count}, {format_size(report.bytes)}:", err=stderr)
-    _echo_list(names, every=options.verbose, err=stderr)
+    names = [item.model for item in report.items if item.model]
+    _echo_list(names, report.models, every=options.verbose, err=stderr)
+    if options.verbose:
+        _echo_files(options, report, stderr=stderr)
     rows = [
         (_REASONS[reason], f"{gone.models:,}", f"{gone.blobs:,}", format_size(gone.bytes))
         for reason, gone in report.reasons.items()
     ]
     echo_table(options.color, ["WHY", "MODELS", "BLOBS", "SIZE"], rows, stderr=stderr)
+
+
+def _echo_files(options: Options, report: PruneReport, *, stderr: bool) -> None:
+    """Name the files of *report*."""
+    rows = [
+        (
+            short_file(item.file, stderr=stderr),
+            format_size(item.bytes),
+            format_time(item.when),
+            f"{_REASONS[item.reason]}{', waits' if item.held else ''}",
+        )
+        for item in report.items
+        if item.file
+    ]
+    if rows:
+        echo_table(options.color, ["FILE", "SIZE", "SINCE", "WHY"], rows, stderr=stderr)
+    if report.left_out:
+        click.echo(f"and {report.left_out:,} more, which are smaller", err=stderr)
+
+
+def short_file(name: str, *, stderr: bool = False) -> str:
+    """Write the name of a file among the blobs: on a terminal with twelve digits, as an ID has."""
+    digits = _DIGITS.sub(r"\1…", name) if _is_terminal(stderr=stderr) else name
+    return escape(digits)
 
 
 def echo_verified(report: VerifyReport, *, deep: bool, repair: bool) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 import registry_wsgi
 from kit.requirements import installation, require, require_command
-from kit.trees import Tree, broken, contents
+from kit.trees import Tree, blob, broken, contents
 from registry_wsgi import ModelCache, open_cache
 from registry_wsgi.cache.results import Model
 from registry_wsgi.cli.sample import make_sample
@@ -717,20 +717,58 @@ def test_prune_names_the_first_of_thousands_and_all_when_asked(tree: Tree, run: 
     assert len(re.findall("^  m", run(*prune, "-v")[1], re.MULTILINE)) == 25
 
 
+def test_what_is_deleted_while_prune_asks_stays(
+    sample: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is about what was shown."""
+    open_cache().unlink("sample-embed")
+
+    def confirm(question: str) -> None:
+        assert question == "Remove for good?"
+        open_cache().unlink("sample-chat")
+
+    monkeypatch.setattr("registry_wsgi.cli.change.must_ask", lambda yes: not yes)
+    monkeypatch.setattr("registry_wsgi.cli.change.confirm", confirm)
+    later = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    out = run("prune", "--age", "0", "--all", "--before", later)[1]
+    assert "sample-embed" in out
+    assert "sample-chat:latest" not in out
+    assert open_cache().restore("sample-chat").endswith("sample-chat:latest")
+    assert broken(sample) == []
+
+
+def test_prune_names_the_files_when_asked(tree: Tree, run: Run) -> None:
+    """In the dry run and in the run, with the size, since when, and why."""
+    tree.add("smol", b"weights")
+    open_cache(tree.root).unlink("smol")
+    orphan = tree.add_blob(b"an orphan")
+    prune = ["--models", str(tree.root), "prune", "--age", "0"]
+    for verb, option in (("Would remove", "-n"), ("Removed", "-y")):
+        lines = run(*prune, option, "-v")[1].splitlines()
+        assert lines[:2] == [f"{verb} 1 model and 3 blobs, 18 bytes:", "  smol:latest"]
+        assert lines[2].split() == ["FILE", "SIZE", "SINCE", "WHY"]
+        assert re.fullmatch(
+            rf"{orphan.name} +9 bytes  [0-9-]+ [0-9:]+  needed by nothing", lines[3]
+        )
+        assert re.fullmatch(rf"{blob(b'weights')} +7 bytes  [0-9-]+ [0-9:]+  deleted", lines[4])
+
+
 def test_a_dry_run_that_would_remove_nothing_says_what_is_too_young(sample: Path, run: Run) -> None:
     """And from when on it goes; only a dry run says so."""
     cache = open_cache()
     cache.unlink("sample-embed")
-    (sample / "blobs" / f"sha256-{'0' * 64}").write_bytes(b"orphan")
+    orphan = sample / "blobs" / f"sha256-{'0' * 64}"
+    orphan.write_bytes(b"orphan")
     until = cache.deleted()[0].expires.astimezone()
     head, count, name, _, *rows, rule = run("prune", "-n")[1].splitlines()
     assert head == "Would remove nothing."
     assert count == "Not old enough to go: 1 model and 3 blobs, 1.1 kB:"
     assert name == "  sample-embed:latest"
     assert [row.split()[0] for row in rows] == ["deleted", "needed"]
+    goes = datetime.fromtimestamp(orphan.stat().st_ctime + 7 * 86_400).astimezone()
     assert rule == (
-        f"Deleted models go from {until:%Y-%m-%d %H:%M} on."
-        " What was not deleted goes when it has not changed for the retention."
+        f"Deleted models go from {until:%Y-%m-%d %H:%M} on. What was not deleted goes from"
+        f" {goes:%Y-%m-%d %H:%M} on, if nobody uses it."
     )
     until = cache.deleted()[0].deleted.astimezone() + timedelta(hours=12)
     assert (
