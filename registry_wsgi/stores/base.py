@@ -466,21 +466,24 @@ class Store(ManifestStore, BlobStore, AsideStore, TrashStore, ProtectionStore, P
                 system that may only be read.
         """
 
-    def abandoned(self, before: float) -> Mapping[str, Sequence[Blob]]:
+    def abandoned(self, before: float, *, creates: bool = False) -> Mapping[str, Sequence[Blob]]:
         """
-        Look at the blobs that `tidy` would remove from the trash, given the same moment *before*.
+        Look at the files that `tidy` would remove, given the same arguments.
 
         Returns:
-            Those of each delete that was killed before it moved its manifest, by the entry's id.
+            Those of each delete that was killed before it moved its manifest, and of each folder
+            of a create, by the place of the trash entry or of the folder in the store.
         """
 
-    def tidy(self, before: float) -> Mapping[str, StoreError]:
+    def tidy(self, before: float, *, creates: bool = False) -> Mapping[str, StoreError]:
         """
-        Finish what processes that were killed have left in the trash.
+        Finish what processes that were killed have left.
 
         Args:
-            before: What was begun after this moment is left alone, as it may be under way.
+            before: What was begun or changed after this moment is left alone, as it may be under
+                way.
+            creates: Whether to remove the folders, too, in which other programs make blobs.
 
         Returns:
-            Why an entry of such a delete cannot be touched, by the entry's id.
+            Why one of the places that `abandoned` gives cannot be touched, by that place.
         """

@@ -257,10 +257,10 @@ class MemoryStore:
     def check_places(self, keys: Iterable[str], *, blobs: bool = True) -> None:
         """Check nothing: all is in one place."""
 
-    def abandoned(self, before: float) -> dict[str, list[Blob]]:  # noqa: ARG002 - all is done whole
+    def abandoned(self, before: float, *, creates: bool = False) -> dict[str, list[Blob]]:  # noqa: ARG002 - all is done whole
         return {}
 
-    def tidy(self, before: float) -> dict[str, StoreError]:  # noqa: ARG002 - all is done whole
+    def tidy(self, before: float, *, creates: bool = False) -> dict[str, StoreError]:  # noqa: ARG002 - all is done whole
         return {}
 
     def _put_manifest(self, key: str, data: bytes) -> None:

@@ -29,10 +29,11 @@ This is the one place that gives the reasons.
    one, and the manifest of one that was just restored is read.
 5. **Putting back**. What is needed after all, or was touched meanwhile, is *pardoned*: put back, as
    if just written.
-6. **Removal**. The rest is *purged*; abandoned downloads are removed. While a pull shows, which may
-   have seen a blob before it was set aside, the rest stays aside for a later run, until there is no
-   pull or the hold is over. While the store is in use, so that a pull may have begun which shows
-   nothing yet, what is aside stays there for as long as a pull can go without a sign.
+6. **Removal**. The rest is *purged*; abandoned downloads, and the folders of creates that were
+   killed, are removed. While a pull shows, which may have seen a blob before it was set aside, the
+   rest stays aside for a later run, until there is no pull or the hold is over. While the store is
+   in use, so that a pull may have begun which shows nothing yet, what is aside stays there for as
+   long as a pull can go without a sign.
 
 A walk through many folders is not one step. A model that another program renames (it copies the
 manifest and removes the old one) can be missed under both names. So a reading counts only if it was

@@ -59,7 +59,7 @@ def collect(
         census.expired.held.clear()
     blobs = bool(plan) or census.references.any_aside
     before = limits.abandoned_before(deleted_only=deleted_only) if only is None else 0.0
-    abandoned = store.abandoned(before)
+    abandoned = store.abandoned(before, creates=not deleted_only)
     if blobs or census.old.go or census.expired.held or abandoned:
         store.check_places(census.old.go, blobs=blobs)
     if dry_run:
@@ -67,14 +67,14 @@ def collect(
     else:
         sweep = Sweep(store, limits, census, progress)
         tally = sweep.run(plan)
-    failures = {} if dry_run else store.tidy(before)
+    failures = {} if dry_run else store.tidy(before, creates=not deleted_only)
     if blobs and not dry_run:
         sweep.note_own_changes()  # last, as the tidying changes what keeps it
-    for entry, held in abandoned.items():
-        if entry in failures:
-            tally.fail(failures[entry])
+    for place, held in abandoned.items():
+        if place in failures:
+            tally.fail(failures[place])
         else:
-            tally.release((f"trash/{entry}", blob) for blob in held)
+            tally.release((place, blob) for blob in held)
     if not census.settled:
         _log.warning(
             "models came and went all the while that they were read, so it is not known what is"

@@ -318,10 +318,10 @@ class ObjectStore:
     def check_places(self, keys: Iterable[str], *, blobs: bool = True) -> None:
         """There is one place."""
 
-    def abandoned(self, before: float) -> dict[str, list[Blob]]:  # noqa: ARG002 - none holds a blob
+    def abandoned(self, before: float, *, creates: bool = False) -> dict[str, list[Blob]]:  # noqa: ARG002 - none holds a blob
         return {}
 
-    def tidy(self, before: float) -> dict[str, StoreError]:
+    def tidy(self, before: float, *, creates: bool = False) -> dict[str, StoreError]:  # noqa: ARG002 - no bucket has folders
         leftovers = sorted(self._tombstones.leftovers)
         self._tombstones.leftovers.clear()
         for key in leftovers:

@@ -42,12 +42,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from ...errors import StoreError
+from ..base import Blob
 from .aside import Aside
 from .manifests import Manifests
 from .places import Places
 from .protection import Protection
 from .system import Reported, refuse_read_only
 from .trash import Trash
+from .workshops import files_of_abandoned, remove_abandoned
 
 __all__ = ["DiskStore"]
 
@@ -113,6 +115,11 @@ class DiskStore(Manifests, Aside, Trash, Protection):
                     # A folder that is absent, or cannot be entered, is named when its turn comes.
                     _log.debug("%s/%s: %s", self.places.root, folder, error.strerror)
 
-    def tidy(self, before: float) -> dict[str, StoreError]:
+    def abandoned(self, before: float, *, creates: bool = False) -> dict[str, list[Blob]]:
+        left = self._abandoned_deletes(before)
+        return left | files_of_abandoned(self.places, before) if creates else left
+
+    def tidy(self, before: float, *, creates: bool = False) -> dict[str, StoreError]:
         self._tidy_runs()
-        return self._tidy_entries(before)
+        failures = self._tidy_deletes(before)
+        return failures | remove_abandoned(self.places, before) if creates else failures

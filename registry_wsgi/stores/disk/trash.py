@@ -291,8 +291,8 @@ class Trash(Blobs, Part):
         with Reported(path), tolerated(*ABSENT), self.places.ours(top, "trash") as trash:
             remove_tree(trash, checked(entry))
 
-    def abandoned(self, before: float) -> dict[str, list[Blob]]:
-        return {entry: self._held(entry) for entry in self._half_made(before)}
+    def _abandoned_deletes(self, before: float) -> dict[str, list[Blob]]:
+        return {f"trash/{entry}": self._held(entry) for entry in self._half_made(before)}
 
     def _half_made(self, before: float) -> Iterator[str]:
         """List the entries without a manifest that are of the moment *before*, or earlier."""
@@ -312,15 +312,15 @@ class Trash(Blobs, Part):
             return [look for look in looks if look is not None]
         return []
 
-    def _tidy_entries(self, before: float) -> dict[str, StoreError]:
-        """Remove the entries that are half made; the failures, by entry."""
+    def _tidy_deletes(self, before: float) -> dict[str, StoreError]:
+        """Remove the entries that are half made; the failures, by the place of the entry."""
         failures: dict[str, StoreError] = {}
         for entry in self._half_made(before):
             try:
                 with Reported(self.places.root), self.places.open() as top:
                     self._drop(top, entry)
             except UntouchableError as error:
-                failures[entry] = error
+                failures[f"trash/{entry}"] = error
         return failures
 
     def _place(self, entry: Deleted) -> _Place:

@@ -1,25 +1,63 @@
-"""The folders in which Ollama prepares blobs, beside the blobs and among them."""
+"""The folders in which Ollama makes blobs, beside the blobs and among them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 
-__all__ = ["preparing"]
+from ...errors import StoreError, UntouchableError
+from ..base import Blob
+from .directory import remove_tree
+from .places import Places
+from .system import Reported, look_at
+
+__all__ = ["files_of_abandoned", "preparing", "remove_abandoned"]
 
 
 def preparing(root: str) -> float:
     """Tell when something last changed in one of these folders; 0 if there are none."""
-    return max(map(_changed, _workshops(root)), default=0.0)
+    return max((_changed(f"{root}/{place}") for place in _workshops(root)), default=0.0)
+
+
+def files_of_abandoned(places: Places, before: float) -> dict[str, list[Blob]]:
+    """Look at the files in each folder where nothing has changed after the moment *before*."""
+    found = {}
+    for place in _abandoned(places.root, before):
+        looks = (look_at(path) for path in _paths(f"{places.root}/{place}", folders=False))
+        found[place] = [look for look in looks if look is not None]
+    return found
+
+
+def remove_abandoned(places: Places, before: float) -> dict[str, StoreError]:
+    """Remove these folders; tell why one of them, or something in it, cannot be removed."""
+    failures: dict[str, StoreError] = {}
+    for place in _abandoned(places.root, before):
+        *above, name = place.split("/")
+        try:
+            with Reported(f"{places.root}/{place}"), places.open() as top:
+                if above:
+                    with places.shared(top, *above) as folder:
+                        remove_tree(folder, name)
+                else:
+                    remove_tree(top, name)
+        except UntouchableError as error:
+            failures[place] = error
+    return failures
+
+
+def _abandoned(root: str, before: float) -> Iterator[str]:
+    for place in _workshops(root):
+        if _changed(f"{root}/{place}") <= before:
+            yield place
 
 
 def _workshops(root: str) -> Iterator[str]:
     # What is being converted lies beside the blobs, the parts of what is put together among them.
-    for folder, prefix in ((root, "ollama-safetensors"), (f"{root}/blobs", "split-gguf-")):
+    for folder, prefix in (("", "ollama-safetensors"), ("blobs/", "split-gguf-")):
         try:
-            with os.scandir(folder) as entries:
+            with os.scandir(f"{root}/{folder}") as entries:
                 found = [
-                    entry.path
+                    folder + entry.name
                     for entry in entries
                     if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False)
                 ]
@@ -30,11 +68,17 @@ def _workshops(root: str) -> Iterator[str]:
 
 def _changed(folder: str) -> float:
     times = [0.0]
-    for place, _, files in os.walk(folder):
-        for path in (place, *(f"{place}/{file}" for file in files)):
-            try:
-                status = os.lstat(path)
-            except FileNotFoundError:
-                continue
-            times += status.st_mtime, status.st_ctime
+    for path in _paths(folder):
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        times += status.st_mtime, status.st_ctime
     return max(times)
+
+
+def _paths(folder: str, *, folders: bool = True) -> Iterator[str]:
+    for place, _, files in os.walk(folder):
+        if folders:
+            yield place
+        yield from (f"{place}/{file}" for file in files)

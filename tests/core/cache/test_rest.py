@@ -7,10 +7,12 @@ nothing is set aside. (More of them, on real file systems, are in ``tests/worlds
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -271,6 +273,47 @@ def test_a_folder_of_a_conversion_shows_that_a_pull_shows(tree: Tree, place: str
     age(path, -7 * A_DAY - MINUTE)
     later(tree.root, 7 * A_DAY + 2 * MINUTE).prune()
     assert left_over.exists()
+
+
+@pytest.mark.parametrize("place", ["blobs/split-gguf-1", "ollama-safetensors1"])
+def test_a_folder_of_a_create_that_was_killed_goes_when_it_is_old(tree: Tree, place: str) -> None:
+    """It is as young as the youngest file in it; a link in it goes, and what it leads to stays."""
+    tree.add("keep", b"k")
+    folder = tree.root / place
+    (folder / "deep").mkdir(parents=True)
+    for name in ("old", "deep/young"):
+        (folder / name).write_bytes(b"x" * 1000)
+    (folder / "link").symlink_to(tree.blobs / blob(b"k"))
+    assert later(tree.root, 7 * A_DAY - MINUTE).prune().bytes == 0
+    assert folder.exists()
+    cache = later(tree.root, 7 * A_DAY + MINUTE)
+    assert cache.prune_deleted().bytes == 0
+    assert folder.exists()
+    report = cache.prune(dry_run=True)
+    assert folder.exists()
+    assert cache.prune() == replace(report, dry_run=False)
+    assert not folder.exists()
+    assert report.bytes >= 2000
+    assert broken(tree.root) == []
+
+
+def test_what_of_such_a_folder_cannot_be_removed_is_named(tree: Tree) -> None:
+    """The rest goes, and the run says that it has failed."""
+    tree.add("keep", b"k")
+    left_over = tree.add_blob(b"left over")
+    folder = tree.root / "ollama-safetensors1"
+    folder.mkdir()
+    (folder / "busy").write_bytes(b"x")
+
+    def act(call: Call) -> None:
+        if call.name == "unlink" and call.path.endswith("/busy"):
+            raise call.error(errno.EACCES)
+
+    with watched(act, ["unlink"]):
+        report = later(tree.root, 8 * A_DAY).prune()
+    assert report.failed == 1
+    assert str(folder) in report.failures[0]
+    assert not left_over.exists()
 
 
 def limits(*, quiet: bool) -> Limits:

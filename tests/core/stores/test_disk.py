@@ -1969,7 +1969,7 @@ def test_unfinished_deletes_are_tidied_when_they_are_old(tree: Tree, store: Disk
     assert store.abandoned(WHEN - 1) == {}
     store.tidy(WHEN - 1)
     assert old.exists()
-    assert store.abandoned(WHEN) == {old.name: [store.blob(blob(b"weights"))]}
+    assert store.abandoned(WHEN) == {f"trash/{old.name}": [store.blob(blob(b"weights"))]}
     assert store.tidy(WHEN) == {}
     assert {path.name for path in tree.trash.iterdir()} == {full.name, "mine", f"{ID}0000000"}
     assert (tree.blobs / blob(b"weights")).stat().st_nlink == 1
