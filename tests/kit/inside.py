@@ -135,10 +135,15 @@ def not_told_error(message: str) -> Exception:
     return NotToldError(message)
 
 
+def tick_for(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have a store on disk take the clock that stamps files for one that ticks this seldom."""
+    monkeypatch.setattr("registry_wsgi.stores.disk.walk.TICK", seconds)
+    monkeypatch.setattr("registry_wsgi.stores.disk.walk._LONG_TICK", seconds)
+
+
 def trust_young_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a store on disk trust the times of files that were changed just now, too."""
-    monkeypatch.setattr("registry_wsgi.stores.disk.walk.TICK", 0.0)
-    monkeypatch.setattr("registry_wsgi.stores.disk.walk._LONG_TICK", 0.0)
+    tick_for(monkeypatch, 0.0)
 
 
 def leave_tombstone(store: Any, key: str) -> None:
