@@ -27,6 +27,9 @@ from kit.requirements import require, require_command, unavailable
 _GUARD = """
 cat >/dev/null
 chattr -R -f -i "$1" 2>/dev/null
+losetup -nlO NAME,BACK-FILE | while read -r device file; do
+    case $file in "$1"/*) losetup -d "$device" ;; esac
+done
 findmnt -rno TARGET | grep -F "$1/" | sort -r | while read -r place; do umount -l "$place"; done
 umount -l "$1" 2>/dev/null
 rm -rf --one-file-system "$1"
@@ -77,9 +80,9 @@ class Worlds:
         """Mount a new xfs, of the least size that it takes."""
         return self._formatted("mkfs.xfs", ["-q", "-f"], 300)
 
-    def btrfs(self) -> Path:
-        """Mount a new btrfs, of about the least size that it takes."""
-        return self._formatted("mkfs.btrfs", ["-q", "-f"], 110)
+    def btrfs(self, megabytes: int = 110) -> Path:
+        """Mount a new btrfs, by default of about the least size that it takes."""
+        return self._formatted("mkfs.btrfs", ["-q", "-f"], megabytes)
 
     def exfat(self) -> Path:
         """Mount a new exFAT: no links, no owners, names without regard to case."""

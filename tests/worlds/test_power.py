@@ -2,34 +2,24 @@
 Rule 7: what replaces something is on the disk before the other goes.
 
 The power goes at the worst moment: all names are on the disk, and only those contents that were
-synced.
+synced. What `test_cuts` tries at every moment is tried here once, for other owners and mounts.
 """
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kit.clocks import A_DAY, later
-from kit.effort import Effort
-from kit.os_seam import Call, watched
 from kit.trees import Tree, blob, broken
 from kit.users import SERVICE, give, run_as
 from kit.worlds import Worlds, power_cut
 from registry_wsgi import DiskStore, ModelCache
 
 pytestmark = pytest.mark.world
-
-
-class Off(BaseException):
-    """The power is gone."""
 
 
 def check(root: Path) -> None:
@@ -40,44 +30,6 @@ def check(root: Path) -> None:
         cache.restore("m")
     assert broken(root) == []
     assert cache.verify(deep=True).ok
-
-
-WORK: dict[str, Callable[[ModelCache], object]] = {
-    "delete": lambda cache: cache.unlink("m"),
-    "restore": lambda cache: cache.restore("m"),
-}
-
-
-@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
-@pytest.mark.parametrize("work", WORK)
-def test_whenever_the_power_goes_nothing_is_lost(
-    worlds: Worlds, tmp_path: Path, effort: Effort, work: str, links: bool
-) -> None:
-    def do(root: Path, moment: int | None) -> int:
-        """Work up to that moment, and tell how many there were."""
-
-        def hook(call: Call) -> None:
-            if call.number == moment:
-                raise Off
-            if call.name == "link" and not links:
-                raise call.error(errno.EPERM)
-
-        with watched(hook) as seam, suppress(Off):
-            WORK[work](later(root))
-        return len(seam.calls)
-
-    def prepared(root: Path) -> Path:
-        Tree(root).add("m", b"weights" * 1000)
-        if work == "restore":
-            later(root).unlink("m")
-        return root
-
-    moments = do(prepared(tmp_path / "models"), None)
-    for moment in [*effort.choose(range(moments), 6), None]:
-        place = worlds.ext4(8)
-        root = prepared(place / "models")
-        check(power_cut(worlds, place, partial(do, root, moment)) / "models")
-        worlds.unmount()
 
 
 def test_a_restored_model_of_another_owner(worlds: Worlds) -> None:
