@@ -6,8 +6,9 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from ...errors import NoRoomError, RegistryError, UntouchableError
 from ...stores.base import Blob, Condemned, Store
@@ -22,6 +23,9 @@ from .suspects import NOT_ASIDE, Suspects
 __all__ = ["Sweep", "foretell"]
 
 _log = logging.getLogger("registry_wsgi")
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
 
 
 def foretell(store: Store, limits: Limits, census: Census, plan: Plan) -> Tally:
@@ -117,9 +121,10 @@ class Sweep:
         at = 0
         run = NOT_ASIDE
         try:
-            for blob in counted(
-                self.progress, "setting blobs aside", self.condemned(doomed.names), len(doomed)
-            ):
+            set_aside = self.each(
+                lambda names: self.store.condemn(names, self.limits.now), doomed.names
+            )
+            for blob in counted(self.progress, "setting blobs aside", set_aside, len(doomed)):
                 if run != (blob.when, blob.id):
                     run = blob.when, blob.id
                 at = doomed.names.index(blob.name, at)
@@ -132,16 +137,23 @@ class Sweep:
             return True
         return False
 
-    def condemned(self, names: Iterable[str]) -> Iterator[Condemned]:
-        """Set blobs aside, and note those that cannot be touched."""
-        left = iter(names)
+    def each(
+        self, step: Callable[[Iterator[_T]], Iterator[_U]], blobs: Iterable[_T]
+    ) -> Iterator[_U]:
+        """Take *step* with *blobs*; after one that cannot be touched, go on with the rest."""
+        rest = iter(blobs)
         while True:
-            try:
-                yield from self.store.condemn(left, self.limits.now)
-            except UntouchableError as error:
-                self.tally.fail(error)
-            else:
+            with self.failures_noted():
+                yield from step(rest)
                 return
+
+    @contextmanager
+    def failures_noted(self) -> Iterator[None]:
+        """Note in the tally what cannot be touched. It stays as it is, for a later run."""
+        try:
+            yield
+        except UntouchableError as error:
+            self.tally.fail(error)
 
     @contextmanager
     def all_back_if_this_fails(self, doomed: Suspects) -> Iterator[None]:
@@ -160,11 +172,9 @@ class Sweep:
         expired = self.census.expired
         held_by = expired.held.items()
         for entry, held in counted(self.progress, "removing deleted models", held_by, len(held_by)):
-            try:
+            with self.failures_noted():  # such a model can still be restored, and keeps its blobs
                 if self.census.settled and self.store.forget(entry):
                     self.tally.expired(entry, expired.sizes[entry], held)
-            except UntouchableError as error:
-                self.tally.fail(error)  # the model can still be restored, and keeps its blobs
 
     def mark_again(self) -> None:
         """Read what is new or has changed, the trash before the manifests and after them."""
@@ -212,11 +222,8 @@ class Sweep:
         """Put *blobs* back in their places, and keep them."""
         for blob in blobs:
             self.references.keep(blob.name)
-            try:
-                with self.own_change():
-                    self.put_one_back(blob)
-            except UntouchableError as error:
-                self.tally.fail(error)  # the next run tries again
+            with self.failures_noted(), self.own_change():
+                self.put_one_back(blob)
 
     def put_one_back(self, blob: Condemned) -> None:
         """Put one blob back, or drop it if it has come again."""
@@ -247,7 +254,7 @@ class Sweep:
             sum(some.bytes for some in suspects),
             lambda step: step[1].size,
         )
-        for blob, gone in self.purged(chosen(steps, waits=False)):
+        for blob, gone in self.each(self.store.purge, chosen(steps, waits=False)):
             plan = plans.pop(blob)
             if gone:
                 self.tally.blob(blob.name, plan)
@@ -260,16 +267,6 @@ class Sweep:
                 self.put_back([blob])
             else:
                 self.tally.hold(blob.when, blob.name, plan)
-
-    def purged(self, blobs: Iterator[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
-        """Remove blobs that are set aside, and note those that cannot be touched."""
-        while True:
-            try:
-                yield from self.store.purge(blobs)
-            except UntouchableError as error:
-                self.tally.fail(error)
-            else:
-                return
 
     def remove_downloads(self, downloads: Sequence[Download]) -> None:
         """Remove unfinished downloads."""
@@ -296,12 +293,9 @@ class Sweep:
             for name, plan in download:
                 self.tally.hold(self.limits.now, name, plan)
             return
-        try:
+        with self.failures_noted():
             for name, plan in download:
-                if self.remove(name):
-                    self.tally.blob(name, plan)
-        except UntouchableError as error:
-            self.tally.fail(error)
+                self.remove(name, plan)
 
     def remove_in_place(self, name: str, plan: Blob) -> None:
         """Remove a blob that there was no room to set aside."""
@@ -311,15 +305,15 @@ class Sweep:
         if self.waits(self.limits.now):
             self.tally.hold(self.limits.now, name, plan)
             return
-        try:
-            if self.remove(name):
-                self.tally.blob(name, plan)
-        except UntouchableError as error:
-            self.tally.fail(error)
+        with self.failures_noted():
+            self.remove(name, plan)
 
-    def remove(self, name: str) -> bool:
+    def remove(self, name: str, plan: Blob) -> None:
+        """Remove the blob *name*, which was seen as *plan*, and count it."""
         with self.own_change():
-            return self.store.remove_blob(name)
+            gone = self.store.remove_blob(name)
+        if gone:
+            self.tally.blob(name, plan)
 
     def tally_with(self, plan: Plan) -> Tally:
         """Give the tally, with what this run has not even begun to remove."""
