@@ -137,8 +137,8 @@ def not_told_error(message: str) -> Exception:
 
 def tick_for(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Have a store on disk take the clock that stamps files for one that ticks this seldom."""
-    monkeypatch.setattr("registry_wsgi.stores.disk.walk.TICK", seconds)
-    monkeypatch.setattr("registry_wsgi.stores.disk.walk._LONG_TICK", seconds)
+    monkeypatch.setattr("registry_wsgi.stores.disk.system.TICK", seconds)
+    monkeypatch.setattr("registry_wsgi.stores.disk.system._LONG_TICK", seconds)
 
 
 def trust_young_files(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,5 +166,5 @@ def wait_little(monkeypatch: pytest.MonkeyPatch) -> None:
     whose times are coarser than that clock.
     """
     tick = 2 * time.clock_getres(_CLOCK_OF_FILES)
-    monkeypatch.setattr("registry_wsgi.stores.disk.walk.TICK", tick)
+    monkeypatch.setattr("registry_wsgi.stores.disk.system.TICK", tick)
     monkeypatch.setattr("registry_wsgi.cache.collector.reader._PAUSES", (tick * 1.1,) * 4)

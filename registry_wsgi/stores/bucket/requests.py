@@ -174,12 +174,9 @@ class Bucket:
 
     def head(self, key: str) -> Meta | None:
         """Look at the object at *key*; None if there is none."""
-        with self._reported(key):
-            try:
-                return _meta(key, obstore.head(self._storage, key))
-            except FileNotFoundError as error:
-                _check_absent(error)
-                return None
+        with self._reported(key), _AbsenceTolerated():
+            return _meta(key, obstore.head(self._storage, key))
+        return None
 
     def get(self, key: str) -> Content | None:
         """
@@ -188,26 +185,20 @@ class Bucket:
         Raises:
             TooLargeError: It is too large for what this store keeps in memory.
         """
-        with self._reported(key):
-            try:
-                found = obstore.get(self._storage, key)
-                meta = _meta(key, found.meta)
-                if meta.size > MANIFEST_SIZE:
-                    raise TooLargeError(f"{self.name}/{escape(key)}: {meta.size} bytes")
-                return Content(meta, bytes(found.bytes()), found.attributes.get(_TOKEN))
-            except FileNotFoundError as error:
-                _check_absent(error)
-                return None
+        with self._reported(key), _AbsenceTolerated():
+            found = obstore.get(self._storage, key)
+            meta = _meta(key, found.meta)
+            if meta.size > MANIFEST_SIZE:
+                raise TooLargeError(f"{self.name}/{escape(key)}: {meta.size} bytes")
+            return Content(meta, bytes(found.bytes()), found.attributes.get(_TOKEN))
+        return None
 
     def open(self, key: str) -> BinaryIO | None:
         """Open the object at *key* for reading from begin to end; None if there is none."""
-        with self._reported(key):
-            try:
-                chunks = obstore.get(self._storage, key).stream(min_chunk_size=_CHUNK)
-            except FileNotFoundError as error:
-                _check_absent(error)
-                return None
-        return cast("BinaryIO", _Stream(self, key, iter(chunks)))
+        with self._reported(key), _AbsenceTolerated():
+            chunks = obstore.get(self._storage, key).stream(min_chunk_size=_CHUNK)
+            return cast("BinaryIO", _Stream(self, key, iter(chunks)))
+        return None
 
     def objects(self, folder: str, after: str | None = None, depth: int = 1) -> Iterator[Meta]:
         """
@@ -329,10 +320,8 @@ class Bucket:
             more = len(some) - 1
             with self._reported(some[0], f" (or another of {more} with it)" if more else ""):
                 try:
-                    obstore.delete(self._deleting, some if more else some[0])
-                except FileNotFoundError as error:
-                    _check_absent(error)
-                    continue
+                    with _AbsenceTolerated():
+                        obstore.delete(self._deleting, some if more else some[0])
                 except BaseError as error:
                     if self._deleting is self._deleting_single or not refuses_request(error):
                         raise
@@ -399,14 +388,11 @@ class Bucket:
 
     def _written(self, key: str) -> Written | None:
         """Tell of which write of ours the object at *key* is; None if of none."""
-        with self._reported(key):
-            try:
-                found = obstore.get(self._storage, key)
-                token = found.attributes.get(_TOKEN)
-                return Written(token, _plain(found.meta["e_tag"])) if token else None
-            except FileNotFoundError as error:
-                _check_absent(error)
-                return None
+        with self._reported(key), _AbsenceTolerated():
+            found = obstore.get(self._storage, key)
+            token = found.attributes.get(_TOKEN)
+            return Written(token, _plain(found.meta["e_tag"])) if token else None
+        return None
 
     @contextmanager
     def _reported(self, key: str, more: str = "") -> Iterator[None]:
@@ -470,7 +456,11 @@ def _check_process() -> None:
         )
 
 
-def _check_absent(error: FileNotFoundError) -> None:
-    """Tell an object that is not there from a bucket that is not."""
-    if names_no_bucket(error):
-        raise error
+class _AbsenceTolerated:
+    """Passes over an object that is not there, but not over a bucket that is not there."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        return isinstance(error, FileNotFoundError) and not names_no_bucket(error)

@@ -24,6 +24,7 @@ from .places import TRIES, Part, Places
 from .system import (
     ABSENT,
     NO_LINKS,
+    TICK,
     UNTOUCHABLE,
     Reported,
     blob_of,
@@ -34,7 +35,6 @@ from .system import (
     status_of,
     store_error,
 )
-from .walk import TICK
 
 __all__ = ["Aside"]
 

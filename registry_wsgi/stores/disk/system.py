@@ -5,21 +5,23 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 from ...errors import InvalidManifestError, NoRoomError, StoreError, UntouchableError
 from ..base import Blob, Manifest
 from ..layout import MANIFEST_SIZE, TOMBSTONE
-from .walk import is_fresh
 
 __all__ = [
     "ABSENT",
     "NO_LINKS",
     "NO_ROOM",
+    "TICK",
     "UNTOUCHABLE",
     "Reported",
     "blob_of",
+    "is_fresh",
     "is_kept_open",
     "is_manifest",
     "last_change",
@@ -48,6 +50,12 @@ UNTOUCHABLE = {errno.EPERM, errno.EACCES, errno.EBUSY, errno.ETXTBSY}
 #: What the system says when nothing is at a path. A part of a legal name may be longer than the
 #: file system allows: then there is no such file either. A link that leads to itself leads nowhere.
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+
+#: Longer than a tick of the clock that stamps files, in seconds: a kernel's clock ticks every 1 to
+#: 10 milliseconds.
+TICK = 0.02
+# The same for file systems that only keep every other second (FAT).
+_LONG_TICK = 2.5
 
 
 class Reported:
@@ -204,6 +212,20 @@ def version(status: os.stat_result) -> Hashable | None:
     # With the ctime, as some programs copy a file over another and set its mtime back.
     times = status.st_mtime_ns, status.st_ctime_ns
     return status.st_dev, status.st_ino, *times, status.st_size
+
+
+def is_fresh(status: os.stat_result) -> bool:
+    """
+    Tell whether something changed so recently that another change could keep the same times.
+
+    (git calls such a file racily clean.)
+    """
+    now = time.time_ns()
+    for stamp in (status.st_ctime_ns, status.st_mtime_ns):
+        tick = TICK if stamp % 10_000_000 else _LONG_TICK
+        if abs(now - stamp) < tick * 1_000_000_000:
+            return True
+    return False
 
 
 def look_at(path: str, home: str | None = None, *, dangling: bool = False) -> Blob | None:

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import time
 from collections.abc import Hashable, Iterator
 
 from ...errors import OutOfReachError, quote
 from ..base import Folder
+from .system import ABSENT, is_fresh
 
-__all__ = ["TICK", "folders", "is_fresh", "walk"]
+__all__ = ["folders", "walk"]
 
 _log = logging.getLogger("registry_wsgi")
-
-#: Longer than a tick of the clock that stamps files, in seconds: a kernel's clock ticks every 1 to
-#: 10 milliseconds.
-TICK = 0.02
-# The same for file systems that only keep every other second (FAT).
-_LONG_TICK = 2.5
-
-# What the system says of a link that leads nowhere.
-_NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 # How many levels of directories there are: hosts, namespaces, models.
 _DEPTH = 3
@@ -83,7 +73,7 @@ def _is_directory(entry: os.DirEntry[str]) -> bool | None:
         if entry.is_symlink():
             entry.stat()
     except OSError as error:
-        if error.errno in _NOWHERE:
+        if error.errno in ABSENT:
             return None if entry.is_symlink() else False
         raise
     return False
@@ -119,17 +109,3 @@ def _mark(status: os.stat_result) -> Hashable | None:
     if is_fresh(status):
         return None
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
-
-
-def is_fresh(status: os.stat_result) -> bool:
-    """
-    Tell whether something changed so recently that another change could keep the same times.
-
-    (git calls such a file racily clean.)
-    """
-    now = time.time_ns()
-    for stamp in (status.st_ctime_ns, status.st_mtime_ns):
-        tick = TICK if stamp % 10_000_000 else _LONG_TICK
-        if abs(now - stamp) < tick * 1_000_000_000:
-            return True
-    return False
