@@ -36,12 +36,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from ...errors import StoreError
-from ...names import Name
-from ..base import Blob, Condemned, Deleted, Folder, Manifest, Read
+from ..base import Blob, Condemned, Deleted, Folder
 from .blobs import Blobs
 from .client import connect, identified, impatient, without_repeats
 from .lookup import Indices
@@ -99,21 +98,23 @@ class ObjectStore:
             lister=lister,
             remover=conditional,
         )
-        tombstones = Tombstones(bucket, clock)
-        indices = Indices(bucket)
-        blobs = Blobs(bucket, tombstones, indices, s3)
-        probe = Probe(bucket, blobs, clock, conditional)
+        self._bucket = bucket
+        self._tombstones = tombstones = Tombstones(bucket, clock)
+        self._indices = indices = Indices(bucket)
+        self._blobs = blobs = Blobs(bucket, tombstones, indices, s3)
+        self._probe = probe = Probe(bucket, blobs, clock, conditional)
         manifests = Manifests(bucket, tombstones, indices)
-        self._bucket, self._tombstones, self._indices, self._probe = (
-            bucket,
-            tombstones,
-            indices,
-            probe,
-        )
-        self._blobs = blobs
-        self._manifests = manifests
-        self._trash = Trash(bucket, tombstones, indices, manifests, probe)
-        self._protection = Protection(bucket, tombstones, probe)
+        self._trash = trash = Trash(bucket, tombstones, indices, manifests, probe)
+        protection = Protection(bucket, tombstones, probe)
+        # These methods are those of a part, as they are.
+        self.find, self.read = manifests.find, manifests.read
+        self.read_all, self.versions = manifests.read_all, manifests.versions
+        self.look, self.open_blob = blobs.look, blobs.open
+        self.condemned, self.look_aside, self.purge = blobs.condemned, blobs.look_aside, blobs.purge
+        self.deleted, self.recover, self.forget = trash.deleted, trash.recover, trash.forget
+        self.read_deleted, self.read_all_deleted = trash.read, trash.read_all
+        self.protected = protection.protected
+        self.protect, self.unprotect = protection.protect, protection.unprotect
         # A wrong name, key or endpoint is told now, and a store that does not answer soon.
         look_at(Bucket(impatient(storage, bucket.tuning.opening), name, tuning, lister=lister))
 
@@ -155,23 +156,9 @@ class ObjectStore:
         """Whether the bucket keeps old versions, so that a delete only hides."""
         return self._blobs.versions.on
 
-    # Manifests
-
-    def find(self, name: Name) -> str | None:
-        return self._manifests.find(name)
-
     def resolve(self, key: str, *, tag: bool = True) -> str:
         del tag
         return key
-
-    def read(self, key: str) -> Manifest | None:
-        return self._manifests.read(key)
-
-    def read_all(self) -> Iterator[tuple[str, Read]]:
-        return self._manifests.read_all()
-
-    def versions(self) -> Iterator[tuple[str, Hashable | None]]:
-        return self._manifests.versions()
 
     def folders(self) -> Iterator[Folder]:
         """List none: a bucket has keys, and no folders."""
@@ -212,12 +199,6 @@ class ObjectStore:
     def blob(self, name: str) -> Blob | None:
         return dict(self._blobs.look([name])).get(name)
 
-    def look(self, names: Iterable[str]) -> Iterator[tuple[str, Blob]]:
-        return self._blobs.look(names)
-
-    def open_blob(self, name: str) -> BinaryIO | None:
-        return self._blobs.open(name)
-
     def remove_blob(self, name: str) -> bool:
         self._probe.ask()
         return self._blobs.remove(name)
@@ -228,21 +209,12 @@ class ObjectStore:
         self._probe.ask()
         yield from self._blobs.condemn(names, when)
 
-    def condemned(self) -> Iterator[Condemned]:
-        return self._blobs.condemned()
-
     def condemned_blob(self, blob: Condemned) -> Blob | None:
         return dict(self._blobs.look_aside([blob])).get(blob)
-
-    def look_aside(self, blobs: Iterable[Condemned]) -> Iterator[tuple[Condemned, Blob]]:
-        return self._blobs.look_aside(blobs)
 
     def pardon(self, blob: Condemned, *, replace: bool = False) -> bool:
         del replace  # there is but one object of a name
         return self._blobs.pardon(blob)
-
-    def purge(self, blobs: Iterable[tuple[Condemned, float]]) -> Iterator[tuple[Condemned, bool]]:
-        return self._blobs.purge(blobs)
 
     def keep(self, names: Iterable[str], *, wait: float = 5) -> list[str]:
         """
@@ -273,15 +245,6 @@ class ObjectStore:
         del blobs
         return self._trash.discard(key, when, keep)
 
-    def deleted(self, before: float | None = None, keep: float | None = None) -> list[Deleted]:
-        return self._trash.deleted(before, keep)
-
-    def read_deleted(self, entry: Deleted) -> Manifest | None:
-        return self._trash.read(entry)
-
-    def read_all_deleted(self, known: Container[Deleted] = ()) -> Iterator[tuple[Deleted, Read]]:
-        return self._trash.read_all(known)
-
     def blob_in_trash(self, entry: Deleted, name: str) -> Blob | None:
         """None: the trash holds no blobs, the collector keeps them."""
         del entry, name
@@ -291,23 +254,6 @@ class ObjectStore:
         """False: the trash holds no blobs."""
         del entry, name
         return False
-
-    def recover(self, entry: Deleted) -> bool:
-        return self._trash.recover(entry)
-
-    def forget(self, entry: Deleted) -> bool:
-        return self._trash.forget(entry)
-
-    # What is protected
-
-    def protected(self) -> Iterator[str]:
-        return self._protection.protected()
-
-    def protect(self, pattern: str) -> None:
-        self._protection.protect(pattern)
-
-    def unprotect(self, pattern: str) -> bool:
-        return self._protection.unprotect(pattern)
 
     # What others do, and have left
 
