@@ -33,6 +33,7 @@ _GUNICORN = ("gunicorn", "--bind=127.0.0.1:0", "--permit-unconventional-http-met
 _COMMANDS: dict[str, tuple[str, ...]] = {
     "gunicorn-sync": (*_GUNICORN, "--worker-class=sync"),
     "gunicorn-gthread": (*_GUNICORN, "--worker-class=gthread", "--threads=8", "--workers=2"),
+    "gunicorn-gevent": (*_GUNICORN, "--worker-class=gevent"),
     "waitress": ("waitress", "--listen=127.0.0.1:0", "--threads=8"),
 }
 _LISTENING = re.compile(r"(?:Listening at:|Serving on) http://127\.0\.0\.1:(\d+)")

@@ -115,6 +115,28 @@ def test_a_long_prune_holds_up_nobody(
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_others_are_served_where_a_prune_has_no_thread(
+    serve: Serve, tree: Tree, stream: bool
+) -> None:
+    """A worker of gevent has one thread for all: the prune gives way to the others."""
+    require("gevent")
+    tree.add("smol", b"weights")
+    for number in range(5_000):
+        (tree.blobs / f"sha256-{number:064x}").touch()
+    server = serve(
+        "gunicorn-gevent", APP, {"OLLAMA_MODELS": str(tree.root), "REGISTRY_WSGI_MAINTENANCE": "1"}
+    )
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(post, server, "/api/prune", {"age": "0", "stream": stream})
+        served = 0
+        while not first.done():
+            server.request("GET", "/api/deleted")
+            served += not first.done()
+        assert json.loads(first.result().body.splitlines()[-1])["blobs"] == 5_000
+    assert served >= 3  # one of them before the prune began
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_does_not_stop_a_prune(
     waiting: tuple[Server, int], tree: Tree, tmp_path: Path, stream: bool
 ) -> None:

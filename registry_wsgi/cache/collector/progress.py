@@ -27,9 +27,11 @@ def counted(
     size: Callable[[_T], int] = lambda _: 1,
 ) -> Iterable[_T]:
     """Pass *steps* on, and tell *progress* about them; *size* is how much a step gets done."""
-    if progress is None or total == 0:
-        return steps
-    return _count(progress, what, steps, total, size)
+    return steps if total == 0 else _count(progress or _silent, what, steps, total, size)
+
+
+def _silent(what: str, done: int, total: int | None) -> None:
+    pass
 
 
 def _count(
@@ -47,6 +49,8 @@ def _count(
         if now >= when + _SECONDS or done - told >= part:
             progress(what, done, total)
             told, when = done, now
+            # Where threads are greenlets (gevent, eventlet), nobody else is served until then.
+            time.sleep(0)
         yield step
         done += size(step)
     progress(what, done, done if total is None else total)
