@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import ObjectStore as Storage
 
-__all__ = ["Bucket", "Content", "Meta", "TooLargeError", "is_used"]
+__all__ = ["Bucket", "Content", "Meta", "TooLargeError", "is_used", "plain_tag"]
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -383,7 +383,7 @@ class Bucket:
                 if last or not is_lost(error):
                     raise self._error(key, error) from None
             else:
-                return Written(token, _plain(put["e_tag"]))
+                return Written(token, plain_tag(put["e_tag"]))
         raise AssertionError("the last try returns or raises")
 
     def _written(self, key: str) -> Written | None:
@@ -391,7 +391,7 @@ class Bucket:
         with self._reported(key), _AbsenceTolerated():
             found = obstore.get(self._storage, key)
             token = found.attributes.get(_TOKEN)
-            return Written(token, _plain(found.meta["e_tag"])) if token else None
+            return Written(token, plain_tag(found.meta["e_tag"])) if token else None
         return None
 
     @contextmanager
@@ -433,10 +433,10 @@ class _Stream(io.RawIOBase):
 
 def _meta(key: str, meta: ObjectMeta) -> Meta:
     modified = int(meta["last_modified"].timestamp())
-    return Meta(key, meta["size"], modified, _plain(meta["e_tag"]), meta["version"])
+    return Meta(key, meta["size"], modified, plain_tag(meta["e_tag"]), meta["version"])
 
 
-def _plain(e_tag: str | None) -> str | None:
+def plain_tag(e_tag: str | None) -> str | None:
     """Take the quotes off an ETag."""
     return (e_tag or "").strip('"') or None
 

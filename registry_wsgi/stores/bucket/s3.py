@@ -29,7 +29,7 @@ from .client import endpoint_of, is_unsigned
 from .identity import Identity
 from .pacing import botocore_retries
 from .reasons import reason
-from .requests import Meta
+from .requests import Meta, plain_tag
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Storage
@@ -41,6 +41,7 @@ __all__ = [
     "NotToldError",
     "RefusedError",
     "S3Lister",
+    "meta_of",
 ]
 
 # What a store answers to credentials that may not ask, or if it has no such request.
@@ -223,17 +224,7 @@ class S3Lister:
 
     def _metas(self, page: dict[str, Any]) -> list[Meta]:
         found = ((self._s3.below_prefix(each["Key"]), each) for each in page.get("Contents", ()))
-        return [
-            Meta(
-                key,
-                each["Size"],
-                int(each["LastModified"].timestamp()),
-                each.get("ETag", "").strip('"') or None,
-                None,
-            )
-            for key, each in found
-            if not _is_odd(key)
-        ]
+        return [meta_of(key, each) for key, each in found if not _is_odd(key)]
 
 
 class ConditionalDeletes:
@@ -280,6 +271,12 @@ class ConditionalDeletes:
                 return False
             raise
         return True
+
+
+def meta_of(key: str, found: dict[str, Any]) -> Meta:
+    """Make a `Meta` of the object at *key* as botocore has found it in a listing."""
+    modified, e_tag = int(found["LastModified"].timestamp()), plain_tag(found.get("ETag"))
+    return Meta(key, found["Size"], modified, e_tag, found.get("VersionId"))
 
 
 def _is_odd(key: str) -> bool:

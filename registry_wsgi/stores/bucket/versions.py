@@ -18,7 +18,7 @@ from typing import Any
 
 from .pacing import batches
 from .requests import Meta
-from .s3 import S3, GoneError, NotToldError, RefusedError
+from .s3 import S3, GoneError, NotToldError, RefusedError, meta_of
 
 __all__ = ["History", "Versions"]
 
@@ -125,7 +125,11 @@ class Versions:
         ):
             found = [*group]
             name = key.removeprefix(folder)
-            versions = [(each["IsLatest"], _meta(name, each)) for each in found if "Size" in each]
+            versions = [
+                (each["IsLatest"], meta_of(f"blobs/{name}", each))
+                for each in found
+                if "Size" in each
+            ]
             yield (
                 name,
                 History(
@@ -174,9 +178,3 @@ class Versions:
             self.refused = str(error)
             return False
         return True
-
-
-def _meta(name: str, found: dict[str, Any]) -> Meta:
-    modified = int(found["LastModified"].timestamp())
-    e_tag = found.get("ETag", "").strip('"') or None
-    return Meta(f"blobs/{name}", found["Size"], modified, e_tag, found["VersionId"])
