@@ -48,7 +48,7 @@ class Item:
     A model or a file that went, or would go, or has to wait.
 
     Attributes:
-        reason: As in the ``reasons`` of a `PruneReport`.
+        reason: As in the ``reasons`` of a `registry_wsgi.PruneReport`.
         model: The full name of the model; the path of its manifest if that makes no valid name.
             None for a file.
         file: The name of the file among the blobs; the entry of the trash (``trash/<id>``) of what
