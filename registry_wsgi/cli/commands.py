@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     except OSError as error:
         if code == 0:
             code = echo_error(system_error(error))
-        # The rest of the buffer would fail once more when Python ends: let it go nowhere.
+        # At its end Python would write the rest of the buffer, and fail again: let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
@@ -57,7 +57,7 @@ def _run(argv: Sequence[str] | None, program: str) -> int:
     try:
         code = cli.main(argv, prog_name=program, standalone_mode=False)
     except (click.Abort, KeyboardInterrupt) as error:
-        # Click makes an Abort of Ctrl-C, and also of the end of the input at a question.
+        # Click turns Ctrl-C into an Abort, and also the end of the input at a question.
         interrupted = isinstance(error, KeyboardInterrupt) or isinstance(
             error.__context__, KeyboardInterrupt
         )

@@ -1,4 +1,4 @@
-"""What may have been meant by a name that no model has."""
+"""Suggesting what was meant by a name that no model has."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def nearest(typed: str, models: Iterable[Model | DeletedModel]) -> str:
     """
     Ask which of *models* was meant by *typed*.
 
-    Those that have the same name but for the tag or for what comes before it; else those that are
-    spelt most like it. Empty if there are none.
+    It names those that differ only in the tag, the namespace or the host; if there are none, those
+    that are spelt most alike. Empty if there are none of these either.
     """
     names = dict.fromkeys(model.name for model in models)
     shown = [name for name in names if _model(name) == _model(typed)]
@@ -68,7 +68,7 @@ def _model(name: str) -> str | None:
 
 
 def _digest(cache: ModelCache, typed: str, models: Sequence[Model]) -> str:
-    """Say which models *typed* is the ID or a blob of."""
+    """Say which models have *typed* as their ID, or need a blob of that digest."""
     match = _DIGEST.fullmatch(typed)
     if match is None:
         return ""

@@ -76,7 +76,7 @@ def resolve_deleted(
         since: Patterns stand only for what was deleted at this time or later.
 
     Returns:
-        The names, each once. That there is a deleted model of a name is not checked.
+        The names, each once. It is not checked whether a deleted model has that name.
 
     Raises:
         InvalidNameError: One of *typed* is neither a name nor a pattern of names.
@@ -97,7 +97,7 @@ def _name_or_path(text: str, deleted: Callable[[], list[DeletedModel]]) -> str:
     try:
         return str(Name.parse(text))
     except InvalidNameError:
-        # The path of a manifest is what a model is listed by whose name is not valid.
+        # A model whose name is not valid is listed under the path of its manifest.
         if any(model.name == text for model in deleted()):
             return text
         raise
