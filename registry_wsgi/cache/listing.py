@@ -28,15 +28,18 @@ def list_models(store: Store, patterns: Collection[str]) -> list[Model]:
     models = []
     for key, manifest, blobs in found:
         name = name_of(key)
+        size = total(blobs.values())
+        shared = total(size for blob, size in blobs.items() if users[blob] > 1)
         models.append(
             Model(
                 str(name or key),
-                total(blobs.values()),
-                total(size for blob, size in blobs.items() if users[blob] > 1),
+                size,
+                shared,
                 moment(manifest.written),
                 name is not None and any(matches(name, pattern) for pattern in patterns),
                 name is not None,
                 f"sha256:{hashlib.sha256(manifest.data).hexdigest()}",
+                size - shared,
             )
         )
     return sorted(models, key=lambda model: model.name)

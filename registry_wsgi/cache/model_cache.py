@@ -28,6 +28,7 @@ from .patterns import is_pattern, matches, normalize
 from .protocol import follows_delete
 from .reading import name_of
 from .results import DeletedModel, Model, Usage
+from .space import Orphan, Space, list_orphans, measure
 from .trash import entries_of, list_deleted, restore
 from .verifier import Verifier, VerifyReport
 
@@ -226,6 +227,27 @@ class ModelCache:
             StoreError: The storage failed.
         """
         return usage(self.store, {self._find(name) for name in names})
+
+    def space(self) -> Space:
+        """
+        Measure what takes the space of the store, and what each command would free.
+
+        Each content counts once, in the blocks of the disk that it takes. Of a bucket only the
+        blobs are known, and no disk.
+
+        Raises:
+            StoreError: The storage failed.
+        """
+        return measure(self.store, self.retention, self._clock())
+
+    def orphans(self) -> list[Orphan]:
+        """
+        List the files that nothing needs, the largest first.
+
+        Raises:
+            StoreError: The storage failed.
+        """
+        return list_orphans(self.store, self.retention)
 
     def deleted(self) -> list[DeletedModel]:
         """

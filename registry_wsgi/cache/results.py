@@ -20,12 +20,14 @@ class Model:
         size: The bytes of all its blobs, as its manifest has them.
         shared: How many of those bytes other models use too, so that deleting it does not free
             them.
-        modified: When its manifest was last written (UTC).
+        modified: When its manifest was last written (UTC): since when it is here, as a delete and a
+            restore do not change that.
         protected: Whether it is not to be deleted.
         valid: Whether its name is valid. A model under another name can be deleted by the path of
             its manifest, and is of no other use.
         digest: That of its manifest, ``sha256:<hex>``. Ollama shows the first twelve digits as its
             ID.
+        frees: How many bytes come free if this model alone is deleted and pruned.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Model:
     protected: bool = False
     valid: bool = True
     digest: str = ""
+    frees: int = 0
 
     def __str__(self) -> str:
         return self.name

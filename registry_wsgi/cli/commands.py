@@ -123,7 +123,16 @@ def cli(context: click.Context) -> None:
 cli.params[:0] = GROUP_OPTIONS
 for _command in (
     *(look.list_models, change.rm, look.deleted, change.restore, change.protect, change.unprotect),
-    *(space.forget, change.prune, look.verify, serve.serve, serve.demo, look.completion),
+    *(
+        space.df,
+        space.orphans,
+        space.forget,
+        change.prune,
+        look.verify,
+        serve.serve,
+        serve.demo,
+        look.completion,
+    ),
 ):
     _command.params.extend(GROUP_OPTIONS)
     cli.add_command(_command)

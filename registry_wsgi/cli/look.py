@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from operator import attrgetter
 
 import click
 from click.shell_completion import get_completion_class
@@ -11,6 +12,7 @@ from .options import Options, json_option, reverse_option
 from .targets import complete_models, resolve
 from .terminal import (
     PROGRAM,
+    counted,
     echo_json,
     echo_table,
     echo_verified,
@@ -29,7 +31,7 @@ __all__ = ["completion", "deleted", "list_models", "verify"]
 @click.option("--quiet", "-q", is_flag=True, help="Only the names, one a line.")
 @click.option(
     "--sort",
-    type=click.Choice(["name", "size", "shared", "modified"]),
+    type=click.Choice(["name", "size", "shared", "frees", "arrived", "modified"]),
     default="name",
     show_default=True,
     help="Sizes: the largest first; times: the latest first.",
@@ -49,14 +51,15 @@ def list_models(
     """
     List the models, or those of the names or patterns.
 
-    ID is that of "ollama list". SHARED is how much of the SIZE other models use too, so that
-    deleting the model does not free it. PROTECTED are those that are not to be deleted, if there
-    are any.
+    ID is that of "ollama list". SHARED is how much of the SIZE other models use too; FREES is the
+    rest, which comes free if this model alone is deleted and pruned. ARRIVED is when the manifest
+    was written. PROTECTED are those that are not to be deleted, if there are any.
     """
     cache = options.cache()
     wanted = set(resolve(cache, names)) if names else None
     models = [model for model in cache.models() if wanted is None or model.name in wanted]
-    models.sort(key=lambda model: getattr(model, sort), reverse=(sort != "name") != reverse)
+    attribute = "modified" if sort == "arrived" else sort
+    models.sort(key=attrgetter(attribute), reverse=(sort != "name") != reverse)
     if as_json:
         echo_json(models)
         return
@@ -64,7 +67,7 @@ def list_models(
         for model in models:
             click.echo(short_name(model.name))
         return
-    headings = ["NAME", "ID", "SIZE", "SHARED", "MODIFIED"]
+    headings = ["NAME", "ID", "SIZE", "SHARED", "FREES", "ARRIVED"]
     if any(model.protected for model in models):
         headings.append("PROTECTED")
     rows = [
@@ -73,12 +76,21 @@ def list_models(
             model.digest[7:19],
             format_size(model.size),
             format_size(model.shared),
+            format_size(model.frees),
             format_time(model.modified),
             "yes" if model.protected else "",
         )[: len(headings)]
         for model in models
     ]
-    echo_table(options.color, headings, rows, "There are no models.")
+
+    def sums() -> str:
+        usage = cache.usage(model.name for model in models)
+        return (
+            f"{counted(len(models), 'model')}, {format_size(usage.size)} together;"
+            f" deleting all of them frees {format_size(usage.size - usage.shared)}"
+        )
+
+    echo_table(options.color, headings, rows, "There are no models.", sums=sums)
 
 
 @click.command()

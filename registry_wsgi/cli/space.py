@@ -1,8 +1,8 @@
-"""The commands about the space that models take: forget."""
+"""The commands about the space that models take: df, orphans, forget."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 
 import click
@@ -15,12 +15,113 @@ from .terminal import (
     echo_freed,
     echo_json,
     echo_names,
+    echo_table,
     fail_for,
     format_size,
+    format_time,
+    short_file,
+    short_name,
     show_progress,
 )
 
-__all__ = ["forget"]
+__all__ = ["df", "forget", "orphans"]
+
+# How the parts of the space are called, in the order in which they are shown.
+_PARTS = {
+    "own": "of one model",
+    "shared": "shared by models",
+    "trash": "in the trash",
+    "aside": "set aside by a prune",
+    "unneeded": "needed by nothing",
+    "unfinished": "unfinished",
+    "rest": "manifests, folders and the rest",
+    "total": "together",
+}
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def df(options: Options, *, as_json: bool) -> None:
+    """
+    Show what takes the space, and what each command would free.
+
+    Each content counts once. ON DISK is as "du" counts it. FREES NOW and LATER are of the disk;
+    what a download under way may use goes when that has ended.
+    """
+    space = options.cache().space()
+    if as_json:
+        echo_json(space)
+        return
+    parts = {heading: getattr(space, part) for part, heading in _PARTS.items()}
+    rows = [
+        (heading, f"{part.files:,}", format_size(part.size), format_size(part.taken))
+        for heading, part in parts.items()
+    ]
+    disk = {"other files": space.other, "free": space.free, "disk": space.disk}
+    rows += [
+        (heading, "", "", format_size(size)) for heading, size in disk.items() if size is not None
+    ]
+    echo_table(options.color, ["WHAT", "FILES", "SIZE", "ON DISK"], rows)
+    click.echo(f"{counted(space.models, 'model')}, {space.deleted:,} in the trash")
+    click.echo()
+    commands = [
+        (
+            command.replace(" *", " '*'"),
+            format_size(freed.now),
+            format_size(freed.later),
+            " to ".join(dict.fromkeys(format_time(at) for at in (freed.first, freed.last) if at)),
+        )
+        for command, freed in space.frees.items()
+    ]
+    echo_table(options.color, ["COMMAND", "FREES NOW", "LATER", "FROM"], commands)
+    if space.unreadable:
+        names = ", ".join(map(short_name, space.unreadable))
+        click.echo(f"No blob is removed until these are deleted or put right: {names}")
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def orphans(options: Options, *, as_json: bool) -> None:
+    """
+    List the files that nothing needs, why, and when they go.
+
+    From the time of GOES on a prune takes them, unless somebody uses them; "prune --age 0" takes
+    them at once.
+    """
+    found = options.cache().orphans()
+    if as_json:
+        echo_json(found)
+        return
+    now = datetime.now(UTC)
+    rows = [
+        (
+            short_file(orphan.file),
+            format_size(orphan.size),
+            _age(orphan.changed, now),
+            orphan.cause,
+            format_time(orphan.goes),
+        )
+        for orphan in found
+    ]
+    headings = ["FILE", "SIZE", "AGE", "LIKELY CAUSE", "GOES"]
+
+    def sums() -> str:
+        files = counted(sum(orphan.files for orphan in found), "file")
+        size = format_size(sum(orphan.size for orphan in found))
+        return f"{files}, {size}, {format_size(sum(one.taken for one in found))} on disk"
+
+    echo_table(options.color, headings, rows, "Everything is needed.", sums=sums)
+
+
+def _age(changed: datetime, now: datetime) -> str:
+    """Write how long ago something changed, in the largest unit that fits."""
+    seconds = max((now - changed).total_seconds(), 0)
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f}{unit}"
+    return "now"
 
 
 @click.command()

@@ -12,7 +12,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,12 @@ _log = logging.getLogger("registry_wsgi")
 
 PROGRAM = "registry-wsgi"
 
+# The columns of numbers, which end at the same place.
+_NUMBERS = (
+    *("SIZE", "SHARED", "FREES", "MODELS", "BLOBS", "FILES", "ON DISK", "FREES NOW", "LATER"),
+    "AGE",
+)
+
 _DIGITS = re.compile(r"([0-9a-fA-F]{12})[0-9a-fA-F]{52}")
 
 #: How many names are shown one by one where thousands may be meant.
@@ -104,19 +110,21 @@ def echo_table(
     rows: Sequence[Sequence[str]],
     empty: str = "",
     *,
+    sums: Callable[[], str] | None = None,
     stderr: bool = False,
 ) -> None:
     """
     Write a table whose first column alone may take more than one line, and only on a terminal.
 
-    Without *rows* the sentence *empty* is said instead, on a terminal.
+    Without *rows* the sentence *empty* is said instead, on a terminal. Below the others stands what
+    *sums* gives, on a terminal alone: a script has a row in each line.
     """
     looks = _is_terminal(stderr=stderr)
     if not rows:
         if looks:
             click.echo(empty, err=True)
         return
-    right = [heading in ("SIZE", "SHARED", "MODELS", "BLOBS") for heading in headings]
+    right = [heading in _NUMBERS for heading in headings]
     if not looks:
         widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
         for row in (headings, *rows):
@@ -134,6 +142,8 @@ def echo_table(
     for row in rows:
         table.add_row(*row)
     _console(color, stderr=stderr).print(table)
+    if sums is not None:
+        click.echo(sums(), err=stderr)
 
 
 def echo_names(heading: str, names: Sequence[str], *, err: bool = False) -> None:

@@ -17,14 +17,20 @@ request                         action      what it does
 ``POST /api/forget``            ``forget``  removes the deleted model ``{"model": "<name>"}`` for
                                             good, and frees its space; the report
 ``POST /api/prune``             ``prune``   removes for good what is no longer needed; the report
+``GET /api/models``             ``models``  lists the models, ``{"models": […]}``
+``GET /api/space``              ``space``   what takes the space, and what each command would free
+``GET /api/orphans``            ``space``   lists the files that nothing needs, ``{"orphans": […]}``
+``POST /api/usage``             ``models``  the bytes of the models ``{"models": ["<name>", …]}``
+                                            together, which are not the sum of each
 =============================== =========== ======================================================
 
-``authorize`` gets the action and the full name of the model. ``deleted`` and ``prune`` are about
-all models, so there the name is ``*``. The action of a prune with ``all``, which removes models
-that nobody deleted, is ``prune_all``, also for a dry run.
+``authorize`` gets the action and the full name of the model. ``deleted``, ``models``, ``space`` and
+``prune`` are about all models, so there the name is ``*``. The action of a prune with ``all``,
+which removes models that nobody deleted, is ``prune_all``, also for a dry run.
 
 To forget takes ``at`` (the ``id`` of one of several deletes of that name; left out: all), and
-``dry_run`` and ``quiet_store`` as a prune does. It is there if the cache has the method.
+``dry_run`` and ``quiet_store`` as a prune does. This, and the last four, are there if the cache has
+the methods.
 
 A prune takes ``age`` (``"7d"``; left out: the retention), ``before`` (a time in ISO form with its
 offset from UTC: what was deleted or has come after that stays), ``all``, ``dry_run``,
@@ -47,6 +53,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from inspect import signature
 from queue import SimpleQueue
 from typing import Any, Protocol, cast
@@ -59,7 +66,13 @@ from ..cache.collector import Progress, PruneReport
 from ..cache.manifest import unambiguous
 from ..cache.results import DeletedModel
 from ..durations import Duration, to_seconds
-from ..errors import ConfigurationError, InvalidDurationError, quote
+from ..errors import (
+    ConfigurationError,
+    InvalidDurationError,
+    ModelNotFoundError,
+    escape,
+    quote,
+)
 from .answers import describe, failure, json_response, no_answer, refused, to_json
 from .request import Endpoint, Request
 
@@ -71,7 +84,10 @@ _BOTH = {"dry_run": "boolean", "quiet_store": "boolean"}
 _PRUNE_OPTIONS = {"age": "string", "before": "string", "all": "boolean", **_BOTH}
 _PRUNE_OPTIONS["stream"] = "boolean"
 _FORGET_OPTIONS = {"model": "string", "at": "string", **_BOTH}
-_KINDS: dict[str, type] = {"string": str, "boolean": bool}
+_KINDS: dict[str, type] = {"string": str, "boolean": bool, "list": list}
+
+# What a cache has that can be asked for its models and its space.
+_LOOKS = ("models", "space", "orphans", "usage", "find")
 
 
 class Stream(Response):
@@ -140,7 +156,31 @@ class Maintenance:
         }
         if callable(getattr(self._cache, "forget", None)):
             endpoints["/api/forget"] = {"POST": self._forget}
+        if all(callable(getattr(self._cache, name, None)) for name in _LOOKS):
+            for path in ("models", "space", "orphans"):
+                look = partial(self._look, path)
+                endpoints[f"/api/{path}"] = {"GET": look, "HEAD": look}
+            endpoints["/api/usage"] = {"POST": self._usage}
         return endpoints
+
+    def _look(self, what: str, request: Request) -> Response:
+        request.permit("models" if what == "models" else "space", _EVERYTHING)
+        with no_answer():
+            found = getattr(self._cache, what)()
+        return json_response(found if what == "space" else {what: found})
+
+    def _usage(self, request: Request) -> Response:
+        options = _read_options(request.body(), {"models": "list"})
+        request.permit("models", _EVERYTHING)
+        models = options.get("models")
+        if not (models and all(isinstance(model, str) for model in models)):
+            raise BadRequest("models must be a list of names")
+        cache: Any = self._cache
+        with refused():
+            for model in models:
+                if cache.find(model) is None:
+                    raise ModelNotFoundError(f"{escape(model)}: there is no model of this name")
+            return json_response(cache.usage(models))
 
     def _deleted(self, request: Request) -> Response:
         request.permit("deleted", _EVERYTHING)

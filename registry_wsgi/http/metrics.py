@@ -42,7 +42,10 @@ _PREFIX = "registry_wsgi"
 # A client can send any method and path, and each new one would be a time series that never goes
 # away. So all methods and paths but these count as "other".
 _METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
-_PATHS = {f"/api/{name}" for name in ("delete", "deleted", "forget", "prune", "restore")}
+_PATHS = {
+    *(f"/api/{name}" for name in ("delete", "deleted", "forget", "prune", "restore")),
+    *(f"/api/{name}" for name in ("models", "orphans", "space", "usage")),
+}
 
 _SECONDS = (0.1, 1, 5, 15, 60, 300, 900, 3600)
 

@@ -24,9 +24,11 @@ _IN_WORDS = {
     "delete": "delete this model",
     "deleted": "list what was deleted",
     "forget": "remove this model for good",
+    "models": "list the models",
     "prune": "prune",
     "prune_all": "prune models that nobody deleted",
     "restore": "restore this model",
+    "space": "look at the space that is taken",
 }
 
 

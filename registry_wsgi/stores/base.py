@@ -18,7 +18,7 @@ storage fails.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from ..errors import StoreError
 from ..names import Name
@@ -30,12 +30,15 @@ __all__ = [
     "BlobStore",
     "Condemned",
     "Deleted",
+    "Disk",
+    "File",
     "Folder",
     "Manifest",
     "ManifestStore",
     "ProtectionStore",
     "Read",
     "Store",
+    "SurveyedStore",
     "TrashStore",
 ]
 
@@ -101,6 +104,45 @@ class Blob(NamedTuple):
     written: float
     content: Hashable
     links: int = 1
+
+
+class File(NamedTuple):
+    """
+    A file, folder or link in a store, and the space that it takes.
+
+    Attributes:
+        path: Where it is: ``blobs/<name>``, ``manifests/<key>``, ``trash/<id>/blobs/<name>``,
+            ``condemned/<run>/<name>``, or where else below the root.
+        content: Equal for two files if the space they take is the same space.
+        size: Its size in bytes; 0 for a folder.
+        taken: How many bytes of the disk it takes.
+        links: How many names that space has. Only when all are gone is it free.
+        changed: When it last changed in any way, in seconds since the epoch.
+        folder: Whether it is a folder.
+    """
+
+    path: str
+    content: Hashable
+    size: int
+    taken: int
+    links: int
+    changed: float
+    folder: bool = False
+
+
+class Disk(NamedTuple):
+    """
+    A disk, in bytes.
+
+    Attributes:
+        size: How many it has.
+        free: How many can still be written.
+        used: How many are taken, by whatever there is.
+    """
+
+    size: int
+    free: int
+    used: int
 
 
 class Deleted(NamedTuple):
@@ -487,3 +529,14 @@ class Store(ManifestStore, BlobStore, AsideStore, TrashStore, ProtectionStore, P
         Returns:
             Why one of the places that `abandoned` gives cannot be touched, by that place.
         """
+
+
+@runtime_checkable
+class SurveyedStore(Protocol):
+    """What a `Store` may have besides: it knows the space that each of its files takes."""
+
+    def survey(self) -> Iterator[File]:
+        """List everything that takes space, in no order: each name, folders and links too."""
+
+    def disk(self) -> Disk | None:
+        """Look at the disk that the blobs are on; None if there is none."""

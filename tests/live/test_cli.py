@@ -136,6 +136,17 @@ def test_a_terminal_is_asked_and_no_means_no(
     assert contents(sample) == before
 
 
+def test_at_a_terminal_lists_end_with_sums(sample: Path) -> None:
+    """And files have twelve digits, as an ID has."""
+    code, screen = at_terminal("", "list")
+    assert code == 0
+    assert screen.endswith("\n3 models, 3.3 kB together; deleting all of them frees 3.3 kB\n")
+    (sample / "blobs" / f"sha256-{'0' * 64}").write_bytes(b"orphan")
+    code, screen = at_terminal("", "orphans")
+    assert re.search("^sha256-000000000000…  +6 bytes ", screen, re.MULTILINE)
+    assert re.fullmatch("1 file, 6 bytes, .* on disk", screen.splitlines()[-1])
+
+
 def test_yes_at_a_terminal_goes_on(sample: Path) -> None:
     """Both of the two that match go, and a single one is not asked about."""
     code, screen = at_terminal("y\n", "rm", "sample-chat*")

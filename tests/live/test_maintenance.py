@@ -57,7 +57,7 @@ def test_it_is_as_described(serve: Serve, tree: Tree, tmp_path: Path, token: str
     )
 
     assert result.returncode == 0, result.stdout
-    assert " 6 selected / 6 total" in result.stdout
+    assert " 10 selected / 10 total" in result.stdout
     assert broken(tree.root) == []
     assert tree.path("other").exists() or token != "wrong"
 

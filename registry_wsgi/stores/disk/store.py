@@ -47,6 +47,7 @@ from .aside import Aside
 from .manifests import Manifests
 from .places import Places
 from .protection import Protection
+from .survey import Survey
 from .system import Reported, refuse_read_only
 from .trash import Trash
 from .workshops import files_of_abandoned, remove_abandoned
@@ -56,7 +57,7 @@ __all__ = ["DiskStore"]
 _log = logging.getLogger("registry_wsgi")
 
 
-class DiskStore(Manifests, Aside, Trash, Protection):
+class DiskStore(Manifests, Aside, Trash, Protection, Survey):
     """
     A `~registry_wsgi.stores.base.Store` in a directory of the local file system.
 

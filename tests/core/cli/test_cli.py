@@ -33,8 +33,8 @@ import click  # noqa: E402 - see above
 from registry_wsgi.cli.commands import cli, main  # noqa: E402
 
 SAMPLE = ["sample-chat:latest", "sample-chat:terse", "sample-embed:latest"]
-COMMANDS = ["list", "rm", "deleted", "restore", "protect", "unprotect", "forget", "prune"]
-COMMANDS += ["verify", "serve", "demo", "completion"]
+COMMANDS = ["list", "rm", "deleted", "restore", "protect", "unprotect", "df", "orphans"]
+COMMANDS += ["forget", "prune", "verify", "serve", "demo", "completion"]
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -105,11 +105,13 @@ def test_list_shows_names_sizes_and_times(sample: Path, run: Run) -> None:
     code, out, err = run("list")
     lines = out.splitlines()
     assert (code, err) == (0, "")
-    assert lines[0].split() == ["NAME", "ID", "SIZE", "SHARED", "MODIFIED"]
+    assert lines[0].split() == ["NAME", "ID", "SIZE", "SHARED", "FREES", "ARRIVED"]
     assert [line.split()[0] for line in lines[1:]] == SAMPLE
     (manifest,) = sample.glob("manifests/*/*/sample-chat/latest")
     digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
-    assert re.fullmatch(rf"\S+ +{digest[:12]} +2\.1 kB +2\.1 kB +[\d-]{{10}} [\d:]{{5}}", lines[1])
+    assert re.fullmatch(
+        rf"\S+ +{digest[:12]} +2\.1 kB +2\.1 kB +62 bytes +[\d-]{{10}} [\d:]{{5}}", lines[1]
+    )
 
 
 def test_list_takes_names_and_patterns_and_can_say_names_alone(sample: Path, run: Run) -> None:
@@ -617,7 +619,7 @@ def test_a_protected_model_is_not_deleted(sample: Path, run: Run) -> None:
     assert [row.split()[-1] == "yes" for row in rows] == [False, False, True]
     assert [model["protected"] for model in json.loads(run("list", "--json")[1])] == [0, 0, 1]
     assert run("unprotect", "sample-embed") == (0, "Unprotected sample-embed:latest\n", "")
-    assert run("list")[1].split()[4] == "MODIFIED"
+    assert run("list")[1].split()[5] == "ARRIVED"
     assert run("rm", "sample-embed")[0] == 0
 
 
@@ -918,7 +920,7 @@ def test_verify_repairs_from_the_trash(sample: Path, run: Run) -> None:
         (["rm"], "Missing argument 'NAME...'; see registry-wsgi rm --help"),
         (["restore", "*", "--since", "x"], "Invalid value for '--since': \"x\" is not a time"),
         (["deleted", "a"], "Got unexpected extra argument (a); see registry-wsgi deleted --help"),
-        (["list", "--sort", "x"], "'x' is not one of 'name', 'size', 'shared', 'modified'"),
+        (["list", "--sort", "x"], "'x' is not one of 'name', 'size', 'shared', 'frees', "),
         (["prune", "--age", "7"], 'invalid duration "7": write 0, 90s, 15m, 12h, 7d or 2w'),
         (["prune", "--age", "-1d"], 'invalid duration "-1d"'),
         (["prune", "--age"], "Option '--age' requires an argument"),

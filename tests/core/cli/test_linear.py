@@ -62,6 +62,8 @@ def steps(argv: Sequence[str]) -> int:
     ("command", "deleted"),
     [
         (["list"], False),
+        (["df"], False),
+        (["orphans"], True),
         (["rm", "-y", "*"], False),
         (["verify"], False),
         (["deleted"], True),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -154,3 +156,52 @@ def test_prune_leaves_what_was_deleted_after_a_time(cache: ModelCache, run: Run)
     assert run("prune", "--age", "0", "--before", earlier.isoformat())[0] == 0
     assert [model.deleted for model in cache.deleted()] == [later]
     assert run("prune", "--before", "soon")[0] == 2
+
+
+def test_df_shows_what_takes_the_space_and_what_frees_it(
+    models: Tree, cache: ModelCache, run: Run
+) -> None:
+    """The numbers are those of the library; one model that cannot be read is named."""
+    models.add_blob(b"orphan")
+    cache.unlink("smol")
+    code, out, err = run("df")
+    assert (code, err) == (0, "")
+    table, commands = (part.splitlines() for part in out.split("\n\n"))
+    assert [line.split("  ")[0] for line in table] == [
+        *("WHAT", "of one model", "shared by models", "in the trash", "set aside by a prune"),
+        *("needed by nothing", "unfinished", "manifests, folders and the rest", "together"),
+        *("other files", "free", "disk", "1 model, 1 in the trash"),
+    ]
+    assert table[5].split()[:7] == ["needed", "by", "nothing", "1", "6", "bytes", "4.1"]
+    assert [line.split("  ")[0] for line in commands] == [
+        *("COMMAND", "prune", "prune --age 0", "forget '*'"),
+    ]
+    space = cache.space()
+    assert json.loads(run("df", "--json")[1])["total"] == dataclasses.asdict(space.total)
+    (models.manifests / "registry.ollama.ai" / "library" / "other" / "latest").write_bytes(b"{")
+    code, out, err = run("df")
+    assert out.endswith("No blob is removed until these are deleted or put right: other:latest\n")
+    assert "not a manifest" in err
+
+
+def test_orphans_are_listed(models: Tree, run: Run) -> None:
+    """With their age, what left them, and when they go."""
+    assert run("orphans") == (0, "", "")
+    orphan = models.add_blob(b"orphan").name
+    (models.blobs / "split-gguf-1").mkdir()
+    head, one, other = run("orphans")[1].splitlines()
+    assert head.split() == ["FILE", "SIZE", "AGE", "LIKELY", "CAUSE", "GOES"]
+    assert re.fullmatch(rf"{orphan} +6 bytes +now +delete by another program +[0-9-]+ [0-9:]+", one)
+    assert re.fullmatch(
+        "blobs/split-gguf-1 +0 bytes +now +unfinished create +[0-9-]+ [0-9:]+", other
+    )
+    assert [found["file"] for found in json.loads(run("orphans", "--json")[1])] == [
+        *(orphan, "blobs/split-gguf-1"),
+    ]
+
+
+def test_list_says_what_deleting_each_model_frees(run: Run) -> None:
+    """That is what no other uses."""
+    assert [model["frees"] for model in json.loads(run("list", "--json")[1])] == [5, 7_000]
+    rows = [line.split() for line in run("list", "--sort", "frees")[1].splitlines()[1:]]
+    assert [row[6:8] for row in rows] == [["7.0", "kB"], ["5", "bytes"]]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from wsgiref.validate import validator
 
@@ -313,6 +314,56 @@ def test_a_protected_model_is_not_deleted_by_post(cache: ModelCache, client: Cli
     assert "smol:latest" in names(cache)
 
 
+# Space
+
+
+def test_the_space_is_told(tree: Tree, cache: ModelCache, client: Client) -> None:
+    """And no path of the machine."""
+    tree.add_blob(b"an orphan")
+    answers = {path: client.get(f"/api/{path}") for path in ("models", "space", "orphans")}
+    assert not any(str(tree.root) in answer.text for answer in answers.values())
+    models, space, orphans = (lines(answer)[0] for answer in answers.values())
+    assert [(model["name"], model["size"], model["frees"]) for model in models["models"]] == [
+        ("registry.ollama.ai/library/other:latest", 9, 0),
+        ("registry.ollama.ai/library/smol:latest", 12, 3),
+    ]
+    assert space["own"]["size"] == 3
+    assert space["total"]["taken"] == cache.space().total.taken
+    assert set(space["frees"]) == {"prune", "prune --age 0", "forget *"}
+    (orphan,) = orphans["orphans"]
+    assert (orphan["file"], orphan["size"]) == (blob(b"an orphan"), 9)
+    assert orphan["goes"] is not None
+
+
+def test_the_use_of_a_selection_is_not_the_sum(client: Client) -> None:
+    """What its models share is free when all of them go."""
+    usages = [
+        lines(post(client, "/api/usage", {"models": models}))[0]
+        for models in (["smol"], ["other"], ["smol", "OTHER"])
+    ]
+    assert usages == [
+        {"size": 12, "shared": 9},
+        {"size": 9, "shared": 9},
+        {"size": 12, "shared": 0},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ({"models": ["smol", "absent"]}, (404, "not_found")),
+        ({"models": ["smol", "a b"]}, (400, "bad_request")),
+        *(({"models": models}, (400, "bad_request")) for models in ("smol", [], [1], None)),
+        ({}, (400, "bad_request")),
+        (b"", (400, "bad_request")),
+    ],
+)
+def test_a_selection_is_a_list_of_models(
+    client: Client, body: object, answer: tuple[int, str]
+) -> None:
+    assert error(post(client, "/api/usage", body)) == answer
+
+
 # Prune
 
 
@@ -506,16 +557,18 @@ def test_authorize_is_asked_for_each_action(cache: ModelCache) -> None:
         lambda: post(client, "/api/prune", {"stream": True}),
         lambda: post(client, "/api/prune", {"dry_run": True, "all": False}),
         lambda: post(client, "/api/prune", {"dry_run": True, "all": True}),
+        *(partial(client.get, f"/api/{path}") for path in ("models", "space", "orphans")),
+        lambda: post(client, "/api/usage", {"models": ["other"]}),
     ]
     for request in requests:
         assert error(request()) == (403, "forbidden")
     assert names(cache) == ["other:latest", "smol:latest"]
     actions = [("delete", NAME), ("deleted", "*"), ("forget", NAME), ("restore", NAME)]
     actions += [("prune", "*")] * 2
-    actions.append(("prune_all", "*"))
+    actions += [(action, "*") for action in ("prune_all", "models", "space", "space", "models")]
     assert asked == actions
     allowed.update(action for action, _ in actions)
-    assert [request().status_code for request in requests] == [200] * 7
+    assert [request().status_code for request in requests] == [200] * 11
 
 
 def test_who_may_prune_may_not_remove_what_nobody_deleted(cache: ModelCache) -> None:
