@@ -2,9 +2,9 @@
 The maintenance API: list the trash, restore and prune over HTTP.
 
 It is there with ``LocalRegistry(…, maintenance=True)``, and with ``REGISTRY_WSGI_MAINTENANCE=1``
-under `registry_wsgi.create_app` and ``registry-wsgi serve``. Bodies are JSON objects; errors are as
-in `registry_wsgi.http.middleware`, and besides 409 ``conflict`` (a prune is under way, or a model
-of that name in place) and 410 ``gone`` (blobs of the model are gone).
+under `registry_wsgi.create_app` and ``registry-wsgi serve``. Bodies are JSON objects. Errors are
+those of `registry_wsgi.http.middleware`, 409 ``conflict`` (a prune is under way, or a model of that
+name is in place) and 410 ``gone`` (blobs of the model are gone).
 
 =============================== =========== ======================================================
 request                         action      what it does
@@ -28,20 +28,21 @@ request                         action      what it does
 ``prune`` are about all models, so there the name is ``*``. The action of a prune with ``all``,
 which removes models that nobody deleted, is ``prune_all``, also for a dry run.
 
-To forget takes ``at`` (the ``id`` of one of several deletes of that name; left out: all), and
-``dry_run`` and ``quiet_store`` as a prune does. This, and the last four, are there if the cache has
-the methods.
+The options of ``/api/forget`` are ``at`` (the ``id`` of one of several deletes of that name; left
+out: all), ``dry_run`` and ``quiet_store``. This path, and the last four, are answered if the cache
+has the methods for them.
 
-A prune takes ``age`` (``"7d"``; left out: the retention), ``before`` (a time in ISO form with its
-offset from UTC: what was deleted or has come after that stays), ``all``, ``dry_run``,
-``quiet_store`` (nobody else is at work, so nothing waits for pulls) and ``stream``; the last four
-are false unless they are true. It goes on to its end if the client goes away. While one is
-under way, be it in another process that serves the same store, a second one is answered 409, but
-for a dry run. The report names what goes, in ``items``. With the ``begun`` of a dry run as its
-``before``, a prune leaves what was deleted or has come since. With
-``stream`` the answer begins at once: one JSON object a line, with what is being done, how much is
-done and how much there is (or null), ``{"status": …, "completed": …, "total": …}``, as Ollama has
-it for a pull, and in the end the report with ``"status": "success"``, or an error.
+The options of ``/api/prune`` are ``age`` (``"7d"``; left out: the retention), ``before`` (a time in
+ISO form with its offset from UTC: what was deleted or has come after that stays), ``all``,
+``dry_run``, ``quiet_store`` (nobody else is at work, so nothing waits for pulls) and ``stream``.
+The last four are false if they are left out. The report names what goes, in ``items``. With the
+``begun`` of a dry run as its ``before``, a prune leaves what was deleted or has come since.
+
+A prune goes on to its end if the client goes away. While one is under way, be it in another process
+that serves the same store, a second one is answered 409, unless it is a dry run. With ``stream``
+the answer begins at once, with one JSON object a line: what is being done, how much is done and how
+much there is (or null), ``{"status": …, "completed": …, "total": …}``, as Ollama has it for a pull.
+The last line is the report with ``"status": "success"``, or an error.
 """
 
 from __future__ import annotations
