@@ -28,7 +28,7 @@ from werkzeug.test import Client
 
 import registry_wsgi
 from kit.requirements import require, require_command
-from kit.trees import Tree
+from kit.trees import Tree, blob
 from registry_wsgi import DiskStore, LocalRegistry, ModelCache, RegistryError, open_cache
 from registry_wsgi.__main__ import main
 from registry_wsgi.http.authorization import bearer_token, trusted_hosts
@@ -41,6 +41,11 @@ DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 README = ROOT / "README.rst"
 PAGES = [README, *sorted(DOCS.glob("*.rst"))]
+
+UNITS = (
+    *("registry-wsgi-prune.service", "registry-wsgi-prune.timer"),
+    *("registry-wsgi-verify.service", "registry-wsgi-verify.timer"),
+)
 
 # What `pip` fetches is not fetched for a test.
 SETS_UP = re.compile(r"python3 -m venv \.venv && .*\bpip install ")
@@ -553,7 +558,8 @@ def test_the_lines_for_every_night_prune(tree: Tree, capsys: pytest.CaptureFixtu
     """That of systemd, and that of cron, with a directory of the test."""
     require("click", "rich")
     page = DOCS / "cli.rst"
-    (service,) = re.findall("^ExecStart=(.*)$", blocks(page, "ini")[0], re.MULTILINE)
+    unit = (EXAMPLES / "registry-wsgi-prune.service").read_text()
+    (service,) = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)
     (cron,) = [line for line in lines(page, "text") if line.startswith("0 4 * * * ")]
     variable, *command = shlex.split(cron.removeprefix("0 4 * * * ").removesuffix(" > /dev/null"))
     assert variable.startswith("OLLAMA_MODELS=")
@@ -565,12 +571,23 @@ def test_the_lines_for_every_night_prune(tree: Tree, capsys: pytest.CaptureFixtu
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     """Without a complaint, once the command is there."""
     require_command("systemd-analyze")
-    for kind, unit in zip(("service", "timer"), blocks(DOCS / "cli.rst", "ini"), strict=True):
-        text = unit.replace("/opt/registry-wsgi/bin/registry-wsgi", sys.executable)
-        (tmp_path / f"registry-wsgi-prune.{kind}").write_text(text)
+    for name in UNITS:
+        text = (EXAMPLES / name).read_text()
+        text = text.replace("/opt/registry-wsgi/bin/registry-wsgi", sys.executable)
+        (tmp_path / name).write_text(text)
     units = " ".join(shlex.quote(str(unit)) for unit in sorted(tmp_path.iterdir()))
     result = shell(f"systemd-analyze verify {units}", tmp_path)
-    assert (result.returncode, "registry-wsgi-prune" in result.stderr) == (0, False), result.stderr
+    assert (result.returncode, "registry-wsgi-" in result.stderr) == (0, False), result.stderr
+
+
+def test_a_unit_fails_when_a_blob_is_damaged(tree: Tree) -> None:
+    """The monthly one; and it is quiet when all is well."""
+    require("click", "rich")
+    unit = (EXAMPLES / "registry-wsgi-verify.service").read_text()
+    (service,) = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)
+    assert main(shlex.split(service)[1:]) == 0
+    (tree.blobs / blob(b"weights")).write_bytes(b"Weights")
+    assert main(shlex.split(service)[1:]) == 1
 
 
 @pytest.mark.live
