@@ -87,7 +87,7 @@ def orphans(options: Options, *, as_json: bool) -> None:
     """
     List the files that nothing needs, why, and when they go.
 
-    From the time of GOES on a prune takes them, unless somebody uses them; "prune --age 0" takes
+    From the day of GOES on a prune takes them, unless somebody uses them; "prune --age 0" takes
     them at once.
     """
     found = options.cache().orphans()
@@ -101,7 +101,7 @@ def orphans(options: Options, *, as_json: bool) -> None:
             format_size(orphan.size),
             _age(orphan.changed, now),
             orphan.cause,
-            format_time(orphan.goes),
+            format_time(orphan.goes).partition(" ")[0],
         )
         for orphan in found
     ]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..cache.downloads import is_temporary
 from ..cache.results import plain
 from ..durations import moment
 from ..errors import InvalidNameError, escape, one_line
@@ -27,7 +28,7 @@ from ..names import Name
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..cache.collector import Progress, PruneReport
+    from ..cache.collector import Item, Progress, PruneReport
     from ..cache.model_cache import ModelCache
     from ..cache.results import DeletedModel, Usage
     from ..cache.verifier import VerifyReport
@@ -67,7 +68,7 @@ _NUMBERS = (
     "AGE",
 )
 
-_DIGITS = re.compile(r"([0-9a-fA-F]{12})[0-9a-fA-F]{52}")
+_DIGITS = re.compile(r"sha256[-:]([0-9a-fA-F]{12})[0-9a-fA-F]{52}")
 
 #: How many names are shown one by one where thousands may be meant.
 LISTED = 20
@@ -280,7 +281,7 @@ def _echo_files(options: Options, report: PruneReport, *, stderr: bool) -> None:
             short_file(item.file, stderr=stderr),
             format_size(item.bytes),
             format_time(item.when),
-            f"{_REASONS[item.reason]}{', waits' if item.held else ''}",
+            _why(item, item.file),
         )
         for item in report.items
         if item.file
@@ -291,8 +292,16 @@ def _echo_files(options: Options, report: PruneReport, *, stderr: bool) -> None:
         click.echo(f"and {report.left_out:,} more, which are smaller", err=stderr)
 
 
+def _why(item: Item, file: str) -> str:
+    if item.held:
+        return "waits"
+    if item.reason == "partial":
+        return "unfinished" if is_temporary(file) else "foreign"
+    return _REASONS[item.reason]
+
+
 def short_file(name: str, *, stderr: bool = False) -> str:
-    """Write the name of a file among the blobs: on a terminal with twelve digits, as an ID has."""
+    """Write the name of a file among the blobs: on a terminal by twelve digits, as an ID has."""
     digits = _DIGITS.sub(r"\1…", name) if _is_terminal(stderr=stderr) else name
     return escape(digits)
 

@@ -744,15 +744,17 @@ def test_prune_names_the_files_when_asked(tree: Tree, run: Run) -> None:
     tree.add("smol", b"weights")
     open_cache(tree.root).unlink("smol")
     orphan = tree.add_blob(b"an orphan")
+    (tree.blobs / "notes.txt").write_bytes(b"notes")
     prune = ["--models", str(tree.root), "prune", "--age", "0"]
     for verb, option in (("Would remove", "-n"), ("Removed", "-y")):
         lines = run(*prune, option, "-v")[1].splitlines()
-        assert lines[:2] == [f"{verb} 1 model and 3 blobs, 18 bytes:", "  smol:latest"]
+        assert lines[:2] == [f"{verb} 1 model and 4 blobs, 23 bytes:", "  smol:latest"]
         assert lines[2].split() == ["FILE", "SIZE", "SINCE", "WHY"]
         assert re.fullmatch(
             rf"{orphan.name} +9 bytes  [0-9-]+ [0-9:]+  needed by nothing", lines[3]
         )
         assert re.fullmatch(rf"{blob(b'weights')} +7 bytes  [0-9-]+ [0-9:]+  deleted", lines[4])
+        assert re.fullmatch("notes.txt +5 bytes  [0-9-]+ [0-9:]+  foreign", lines[5])
 
 
 def test_a_dry_run_that_would_remove_nothing_says_what_is_too_young(sample: Path, run: Run) -> None:

@@ -191,10 +191,8 @@ def test_orphans_are_listed(models: Tree, run: Run) -> None:
     (models.blobs / "split-gguf-1").mkdir()
     head, one, other = run("orphans")[1].splitlines()
     assert head.split() == ["FILE", "SIZE", "AGE", "LIKELY", "CAUSE", "GOES"]
-    assert re.fullmatch(rf"{orphan} +6 bytes +now +delete by another program +[0-9-]+ [0-9:]+", one)
-    assert re.fullmatch(
-        "blobs/split-gguf-1 +0 bytes +now +unfinished create +[0-9-]+ [0-9:]+", other
-    )
+    assert re.fullmatch(rf"{orphan} +6 bytes +now +delete by another program +[0-9-]+", one)
+    assert re.fullmatch("blobs/split-gguf-1 +0 bytes +now +unfinished create +[0-9-]+", other)
     assert [found["file"] for found in json.loads(run("orphans", "--json")[1])] == [
         *(orphan, "blobs/split-gguf-1"),
     ]
