@@ -272,7 +272,9 @@ def files_of(store: Store) -> Iterator[File]:
 
 
 class _Group:
-    """Files that go together."""
+    """Files that go together. There may be a million groups of one."""
+
+    __slots__ = ("changed", "files", "place", "size", "taken")
 
     def __init__(self) -> None:
         self.files = self.size = self.taken = 0

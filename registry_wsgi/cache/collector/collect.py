@@ -73,8 +73,11 @@ def collect(
     for place, held in abandoned.items():
         if place in failures:
             tally.fail(failures[place])
-        else:
+        elif place.startswith("trash/"):
             tally.release((place, blob) for blob in held)
+        else:
+            for blob in held:
+                tally.blob(place, blob)
     if not census.settled:
         _log.warning(
             "models came and went all the while that they were read, so it is not known what is"

@@ -84,8 +84,8 @@ class PruneReport:
         dry_run: True if nothing was touched.
         reasons: The same by reason: ``expired`` (deleted longer ago than the age, or left in
             the trash by a delete that was killed), ``all`` (older than the age, with ``all=True``),
-            ``partial`` (an unfinished download or another file that is no blob), ``unreferenced``
-            (nothing needs it).
+            ``partial`` (an unfinished download or create, or another file that is no blob),
+            ``unreferenced`` (nothing needs it).
         held_blobs: How many blobs are left for a later run to remove, because a pull is under way
             or may be.
         held_bytes: How many bytes these have.

@@ -39,12 +39,12 @@ class Survey(Part):
 def _below(path: str, below: str) -> Iterator[File]:
     try:
         with os.scandir(path) as entries:
-            found = [(entry.name, entry.path) for entry in entries]
+            names = [entry.name for entry in entries]  # there may be a million
     except OSError as error:  # another user's folder, say: `du` goes on, too
         _log.warning("%s: not counted", store_error(error, path))
         return
-    for name, place in found:
-        here = f"{below}{name}"
+    for name in names:
+        here, place = f"{below}{name}", f"{path}/{name}"
         try:
             status = os.lstat(place)
             yield _file(here, status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections import deque
 from dataclasses import fields
 from datetime import timedelta
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from kit.clocks import DAY, HOUR, OLD
+from kit.clocks import DAY, HOUR, OLD, Clock
+from kit.kinds import BucketKind
 from kit.requirements import require_command
-from kit.scenes import DiskScene, MemoryScene, Scene
-from kit.trees import blob
+from kit.scenes import DiskScene, MemoryScene, Scene, full
+from kit.trees import blob, manifest
+from registry_wsgi import ModelCache
 from registry_wsgi.cache.space import Amount, Freed, Space
 from registry_wsgi.durations import moment
 
@@ -162,6 +165,36 @@ def test_of_a_store_without_a_disk_the_blobs_are_known() -> None:
     assert (space.disk, space.free, space.other) == (None, None, None)
     assert (space.own, space.unneeded) == (Amount(1, 7, 7), Amount(1, 6, 6))
     assert space.frees["prune"] == Freed(6)
+
+
+def test_of_a_bucket_the_blobs_are_known(tmp_path: Path) -> None:
+    """What is set aside is only marked there, and counts once."""
+    bucket = BucketKind(tmp_path, Clock())
+    bucket.put_manifest(full("smol"), manifest(b"weights"))
+    for data in (b"weights", b"{}", b"orphan", b"aside"):
+        bucket.put_blob(blob(data), data)
+    deque(bucket.store.condemn([blob(b"aside")], time.time()), maxlen=0)
+    cache = ModelCache(bucket.store)
+    space = check(cache.space())
+    assert (space.disk, space.models) == (None, 1)
+    assert (space.own, space.unneeded, space.aside) == (
+        *(Amount(2, 9, 9), Amount(1, 6, 6), Amount(1, 5, 5)),
+    )
+    assert space.frees["prune --age 0"] == Freed(11)
+    assert {one.file: one.cause for one in cache.orphans()} == {
+        blob(b"orphan"): "delete by another program",
+        blob(b"aside"): "set aside by a prune",
+    }
+
+
+def test_a_folder_of_a_create_is_named_as_what_goes(disk: DiskScene) -> None:
+    """By its place; it is no deleted model."""
+    (item,) = [
+        item
+        for item in disk.cache.prune(age=0, dry_run=True).items
+        if item.file == "ollama-safetensors45"
+    ]
+    assert (item.reason, item.bytes, item.held) == ("partial", 11_000, False)
 
 
 def test_orphans_are_named_with_their_cause_and_when_they_go(disk: DiskScene) -> None:
