@@ -8,7 +8,7 @@ import re
 
 from explore.actors import LETTERS, LIBRARY, cache, content, manifest_path, mentioned, read
 from explore.schedule import Play, Stage
-from explore.seam import Disk
+from explore.seam import Disk, Storage
 from kit.clocks import DAY
 from registry_wsgi import ModelCache
 
@@ -156,7 +156,7 @@ def _left_over(disk: Disk) -> list[str]:
     return [f"left over: {shown(disk, ' '.join(sorted(left)))}"] if left else []
 
 
-def shown(disk: Disk, text: str) -> str:
+def shown(disk: Storage, text: str) -> str:
     """Shorten *text* for people."""
     text = _STAMP.sub("", text)
     text = text.replace(f"{disk.root}/", "").replace(f"{LIBRARY}/", "…/")

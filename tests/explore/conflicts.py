@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from functools import cache
 
 from explore.seam import CHANGES
 
 #: A step: the name of the call, and the paths that it is about.
 Step = tuple[str, ...]
+Accessed = Callable[[Step], tuple[frozenset[str], frozenset[str]]]
 
 # Steps whose result depends on what a directory has in it.
 _LISTING = ("stat", "listdir", "scandir", "rmdir")
@@ -54,11 +56,12 @@ class Conflicts:
     What is known of the steps of some actors. It is learnt while schedules are tried.
 
     Args:
+        accessed: Tells what a step reads or changes, and what of that it changes.
         all_matter: Whether every step counts as one that matters.
     """
 
-    def __init__(self, *, all_matter: bool = False) -> None:
-        self._all_matter = all_matter
+    def __init__(self, accessed: Accessed = accessed, *, all_matter: bool = False) -> None:
+        self.accessed, self._all_matter = accessed, all_matter
         self._matter: dict[tuple[int, Step], bool] = {}
         self._late: set[tuple[int, Step]] = set()  # known to matter only after they were met
         self._touching: defaultdict[str, set[tuple[int, Step]]] = defaultdict(set)
@@ -76,7 +79,7 @@ class Conflicts:
         return bool(late)
 
     def _meet(self, actor: int, step: Step) -> bool:
-        touched, changed = accessed(step)
+        touched, changed = self.accessed(step)
         others = {
             other
             for here, there in ((touched, self._changing), (changed, self._touching))

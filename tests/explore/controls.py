@@ -17,12 +17,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from explore.bucket_world import BucketWorld, bucket_world
+from explore.bucket_world import full as in_buckets
 from explore.combinations import Combination
-from explore.scenes import world
+from explore.scenes import World, world
 from mutations.table import Mutation, load
 from mutations.trial import ROOT
 
@@ -74,6 +77,12 @@ CONTROLS = {
     "manifest-goes-first": Combination(("prune", "restore"), "few", 1),
     "restore-order": Combination(("prune", "restore"), "few", 1),
     "restore-whole": Combination(("restore", "sweep"), "few+nolinks", 1),
+    # In a bucket.
+    "conditional-tombstone": Combination(("unlink", "unlink2"), "bucket", 1),
+    "restore-into-a-bucket-never-overwrites": Combination(("restore", "restore2"), "bucket", 1),
+    "second-look-of-keep": Combination(("prune", "pull-found-keep"), "bucket", 2),
+    "removers-at-work": Combination(("prune", "pull-found-keep"), "bucket", 1),
+    "marks-are-listed-first": Combination(("prune", "pull-keep"), "bucket", 1),
 }
 
 
@@ -91,8 +100,12 @@ def _combinations() -> Iterator[Combination]:
 def _notice(first: Combination, seconds: float) -> dict[str, Any]:
     """Explore until something is broken, and tell what noticed it."""
     tried, used = 0, 0.0
-    with world() as here:
-        for combination in (first, *_combinations()):
+    in_bucket = first.scene == "bucket"
+    opened: Callable[[], AbstractContextManager[World | BucketWorld]]
+    opened = bucket_world if in_bucket else world
+    others = in_buckets() if in_bucket else [*_combinations()]
+    with opened() as here:
+        for combination in (first, *others):
             exploration = here.explore(*combination.actors, scene=combination.scene)
             found = exploration.run(
                 combination.preemptions,

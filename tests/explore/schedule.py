@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from explore.conflicts import Conflicts, accessed
-from explore.seam import CHANGES, Disk
+from explore.conflicts import Conflicts
+from explore.seam import CHANGES, Storage
 
 #: What to do at which choice: give the turn to that actor, or `KILL` the one that has it.
 Schedule = tuple[tuple[int, int], ...]
@@ -40,7 +40,7 @@ class Actor:
     """
 
     name: str
-    act: Callable[[Disk], object]
+    act: Callable[[Any], object]
     may_raise: tuple[type[Exception], ...] = ()
     loses: frozenset[str] = frozenset()
     makes: str = ""
@@ -98,11 +98,13 @@ class Stage:
             would have had the turn, how many preemptions that costs, and the state.
         journal: All steps, if it is not None: who, which, and whether it is a place to switch.
         killed: Whether an actor was killed.
+        changing: The steps that change something.
     """
 
-    disk: Disk
+    disk: Storage
 
-    def __init__(self) -> None:
+    def __init__(self, changing: Collection[str] = CHANGES) -> None:
+        self.changing = changing
         self.actors: list[Actor] = []
         self.conflicts = Conflicts()
         self.plays: list[Play] = []
@@ -163,7 +165,7 @@ class Stage:
             return
         play.steps += 1
         step = (name, *paths)
-        changes = name in CHANGES
+        changes = name in self.changing
         matters = self.conflicts.matters(play.number, step)
         if matters or (self._kills and changes):
             self._choose(play, changes=changes, cost=1)
@@ -184,7 +186,7 @@ class Stage:
     def did(self, name: str, *paths: str) -> None:
         play = self.running
         if play is not None:
-            for thing in accessed((name, *paths))[1]:
+            for thing in self.conflicts.accessed((name, *paths))[1]:
                 if thing[0] != "L":  # follows from the entries
                     before = self._disk.get(thing, 0)
                     change = before, thing, play.number, play.steps, self.disk.now
@@ -211,6 +213,8 @@ class Stage:
         play = self.running
         if getcurrent() is not (play.greenlet if play else self._hub):
             return False  # another thread
+        if not seconds:
+            return True  # only a thread gives way so
         if play is None:
             self.disk.now += int(seconds * 1e9)
             return True

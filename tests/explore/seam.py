@@ -78,6 +78,16 @@ class Turns(Protocol):
         """Sleep; False if it is no actor that wants to."""
 
 
+class Storage(Protocol):
+    """Where actors meet."""
+
+    now: int
+    root: str
+
+    def cast(self, mould: list[tuple[Any, ...]]) -> None:
+        """Have nothing but what *mould* has."""
+
+
 class Disk:
     """
     A directory whose calls are steps.

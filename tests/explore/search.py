@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from explore.conflicts import Conflicts
+from explore.conflicts import Accessed, Conflicts, accessed
 from explore.schedule import Actor, Schedule, Stage
-from explore.seam import Disk
+from explore.seam import Storage
 
 _NEVER = 99
 
@@ -65,18 +65,20 @@ class Exploration:
         mould: The store as it is in the beginning.
         actors: Who works on it.
         check: Tells what is wrong in the end.
+        accessed: Tells what a step reads and changes.
         all_matter: Whether to switch at every step.
         memory: Whether states are known again. Without, the ends must be the same.
     """
 
     def __init__(
         self,
-        disk: Disk,
+        disk: Storage,
         stage: Stage,
         mould: list[tuple[Any, ...]],
         actors: list[Actor],
         check: Callable[[], list[str]],
         *,
+        accessed: Accessed = accessed,
         all_matter: bool = False,
         memory: bool = True,
     ) -> None:
@@ -84,7 +86,7 @@ class Exploration:
         self._memory = memory
         self._checked: dict[int, list[str]] = {}  # what was wrong, by the end
         stage.actors = actors
-        stage.conflicts = Conflicts(all_matter=all_matter)
+        stage.conflicts = Conflicts(accessed, all_matter=all_matter)
 
     def run(
         self, preemptions: int, *, kills: bool = False, seconds: float = 1e9, stop: bool = False

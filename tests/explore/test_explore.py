@@ -18,7 +18,7 @@ from explore.scenes import World, world  # noqa: E402 - see above
 from explore.schedule import Actor  # noqa: E402 - see above
 from explore.seam import Disk  # noqa: E402 - see above
 from explore.search import Exploration  # noqa: E402 - see above
-from explore.story import tell  # noqa: E402 - see above
+from explore.story import expect_whole, tell  # noqa: E402 - see above
 
 pytestmark = pytest.mark.once
 
@@ -30,23 +30,10 @@ def here() -> Iterator[World]:
         yield made
 
 
-def explore(here: World, combination: Combination) -> None:
-    """Try all schedules of *combination*, and fail with the story of the first that is broken."""
-    options = {"kills": combination.kills}
-    exploration = here.explore(*combination.actors, scene=combination.scene)
-    found = exploration.run(combination.preemptions, stop=True, **options)
-    for fault in found.faults.values():
-        story = tell(exploration, here.disk, here.stage, fault.schedule, **options)
-        pytest.fail(f"{fault.what}, with {fault.preemptions} preemptions:\n{story}", pytrace=False)
-    print(f"{combination}: {found.schedules} schedules, {found.seconds:.1f} s")
-    assert found.complete
-    assert found.schedules >= combination.least, "fewer orders are tried than were"
-
-
 @pytest.mark.parametrize("combination", DEFAULT, ids=str)
 def test_every_order_leaves_all_whole(here: World, combination: Combination) -> None:
     """Whichever of two has its turn when, all that is promised holds in the end."""
-    explore(here, combination)
+    expect_whole(here, combination)
 
 
 @pytest.mark.exhaustive
@@ -54,7 +41,7 @@ def test_every_order_leaves_all_whole(here: World, combination: Combination) -> 
 @pytest.mark.parametrize("combination", shard(full()), ids=str)
 def test_every_order_of_any_two_leaves_all_whole(here: World, combination: Combination) -> None:
     """The same for all pairs, in all kinds of stores."""
-    explore(here, combination)
+    expect_whole(here, combination)
 
 
 def add(letter: bytes) -> Actor:

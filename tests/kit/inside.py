@@ -23,6 +23,15 @@ def replace_obstore(monkeypatch: pytest.MonkeyPatch, substitute: object) -> None
     monkeypatch.setattr(requests, "obstore", substitute)
 
 
+def one_request_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no store in a bucket use threads for its requests."""
+
+    def in_order(function: Any, items: Any, tuning: Any) -> Any:
+        return iter([function(item) for item in items])
+
+    monkeypatch.setattr("registry_wsgi.stores.bucket.requests.at_once", in_order)
+
+
 def bucket_class() -> Any:
     """The class of what sends a store's requests."""
     from registry_wsgi.stores.bucket.requests import Bucket
