@@ -56,19 +56,22 @@ class Amount:
 @dataclass(frozen=True, slots=True)
 class Freed:
     """
-    What a command would free, in bytes of the disk.
+    What a command would free.
 
     Attributes:
-        now: How many now.
-        later: How many more later, as they grow old enough.
+        now: How many bytes of the disk now.
+        later: How many more later, when what takes them is old enough.
         first: When the first of these do (UTC); None if there are none.
         last: When the last of these do (UTC).
+        size: The bytes of all the files that go, now and later, as `registry_wsgi.PruneReport` has
+            them. They differ from those of the disk where a file is sparse or compressed.
     """
 
     now: int = 0
     later: int = 0
     first: datetime | None = None
     last: datetime | None = None
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,20 +372,21 @@ class Ledger:
             numbers[index] += number
         if place.goes == math.inf:
             return
-        self._frees["prune"].add(taken, place.goes, self._now)
-        self._frees["prune --age 0"].add(taken, 0, self._now)
+        self._frees["prune"].add(size, taken, place.goes, self._now)
+        self._frees["prune --age 0"].add(size, taken, 0, self._now)
         if place.kind == "trash":
-            self._frees["forget *"].add(taken, 0, self._now)
+            self._frees["forget *"].add(size, taken, 0, self._now)
 
 
 class _Sum:
     """What goes now, and what goes later."""
 
     def __init__(self) -> None:
-        self.now = self.later = 0
+        self.now = self.later = self.size = 0
         self.first, self.last = math.inf, 0.0
 
-    def add(self, taken: int, goes: float, now: float) -> None:
+    def add(self, size: int, taken: int, goes: float, now: float) -> None:
+        self.size += size
         if goes <= now:
             self.now += taken
         elif taken:
@@ -391,5 +395,5 @@ class _Sum:
 
     def freed(self) -> Freed:
         if not self.later:
-            return Freed(self.now)
-        return Freed(self.now, self.later, moment(self.first), moment(self.last))
+            return Freed(self.now, size=self.size)
+        return Freed(self.now, self.later, moment(self.first), moment(self.last), self.size)

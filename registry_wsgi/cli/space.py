@@ -46,8 +46,8 @@ def df(options: Options, *, as_json: bool) -> None:
     """
     Show what takes the space, and what each command would free.
 
-    Each content counts once. ON DISK is as "du" counts it. FREES NOW and LATER are of the disk;
-    what a download under way may use goes when that has ended.
+    Each content counts once. ON DISK is as "du" counts it, and so are FREES NOW and LATER; SIZE is
+    that of the files. What a download under way may use goes when that has ended.
     """
     space = options.cache().space()
     if as_json:
@@ -68,13 +68,14 @@ def df(options: Options, *, as_json: bool) -> None:
     commands = [
         (
             command.replace(" *", " '*'"),
+            format_size(freed.size),
             format_size(freed.now),
             format_size(freed.later),
-            " to ".join(dict.fromkeys(format_time(at) for at in (freed.first, freed.last) if at)),
+            " to ".join(dict.fromkeys(_day(at) for at in (freed.first, freed.last) if at)),
         )
         for command, freed in space.frees.items()
     ]
-    echo_table(options.color, ["COMMAND", "FREES NOW", "LATER", "FROM"], commands)
+    echo_table(options.color, ["COMMAND", "SIZE", "FREES NOW", "LATER", "FROM"], commands)
     if space.unreadable:
         names = ", ".join(map(short_name, space.unreadable))
         click.echo(f"No blob is removed until these are deleted or put right: {names}")
@@ -101,7 +102,7 @@ def orphans(options: Options, *, as_json: bool) -> None:
             format_size(orphan.size),
             _age(orphan.changed, now),
             orphan.cause,
-            format_time(orphan.goes).partition(" ")[0],
+            _day(orphan.goes),
         )
         for orphan in found
     ]
@@ -113,6 +114,11 @@ def orphans(options: Options, *, as_json: bool) -> None:
         return f"{files}, {size}, {format_size(sum(one.taken for one in found))} on disk"
 
     echo_table(options.color, headings, rows, "Everything is needed.", sums=sums)
+
+
+def _day(when: datetime) -> str:
+    """Write a day by the clock of this machine."""
+    return format_time(when).partition(" ")[0]
 
 
 def _age(changed: datetime, now: datetime) -> str:

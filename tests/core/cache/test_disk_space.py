@@ -116,6 +116,16 @@ def test_du_agrees_with_what_a_command_frees(disk: DiskScene, command: str) -> N
     assert (freed.later, freed.first, freed.last) == (0, None, None)
 
 
+def test_the_size_of_what_goes_is_that_of_a_report(disk: DiskScene) -> None:
+    """But for the manifests in the trash, which a report does not count."""
+    manifests = sum(
+        path.stat().st_size for path in disk.tree.root.glob("trash/*/manifests/*/*/*/*")
+    )
+    frees = disk.cache.space().frees
+    size = disk.cache.prune(age=0, dry_run=True).bytes + manifests
+    assert frees["prune"].size == frees["prune --age 0"].size == size
+
+
 def test_later_has_a_first_and_a_last_time(disk: DiskScene) -> None:
     """Those at which a prune finds something old enough."""
     freed = disk.cache.space().frees["prune"]
@@ -164,7 +174,7 @@ def test_of_a_store_without_a_disk_the_blobs_are_known() -> None:
     space = check(scene.cache.space())
     assert (space.disk, space.free, space.other) == (None, None, None)
     assert (space.own, space.unneeded) == (Amount(1, 7, 7), Amount(1, 6, 6))
-    assert space.frees["prune"] == Freed(6)
+    assert space.frees["prune"] == Freed(6, size=6)
 
 
 def test_of_a_bucket_the_blobs_are_known(tmp_path: Path) -> None:
@@ -180,7 +190,7 @@ def test_of_a_bucket_the_blobs_are_known(tmp_path: Path) -> None:
     assert (space.own, space.unneeded, space.aside) == (
         *(Amount(2, 9, 9), Amount(1, 6, 6), Amount(1, 5, 5)),
     )
-    assert space.frees["prune --age 0"] == Freed(11)
+    assert space.frees["prune --age 0"] == Freed(11, size=11)
     assert {one.file: one.cause for one in cache.orphans()} == {
         blob(b"orphan"): "delete by another program",
         blob(b"aside"): "set aside by a prune",
