@@ -22,7 +22,7 @@ def preparing(root: str) -> float:
 def files_of_abandoned(places: Places, before: float) -> dict[str, list[Blob]]:
     """Look at the files in each folder where nothing has changed after the moment *before*."""
     found = {}
-    for place in _abandoned(places.root, before):
+    for place in _abandoned(places, before):
         looks = (look_at(path) for path in _paths(f"{places.root}/{place}", folders=False))
         found[place] = [look for look in looks if look is not None]
     return found
@@ -31,7 +31,7 @@ def files_of_abandoned(places: Places, before: float) -> dict[str, list[Blob]]:
 def remove_abandoned(places: Places, before: float) -> dict[str, StoreError]:
     """Remove these folders; tell why one of them, or something in it, cannot be removed."""
     failures: dict[str, StoreError] = {}
-    for place in _abandoned(places.root, before):
+    for place in _abandoned(places, before):
         *above, name = place.split("/")
         try:
             with Reported(f"{places.root}/{place}"), places.open() as top:
@@ -45,10 +45,10 @@ def remove_abandoned(places: Places, before: float) -> dict[str, StoreError]:
     return failures
 
 
-def _abandoned(root: str, before: float) -> Iterator[str]:
-    for place in _workshops(root):
-        if _changed(f"{root}/{place}") <= before:
-            yield place
+def _abandoned(places: Places, before: float) -> list[str]:
+    root = places.root
+    with Reported(root):
+        return [place for place in _workshops(root) if _changed(f"{root}/{place}") <= before]
 
 
 def _workshops(root: str) -> Iterator[str]:
