@@ -42,19 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
     """Do not measure what is covered by a test that goes the same ways at each of many moments."""
-    current = None
-    if item.get_closest_marker("once"):
-        with suppress(ImportError):
-            from coverage import Coverage
-
-            current = Coverage.current()
-    if current is None:
+    if not item.get_closest_marker("once"):
         return (yield)
-    current.stop()
+    trace = sys.gettrace()
+    sys.settrace(None)
     try:
         return (yield)
     finally:
-        current.start()
+        sys.settrace(trace)
 
 
 def pytest_sessionfinish() -> None:
