@@ -6,7 +6,7 @@ workers = 2
 threads = 8
 
 FIELDS = ("error", "status", "method", "path", "content_length", "remote", "proto", "query")
-FIELDS += ("model", "action")
+FIELDS += ("model", "action", "user")
 
 
 class JSONFormatter(logging.Formatter):

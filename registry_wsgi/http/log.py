@@ -49,6 +49,7 @@ def log_request(
         "query": environ.get("QUERY_STRING", ""),
         "model": request.model_name,
         "action": request.action,
+        "user": environ.get("REMOTE_USER"),
     }
     for key, value in fields.items():
         if isinstance(value, str):

@@ -3,7 +3,8 @@ The middleware: a WSGI callable that answers ``/api/delete`` and passes all else
 
 It follows the handler ``Local`` of Ollama's ``server/internal/registry``: a ``DELETE`` whose body
 is ``{"model": "<name>"}`` removes that model from the cache and prunes. Success is 200 with an
-empty body; an error is ``{"code": …, "error": …}``:
+empty body. Its headers say until when the model can be restored (``Restorable-Until``), and, with
+*maintenance*, by which path (``Link``). An error is ``{"code": …, "error": …}``:
 
 === ===================== ===============================================================
 400 bad_request           the body or the name is wrong
@@ -25,10 +26,14 @@ the middleware were not there.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
+from urllib.parse import quote as url_quote
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.http import http_date
 from werkzeug.wrappers import Response
 
 from ..cache import Cache
@@ -73,9 +78,9 @@ class LocalRegistry:
         logger: Takes one record for each request handled here, ERROR for a 5xx, WARNING for a 4xx,
             else INFO, by the status that the server was given. The record has the attributes
             ``error``, ``status``, ``method``, ``path``, ``content_length``, ``remote``, ``proto``,
-            ``query``, ``model`` and ``action``, but for those that the record factory of the
-            application sets. If the logger fails, that is noted on stderr as logging does, and the
-            answer stands. None: the logger ``registry_wsgi``.
+            ``query``, ``model``, ``action`` and ``user`` (``REMOTE_USER``), but for those that the
+            record factory of the application sets. If the logger fails, that is noted on stderr as
+            logging does, and the answer stands. None: the logger ``registry_wsgi``.
         observer: Told of each request that is handled here
             (`registry_wsgi.cache.observer.Observer`).
         max_content_length: How many bytes a request body may have.
@@ -191,7 +196,20 @@ class LocalRegistry:
         if self.prune:
             with no_answer():
                 clean_up(self.cache)
-        return empty()
+        response = empty()
+        self._say_how_to_undo(response, request)
+        return response
+
+    def _say_how_to_undo(self, response: Response, request: Request) -> None:
+        """Say in the headers until when the model can be restored, and which path does it."""
+        retention = getattr(self.cache, "retention", 0)
+        if not isinstance(retention, (int, float)) or retention <= 0:
+            return  # a cache of another kind, or nothing can be undone
+        with suppress(OverflowError, ValueError):  # the year 10000, and later
+            response.headers["Restorable-Until"] = http_date(time.time() + retention)
+        if "/api/restore" in self._endpoints:
+            mount = url_quote(request.environ.get("SCRIPT_NAME", ""), "/", "latin-1", "replace")
+            response.headers["Link"] = f'<{mount}/api/restore>; rel="restore"'
 
     def _note(
         self, request: Request, status: int, error: str | None, cause: BaseException | None

@@ -6,6 +6,8 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from threading import Barrier
 from typing import TYPE_CHECKING, Any, NoReturn
 from wsgiref.util import setup_testing_defaults
@@ -32,9 +34,10 @@ if TYPE_CHECKING:
 FULL_NAME = "registry.ollama.ai/library/smol:latest"
 JSON = "application/json"
 NOT_FOUND = b'{"code": "not_found", "error": "model not found"}'
+A_LONG_TIME = 86_400 * 10**9  # seconds, to a year that no date can have
 FIELDS = (
     *("error", "status", "method", "path", "content_length", "remote", "proto", "query"),
-    *("model", "action"),
+    *("model", "action", "user"),
 )
 
 
@@ -351,6 +354,7 @@ def test_each_request_handled_has_one_record(
     """Its level follows the status, and its attributes and message tell who asked for what."""
     status, level, error = outcome
     client = {"REMOTE_ADDR": "192.0.2.7", "SERVER_PROTOCOL": "HTTP/1.1", "QUERY_STRING": "a=b"}
+    client["REMOTE_USER"] = "somebody"
     assert ask(LocalRegistry(None, Shelf("smol")), body, **client, **environ).status_int == status
     (record,) = caplog.records
     method = environ.get("REQUEST_METHOD", "DELETE")
@@ -369,7 +373,27 @@ def test_each_request_handled_has_one_record(
         "query": "a=b",
         "model": None if environ else names.get(body),
         "action": None if environ else "delete",
+        "user": "somebody",
     }
+
+
+@pytest.mark.parametrize("retention", [60, 0, A_LONG_TIME])
+@pytest.mark.parametrize("maintenance", [False, True])
+def test_a_delete_says_how_to_undo_it(tree: Tree, *, retention: float, maintenance: bool) -> None:
+    """Until when, and by which path if that is answered here; or nothing, if nothing can be."""
+    tree.add("smol", b"weights")
+    cache = ModelCache(DiskStore(tree.root), retention=retention)
+    app = LocalRegistry(hello, cache, maintenance=maintenance)
+    before = datetime.now(UTC).replace(microsecond=0)
+    headers = ask(app, SCRIPT_NAME="/mo dels").headers
+    after = datetime.now(UTC)
+    if 0 < retention < A_LONG_TIME:
+        until = parsedate_to_datetime(headers["Restorable-Until"])
+        assert before <= until - timedelta(seconds=retention) <= after
+    else:
+        assert "Restorable-Until" not in headers
+    link = '</mo%20dels/api/restore>; rel="restore"' if maintenance and retention else None
+    assert headers.get("Link") == link
 
 
 def test_the_record_of_a_refusal_names_the_model_and_the_action(
@@ -391,7 +415,7 @@ def test_what_a_server_does_not_tell_is_none_in_the_log(caplog: pytest.LogCaptur
     (record,) = caplog.records
     found = {key: vars(record)[key] for key in FIELDS}
     empty = {"content_length": None, "remote": None, "proto": None, "query": ""}
-    empty |= {"model": None, "action": None}
+    empty |= {"model": None, "action": None, "user": None}
     assert found == found | empty
 
 
