@@ -39,19 +39,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
-    """Do not measure what is covered by a test that goes the same ways at each of many moments."""
-    if not item.get_closest_marker("once"):
-        return (yield)
-    trace = sys.gettrace()
-    sys.settrace(None)
-    try:
-        return (yield)
-    finally:
-        sys.settrace(trace)
-
-
 def pytest_sessionfinish() -> None:
     """Write down what a worker has covered: one that takes long to end is killed, and would not."""
     if "PYTEST_XDIST_WORKER" not in os.environ:

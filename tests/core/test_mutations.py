@@ -72,7 +72,7 @@ def test_a_table_that_is_wrong_is_refused(second: str, tmp_path: Path) -> None:
         load(tmp_path)
 
 
-@pytest.mark.once
+@pytest.mark.moments
 def test_a_mutation_is_noticed_and_the_project_stays_as_it_is() -> None:
     """The test that failed is named, and no file of the package is changed."""
     before = contents(PACKAGE)
@@ -83,7 +83,7 @@ def test_a_mutation_is_noticed_and_the_project_stays_as_it_is() -> None:
     assert not {path for path in changed if path.endswith(".py")}
 
 
-@pytest.mark.once
+@pytest.mark.moments
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -109,7 +109,7 @@ def test_what_is_not_noticed_is_told(
     assert problem in shown.err
 
 
-@pytest.mark.once
+@pytest.mark.moments
 @pytest.mark.parametrize(
     ("body", "problem"),
     [

@@ -34,16 +34,20 @@ class Combination(NamedTuple):
 
 #: Those of the default tier. The numbers are some less than were counted, as these change a little
 #: with the code. Where they fall, fewer orders are tried, and somebody should know why.
-DEFAULT = (
-    # A pull downloads anew what this very run has set aside, and is seen by that.
-    Combination(("prune", "pull-found"), "few", 2, 450),
+QUICK = (
     Combination(("prune", "copy"), "few", 2, 110),
     Combination(("prune", "rename"), "few", 1, 30),
     Combination(("prune", "create"), "few+rest", 1, 100),
-    # A restore without links writes a manifest, which a prune must see, or find the trash empty.
-    Combination(("prune", "restore"), "few+nolinks", 1, 400),
     # A prune after a delete waits as well for a pull that only looks.
     Combination(("prune-deleted", "pull-gone"), "few+rest", 1, 90),
+)
+#: Those that take more than ten seconds.
+LONGER = (
+    # A pull downloads anew what this very run has set aside, and is seen by that.
+    Combination(("prune", "pull-found"), "few", 2, 450),
+    Combination(("prune", "rename"), "few", 2, 580),
+    # A restore without links writes a manifest, which a prune must see, or find the trash empty.
+    Combination(("prune", "restore"), "few+nolinks", 1, 400),
 )
 
 _PRUNES = ("prune", "prune-later", "prune-age", "prune-all", "prune-deleted", "prune-dry")

@@ -13,14 +13,12 @@ from kit.requirements import require
 require("greenlet")
 
 from explore.actors import read, write  # noqa: E402 - see above
-from explore.combinations import DEFAULT, Combination, full  # noqa: E402 - see above
+from explore.combinations import LONGER, QUICK, Combination, full  # noqa: E402 - see above
 from explore.scenes import World, world  # noqa: E402 - see above
 from explore.schedule import Actor  # noqa: E402 - see above
 from explore.seam import Disk  # noqa: E402 - see above
 from explore.search import Exploration  # noqa: E402 - see above
 from explore.story import expect_whole, tell  # noqa: E402 - see above
-
-pytestmark = pytest.mark.once
 
 
 @pytest.fixture
@@ -30,9 +28,16 @@ def here() -> Iterator[World]:
         yield made
 
 
-@pytest.mark.parametrize("combination", DEFAULT, ids=str)
+@pytest.mark.parametrize("combination", QUICK, ids=str)
 def test_every_order_leaves_all_whole(here: World, combination: Combination) -> None:
     """Whichever of two has its turn when, all that is promised holds in the end."""
+    expect_whole(here, combination)
+
+
+@pytest.mark.moments
+@pytest.mark.parametrize("combination", LONGER, ids=str)
+def test_every_order_of_more_leaves_all_whole(here: World, combination: Combination) -> None:
+    """The same with more preemptions, or more steps."""
     expect_whole(here, combination)
 
 

@@ -31,7 +31,7 @@ def post(server: Server, path: str, body: object, **headers: str) -> Answer:
 # What the description says
 
 
-@pytest.mark.once
+@pytest.mark.moments
 @pytest.mark.parametrize("token", [None, "right", "wrong"])
 def test_it_is_as_described(serve: Serve, tree: Tree, tmp_path: Path, token: str | None) -> None:
     """Hundreds of requests, right and wrong, are answered as docs/openapi.yaml has it."""

@@ -22,7 +22,7 @@ from kit.trees import Tree, blob, contents, manifest
 from kit.worlds import Worlds
 from registry_wsgi import RegistryError
 
-pytestmark = [pytest.mark.world, pytest.mark.once, pytest.mark.usefixtures("hasty")]
+pytestmark = [pytest.mark.world, pytest.mark.moments, pytest.mark.usefixtures("hasty")]
 
 MONTH = 30 * A_DAY
 STAMP = "2026-01-01T00-00-00.000000Z-0badc0de"

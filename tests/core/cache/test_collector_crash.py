@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield path
 
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("trusting")]
+pytestmark = [pytest.mark.moments, pytest.mark.usefixtures("trusting")]
 
 
 def changing(calls: list[Call]) -> list[int]:

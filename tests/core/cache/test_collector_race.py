@@ -39,7 +39,7 @@ STEPS = [
     *("condemned_blob", "pardon", "discard", "deleted", "read_deleted", "blob_in_trash"),
     *("recover_blob", "recover", "forget", "tidy"),
 ]
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("hasty")]
+pytestmark = pytest.mark.usefixtures("hasty")
 TOUCHING = pytest.mark.parametrize("touching", [True, False], ids=["touching", "not touching"])
 
 

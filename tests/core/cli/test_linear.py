@@ -25,7 +25,7 @@ TODAY = "today"
 
 SIZES = 80, 320
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.moments
 
 
 def furnish(root: Path, count: int, *, deleted: bool) -> Tree:

@@ -20,7 +20,7 @@ from registry_wsgi.errors import StoreError
 
 KEY = "registry.ollama.ai/library/smol/latest"
 
-pytestmark = pytest.mark.once
+pytestmark = pytest.mark.moments
 
 
 def _delete(kind: BucketKind) -> None:
