@@ -37,6 +37,14 @@ if TYPE_CHECKING:
 
 _VERSION = "3.35.0"  # newer ones want a newer Node
 
+# Every ten minutes Azurite removes what it no longer needs, and sorts all that it has anew for each
+# of these. With thousands it answers nobody for minutes. So it never does; its memory suffices.
+_WITHOUT_SWEEPS = """
+const program = process.argv[1];
+require(program + "/utils/constants").DEFAULT_GC_INTERVAL_MS = 2 ** 31 - 1;
+require(program + "/main");
+"""
+
 # Read here: the fixtures give each test a home of its own.
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "registry-wsgi-tests")
 _API = "2021-08-06"
@@ -135,13 +143,13 @@ def fresh_prefix() -> str:
 
 def _start(folder: Path, accounts: str) -> str:
     """Start Azurite on a free port; its URL."""
-    script = folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
+    program = folder / "node_modules" / "azurite" / "dist" / "src" / "blob"
     options = ["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--silent"]
     options += ["--skipApiVersionCheck", "--disableTelemetry"]
     # No pipe: nobody reads it later.
     with tempfile.TemporaryFile() as said:
         server = subprocess.Popen(
-            mortal(["node", str(script), *options]),
+            mortal(["node", "-e", _WITHOUT_SWEEPS, str(program), *options]),
             env=os.environ | {"AZURITE_ACCOUNTS": accounts},
             stdin=subprocess.DEVNULL,
             stdout=said,
