@@ -23,7 +23,7 @@ from registry_wsgi.cli.commands import main  # noqa: E402 - see above
 # Stands for the day of the test.
 TODAY = "today"
 
-SIZES = 80, 320
+SIZES = 150, 600
 
 pytestmark = pytest.mark.moments
 
