@@ -67,7 +67,9 @@ def collect(
     else:
         sweep = Sweep(store, limits, census, progress)
         tally = sweep.run(plan)
-    failures = {} if dry_run else store.tidy(before, creates=not deleted_only)
+    # The folders of creates are looked for once more if there are any: they may be in use by now.
+    creates = any(not place.startswith("trash/") for place in abandoned)
+    failures = {} if dry_run else store.tidy(before, creates=creates)
     if blobs and not dry_run:
         sweep.note_own_changes()  # last, as the tidying changes what keeps it
     for place, held in abandoned.items():
