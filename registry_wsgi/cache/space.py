@@ -20,7 +20,7 @@ from typing import NamedTuple
 from ..durations import moment
 from ..errors import InvalidManifestError, StoreError, escape
 from ..stores.base import Disk, File, Manifest, Store, SurveyedStore
-from ..stores.layout import entry_time
+from ..stores.layout import WORKSHOPS, entry_time
 from .downloads import download_of
 from .manifest import blob_name, is_blob_name, mentioned_blobs, needed_blobs
 from .reading import name_of, read_models
@@ -32,8 +32,8 @@ _log = logging.getLogger("registry_wsgi")
 # What a content may be needed for, most first: of several names of a content the first one counts.
 _KINDS = ("own", "shared", "trash", "aside", "unfinished", "unneeded", "rest")
 
-# Folders of Ollama's create: what it converts, beside the blobs; what it puts together, among them.
-_WORKSHOP = re.compile(r"(?:ollama-safetensors|blobs/split-gguf-)[^/]*", re.ASCII)
+# A folder of Ollama's create.
+_WORKSHOP = re.compile(rf"(?:{'|'.join(WORKSHOPS)})[^/]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from ..errors import OutOfReachError, StoreError, UntouchableError
 from ..names import Name
 from ..stores.base import Blob, Read, Store
-from .collector import Progress
+from .collector.progress import Progress, silent
 from .downloads import is_temporary
 from .manifest import blob_name, parse_manifest
 from .reading import Refuse, is_left_by_others, is_whole, name_of, read_models
@@ -109,7 +109,7 @@ class Verifier:
         self._deep = deep
         self._repair = repair
         self._threads = threads or min(8, os.cpu_count() or 1)
-        self._progress = progress or _silent
+        self._progress = progress or silent
         self._lock = threading.Lock()
         self._found: dict[str, Problem] = {}  # what is wrong with a blob, by its name
         self._problems: list[Problem] = []
@@ -286,11 +286,6 @@ def _tried() -> Iterator[None]:
         yield
     except UntouchableError as error:
         _log.warning("cannot be put back: %s", error)
-
-
-def _silent(what: str, done: int, total: int | None) -> None:
-    """Show nothing."""
-    del what, done, total
 
 
 def _names(keys: Iterable[str]) -> tuple[str, ...]:

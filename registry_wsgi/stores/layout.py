@@ -15,6 +15,7 @@ from ..errors import StoreError
 __all__ = [
     "MANIFEST_SIZE",
     "TOMBSTONE",
+    "WORKSHOPS",
     "checked",
     "checked_key",
     "digits_of",
@@ -36,6 +37,10 @@ MANIFEST_SIZE = 16 << 20
 #: How a tombstone begins: a store in a bucket writes one over a manifest before it removes that.
 #: One that a killed delete has left is no manifest, also where the bucket was copied to a disk.
 TOMBSTONE = b"registry-wsgi removes this object; it can be deleted. "
+
+#: How the names of folders begin in which Ollama makes blobs: beside the blobs, what it converts;
+#: among them, what it puts together. It removes such a folder in the end, unless it is killed.
+WORKSHOPS = ("ollama-safetensors", "blobs/split-gguf-")
 
 # Nearly all names that can be one part of a path. The others are looked at more closely.
 _USUAL_PART = re.compile(r"[^./\0][^/\0]*")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ...errors import InvalidManifestError, OutOfReachError, StoreError
 from ...stores.base import Blob, Deleted, Manifest, Store
+from ..listing import total
 from ..manifest import blob_name, is_blob_name, mentioned_blobs, parse_manifest
 from ..patterns import matches
 from ..reading import name_of
@@ -164,9 +165,7 @@ def _look_at_expired(store: Store, entries: list[Deleted]) -> Expired:
 def size_of(manifest: Manifest | None) -> int:
     """Add up the blobs of a model, as its manifest has them; one that is damaged counts nothing."""
     try:
-        return sum(
-            size or 0 for size in parse_manifest(manifest.data if manifest else b"").values()
-        )
+        return total(parse_manifest(manifest.data if manifest else b"").values())
     except InvalidManifestError:
         return 0
 

@@ -27,11 +27,11 @@ def counted(
     size: Callable[[_T], int] = lambda _: 1,
 ) -> Iterable[_T]:
     """Pass *steps* on, and tell *progress* about them; *size* is how much a step gets done."""
-    return steps if total == 0 else _count(progress or _silent, what, steps, total, size)
+    return steps if total == 0 else _count(progress or silent, what, steps, total, size)
 
 
-def _silent(what: str, done: int, total: int | None) -> None:
-    pass
+def silent(what: str, done: int, total: int | None) -> None:
+    """Take no note of the progress."""
 
 
 def _count(

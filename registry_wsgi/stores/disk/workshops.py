@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ...errors import StoreError, UntouchableError
 from ..base import Blob
+from ..layout import WORKSHOPS
 from .directory import remove_tree
 from .places import Places
 from .system import Reported, look_at
@@ -52,12 +53,12 @@ def _abandoned(places: Places, before: float) -> list[str]:
 
 
 def _workshops(root: str) -> Iterator[str]:
-    # What is being converted lies beside the blobs, the parts of what is put together among them.
-    for folder, prefix in (("", "ollama-safetensors"), ("blobs/", "split-gguf-")):
+    for start in WORKSHOPS:
+        folder, slash, prefix = start.rpartition("/")
         try:
             with os.scandir(f"{root}/{folder}") as entries:
                 found = [
-                    folder + entry.name
+                    folder + slash + entry.name
                     for entry in entries
                     if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False)
                 ]
