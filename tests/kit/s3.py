@@ -19,6 +19,7 @@ import time
 import urllib.request
 import uuid
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -169,7 +170,8 @@ def _moto() -> Endpoint:
 
 def _start_moto() -> str:
     """Start moto on a free port; its URL."""
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    # Without -P the modules of this folder would hide others of the same name.
+    command = [sys.executable, "-P", str(Path(__file__).with_name("moto_server.py"))]
     # In Python's development mode, which the tests have on, it is much slower.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDEVMODE"}
     # No pipe: nobody reads it later.
