@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.buckets:
         from benchmarks.buckets import measure  # it needs obstore
 
-        _print_table([*measure(options.buckets)])
+        _print_table([*measure(options.buckets, options.delays)])
         return 0
     if options.stores:
         options.stores.mkdir(parents=True, exist_ok=True)
@@ -102,6 +102,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=lambda text: [int(size) for size in text.split(",")],
         metavar="N,N",
         help="instead, count requests and seconds over buckets of so many models",
+    )
+    parser.add_argument(
+        "--delays",
+        type=lambda text: [float(delay) for delay in text.split(",")],
+        default=[0.0],
+        metavar="MS,MS",
+        help="with --buckets: let each request take so many milliseconds longer",
     )
     return parser.parse_args(argv)
 

@@ -91,7 +91,7 @@ def test_the_requests_to_a_bucket_are_counted(tmp_path: Path) -> None:
     done = bench(tmp_path, "--buckets=20,40")
     assert done.returncode == 0, done.stderr
     lines = [re.split(r"  +", line) for line in done.stdout.splitlines()]
-    assert lines[0] == ["models", "what", "requests", "seconds", "by kind"]
-    unchanged = [line[2] for line in lines if line[1] == "prune, nothing has changed"]
+    assert lines[0] == ["models", "delay", "what", "requests", "seconds", "by kind"]
+    unchanged = [line[3] for line in lines if line[2] == "prune, nothing has changed"]
     assert len(unchanged) == 2
     assert unchanged[0] == unchanged[1]

@@ -24,7 +24,8 @@ It keeps a store, in a directory or in a bucket, busy with processes of its own:
 - **fetchers** pull slowly and in parts, so that it shows all the while: what such a pull has found
   must stay in its place, and no file of its download may go.
 - **blockers** leave blobs and downloads that nobody can touch for some time. (As root.)
-- **deleters** and **restorers** go through the library.
+- **deleters** and **restorers** go through the library. So do **forgetters**, which remove a single
+  deleted model for good.
 - **pruners** collect all the time, with durations of the order of a second instead of days.
 - **the watcher** looks for a model with a blob that is neither in its place nor set aside. No run
   of the collector can heal that, only a download of the same blob by luck: it must never happen.
@@ -181,6 +182,7 @@ _OPTIONS: list[tuple[str, Callable[[str], int | float], str, str]] = [
     ("writers", int, "N", "how many processes pull"),
     ("deleters", int, "N", "how many delete"),
     ("restorers", int, "N", "how many restore"),
+    ("forgetters", int, "N", "how many remove deleted models for good, one by one"),
     ("pruners", int, "N", "how many collect"),
     ("renamers", int, "N", "how many rename models"),
     ("fetchers", int, "N", "how many pull slowly and in parts"),

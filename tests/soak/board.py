@@ -47,11 +47,12 @@ class Count(IntEnum):
     UNTOUCHED = 20  # failures that collections reported because of those
     QUIET = 21  # collections with an age of 0
     UNSETTLED = 22  # collections that removed nothing, as models came and went
+    FORGOTTEN = 23  # deleted models that were removed for good on request
 
 
 EVENTS = (
     *(Count.PULLS, Count.DELETES, Count.RESTORES, Count.COLLECTIONS, Count.STOPPED),
-    *(Count.RENAMES, Count.IN_PARTS),
+    *(Count.RENAMES, Count.IN_PARTS, Count.FORGOTTEN),
 )
 
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 import fcntl
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
+from registry_wsgi import PruneReport
 from registry_wsgi.cache.collector.sweep import Sweep
-from registry_wsgi.errors import InvalidManifestError, OutOfReachError, RegistryError
+from registry_wsgi.errors import (
+    InvalidManifestError,
+    ModelNotFoundError,
+    OutOfReachError,
+    RegistryError,
+)
 from registry_wsgi.stores.base import Condemned, Store
 from soak.board import Count, Phase
 from soak.workers import Worker
@@ -26,8 +33,7 @@ def prune(worker: Worker) -> None:
     if worker.place.others:
         walk_slowly(worker, cache.store)
     for phase in worker.turns(*(phase for phase in Phase if phase not in (Phase.STOP, Phase.REST))):
-        committed = worker.board.total(Count.COMMITTED)
-        try:
+        with refusals_counted(worker):
             if phase == Phase.QUIET:
                 with worker.alone(fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
                     # Somebody sees that no pull is under way.
@@ -36,19 +42,47 @@ def prune(worker: Worker) -> None:
             else:
                 report = worker.rng.choice(runs)()
             worker.count(Count.COLLECTIONS)
-            worker.count(Count.REMOVED, report.blobs)
-            worker.count(Count.UNTOUCHED, report.failed)
-            worker.count(Count.UNSETTLED, report.unsettled)
-        except InvalidManifestError:
-            worker.count(Count.STOPPED)
-        except OutOfReachError as error:
-            if committed > worker.board.total(Count.DELETES):
-                worker.error(error)
-            else:  # on a slow machine pulls have left blobs, and no model is there yet
-                worker.count(Count.STOPPED)
-        except RegistryError as error:
-            worker.error(error)
+            count_removed(worker, report)
         worker.pause(0.03)
+
+
+def forget(worker: Worker) -> None:
+    """Remove deleted models for good, one at a time."""
+    cache = worker.cache()
+    if not cache.store.sets_aside:
+        note_removals(worker, cache.store)
+    for _ in worker.turns(Phase.BUSY, Phase.STILL, Phase.ALONE):
+        names = sorted({model.name for model in cache.deleted()})
+        if names:
+            with refusals_counted(worker), suppress(ModelNotFoundError):  # another was faster
+                report = cache.forget(worker.rng.choice(names))
+                worker.count(Count.FORGOTTEN, report.models)
+                count_removed(worker, report)
+        worker.pause(0.1)
+
+
+def count_removed(worker: Worker, report: PruneReport) -> None:
+    """Count what a run has removed, and what it has left."""
+    worker.count(Count.REMOVED, report.blobs)
+    worker.count(Count.UNTOUCHED, report.failed)
+    worker.count(Count.UNSETTLED, report.unsettled)
+
+
+@contextmanager
+def refusals_counted(worker: Worker) -> Iterator[None]:
+    """Count a run that stops where it should, and note any other error of the library."""
+    committed = worker.board.total(Count.COMMITTED)
+    try:
+        yield
+    except InvalidManifestError:
+        worker.count(Count.STOPPED)
+    except OutOfReachError as error:
+        if committed > worker.board.total(Count.DELETES):
+            worker.error(error)
+        else:  # on a slow machine pulls have left blobs, and no model is there yet
+            worker.count(Count.STOPPED)
+    except RegistryError as error:
+        worker.error(error)
 
 
 def walk_slowly(worker: Worker, store: Store) -> None:

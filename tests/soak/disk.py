@@ -87,7 +87,7 @@ class Disk(DiskKind):
         return left_out
 
     def enter(self, role: str, number: int) -> None:
-        through_the_library = role in ("watcher", "deleter", "restorer", "pruner")
+        through_the_library = role in ("watcher", "deleter", "restorer", "forgetter", "pruner")
         if self.service and role != "blocker" and (not through_the_library or number % 3 == 1):
             os.setgroups([])
             os.setresgid(SERVICE, SERVICE, SERVICE)

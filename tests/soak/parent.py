@@ -102,7 +102,7 @@ class Soak:
         roles = ["watcher", *["writer"] * settings.writers, *["deleter"] * settings.deleters]
         roles += [*["restorer"] * settings.restorers, *["pruner"] * settings.pruners]
         roles += [*["renamer"] * settings.renamers, *["fetcher"] * settings.fetchers]
-        roles += ["blocker"] * settings.blockers
+        roles += [*["blocker"] * settings.blockers, *["forgetter"] * settings.forgetters]
         self._slots = [Slot(number, role) for number, role in enumerate(roles)]
         self._board = Board(len(roles))
         self._rng = random.Random(f"parent {settings.seed}")

@@ -12,6 +12,7 @@ ROLES: dict[str, Callable[[Worker], None]] = {
     "deleter": workers.delete,
     "restorer": workers.restore,
     "pruner": collecting.prune,
+    "forgetter": collecting.forget,
     "watcher": workers.watch,
     "renamer": others.rename,
     "fetcher": others.fetch,

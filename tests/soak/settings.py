@@ -22,7 +22,8 @@ class Settings:
         seconds: How long to go on at most.
         committed: How many pulls must have succeeded before that time counts.
         seed: What the random choices begin with. (When processes meet is up to the system.)
-        writers: How many processes pull; *deleters*, *restorers* and *pruners* likewise.
+        writers: How many processes pull; *deleters*, *restorers*, *forgetters*
+            and *pruners* likewise.
         renamers: How many processes rename models; *fetchers*: download slowly in parts;
             *blockers*: leave what nobody can touch, as root.
         models: How many names there are to choose from; *contents*: how many blobs.
@@ -55,6 +56,7 @@ class Settings:
     writers: int = 10
     deleters: int = 2
     restorers: int = 1
+    forgetters: int = 1
     pruners: int = 3
     renamers: int = 1
     fetchers: int = 2
