@@ -20,7 +20,7 @@ from ..errors import (
 )
 from ..names import Name
 from ..stores.base import Deleted, Store
-from .collector import PAUSE, Limits, Progress, PruneReport, collect
+from .collector import PAUSE, Limits, OutOfTimeError, Progress, PruneReport, collect
 from .listing import list_models, usage
 from .manifest import mentioned_blobs
 from .observer import Observer, tell
@@ -39,6 +39,12 @@ _log = logging.getLogger("registry_wsgi")
 # How far our clock must be behind the time of a manifest to be taken for wrong, in seconds. The
 # clocks of two machines that write in one store differ by less.
 _FAR_BEHIND = 3_600
+
+# How long the prune after a delete reads, in seconds: a client waits for it.
+_AFTER_DELETE = 0.5
+
+# How many models it removes at most.
+_MOST_AFTER_DELETE = 100
 
 
 class ModelCache:
@@ -59,6 +65,8 @@ class ModelCache:
         pause: How long a prune of a store at rest waits between its two phases, in seconds, so that
             a pull which has just looked at a blob shows. At first 2, and 0 with a *clock* of the
             caller's, which does not go on meanwhile.
+        after_delete: How long the prune after a delete (`prune_deleted`) may take to find out what
+            is needed, in seconds. At first 0.5, and infinite with a *clock* of the caller's.
         observer: Told of each change (`registry_wsgi.cache.observer.Observer`). None: nobody.
 
     Durations are `datetime.timedelta`, seconds, or written (``"7d"``).
@@ -81,6 +89,7 @@ class ModelCache:
         self.in_flight = to_seconds(in_flight)
         self.hold = to_seconds(hold)
         self.pause = PAUSE if clock is time.time else 0.0
+        self.after_delete = _AFTER_DELETE if clock is time.time else math.inf
         self._clock = clock
         self.observer: Observer | None = None
 
@@ -453,7 +462,13 @@ class ModelCache:
 
     def prune_deleted(self) -> PruneReport:
         """
-        Remove what has expired in the trash: `prune` with *deleted_only*, after a delete.
+        Remove what has expired in the trash, after a delete, while the client waits.
+
+        It does what `prune` does with *deleted_only*, and is bounded in time. It removes at most a
+        hundred models. It gives up, and removes nothing, when it takes longer than *after_delete*
+        to find out what is needed: the log says so, and a `prune` has to do it. And it never
+        pauses. In a store at rest it only sets aside what the expired models alone needed, so that
+        the next prune, or the next delete that is later by the `pause`, frees the space.
 
         Where part of the manifests is out of reach, nothing is removed, and the log says so. The
         delete stands; the next `prune` raises.
@@ -462,11 +477,27 @@ class ModelCache:
             InvalidManifestError: As for `prune`.
             StoreError: The storage failed.
         """
+        limits = Limits(
+            self._clock(),
+            self.retention,
+            self.in_flight,
+            self.hold,
+            keep=self.retention,
+            pause=self.pause,
+            deadline=time.monotonic() + self.after_delete,
+            most=_MOST_AFTER_DELETE,
+        )
         try:
-            return self.prune(deleted_only=True)
+            return self._collect(limits, deleted_only=True, dry_run=False, progress=None)
         except OutOfReachError as error:
             _log.warning("nothing is removed after a delete: %s", error)
-            return PruneReport()
+        except OutOfTimeError:
+            _log.warning(
+                "what has expired in the trash is left to the next prune: to find out what is"
+                " needed takes longer than the %s seconds that a delete may wait",
+                self.after_delete,
+            )
+        return PruneReport()
 
     def verify(
         self,

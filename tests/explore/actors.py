@@ -266,6 +266,15 @@ def prunes(*waits: float) -> Act:
     return act
 
 
+def after_deletes(disk: Disk) -> None:
+    """Prune as after two deletes, one soon after the other, and then as a timer does."""
+    cache(disk).prune_deleted()
+    disk.turns.sleep(PAUSE / 4)
+    cache(disk).prune_deleted()
+    disk.turns.sleep(PAUSE / 4)
+    cache(disk).prune()
+
+
 _REFUSED = (ModelNotFoundError, ModelExistsError, InvalidManifestError, ModelIncompleteError)
 _HALF = (InvalidManifestError,)  # a manifest that is half written stops a prune
 
@@ -280,6 +289,7 @@ OURS: dict[str, tuple[Act, tuple[type[Exception], ...], str]] = {
     "prune-age": (ours("prune", age=2 * HOUR), _HALF, "gone back"),
     "prune-all": (ours("prune", all=True), _HALF, "gone kept"),
     "prune-deleted": (ours("prune", deleted_only=True), _HALF, "gone"),
+    "after-deletes": (after_deletes, _HALF, "gone"),
     "prune-dry": (ours("prune", dry_run=True), _HALF, ""),
     "forget": (ours("forget", "gone"), (ModelNotFoundError, *_HALF), "gone"),
     "forget-back": (ours("forget", "back"), (ModelNotFoundError, *_HALF), "back"),

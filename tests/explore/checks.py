@@ -44,7 +44,8 @@ def _ended_badly(disk: Disk, play: Play) -> list[str]:
         if not isinstance(result, play.actor.may_raise):
             error = f"{type(result).__name__}: {shown(disk, str(result))}"
             found.append(f"{play.actor.name} raised {error}")
-        several = play.actor.name == "prune-later"  # what the first has held may stay aside
+        # What the first of several runs has held may stay aside.
+        several = play.actor.name in ("prune-later", "after-deletes")
         runs = (
             [] if several else [run for run in _names(f"{disk.root}/condemned") if play.made(run)]
         )

@@ -38,8 +38,9 @@ QUICK = (
     Combination(("prune", "copy"), "few", 2, 110),
     Combination(("prune", "rename"), "few", 1, 30),
     Combination(("prune", "create"), "few+rest", 1, 100),
-    # A prune after a delete waits as well for a pull that only looks.
+    # A pull that only looks shows by the end of a pause. Those after deletes leave it to others.
     Combination(("prune-deleted", "pull-gone"), "few+rest", 1, 90),
+    Combination(("after-deletes", "pull-gone"), "few+rest", 1, 400),
 )
 #: Those that take more than ten seconds.
 LONGER = (

@@ -177,3 +177,8 @@ def wait_little(monkeypatch: pytest.MonkeyPatch) -> None:
     tick = 2 * time.clock_getres(_CLOCK_OF_FILES)
     monkeypatch.setattr("registry_wsgi.stores.disk.system.TICK", tick)
     monkeypatch.setattr("registry_wsgi.cache.collector.reader._PAUSES", (tick * 1.1,) * 4)
+
+
+def after_delete_at_most(monkeypatch: pytest.MonkeyPatch, models: int) -> None:
+    """Have the prune after a delete remove no more than so many models."""
+    monkeypatch.setattr("registry_wsgi.cache.model_cache._MOST_AFTER_DELETE", models)

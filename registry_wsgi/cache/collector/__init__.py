@@ -22,7 +22,8 @@ This is the one place that gives the reasons.
 3. **Setting aside** (`sweep`). Doomed blobs are *condemned*: renamed aside, so that a pull that
    looks for one from now on fetches it anew. An unfinished download is not set aside: its pull
    would not find it. In a store at rest, a pull that looked before may not show yet: it gets a
-   *pause* to begin its next download.
+   *pause* to begin its next download. A run for which a client waits does not pause: it leaves
+   what it sets aside to a later run.
 4. **Reading again**. What is new or has changed is read. A pull is looked for before and after
    that: one that ends in between was seen before, or its manifest is read; one that begins in
    between is seen after. Expired models are forgotten before that: from then on nobody can restore
@@ -50,7 +51,16 @@ from __future__ import annotations
 
 from .collect import collect
 from .limits import PAUSE, Limits
-from .progress import Progress
+from .progress import OutOfTimeError, Progress
 from .report import Item, PruneReport, Removed
 
-__all__ = ["PAUSE", "Item", "Limits", "Progress", "PruneReport", "Removed", "collect"]
+__all__ = [
+    "PAUSE",
+    "Item",
+    "Limits",
+    "OutOfTimeError",
+    "Progress",
+    "PruneReport",
+    "Removed",
+    "collect",
+]

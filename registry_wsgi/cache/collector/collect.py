@@ -9,7 +9,7 @@ from ...stores.base import Deleted, Store
 from .census import check_for_absent_manifests, take_census
 from .judge import Plan, judge, look_for_pulls
 from .limits import Limits
-from .progress import Progress
+from .progress import Progress, in_time
 from .report import PruneReport
 from .suspects import Suspects
 from .sweep import Sweep, foretell
@@ -35,16 +35,20 @@ def collect(
     Args:
         only: Deleted models. They go now, with the blobs that they alone needed, and nothing else.
     """
-    expired = find_expired(store, limits) if only is None else only
+    expired = find_expired(store, limits)[: limits.most] if only is None else only
     deleted_only = deleted_only or only is not None
-    if deleted_only and not expired:
+    if deleted_only and not (expired or _is_left_in_a_hurry(store, limits)):
         return PruneReport(dry_run=dry_run, begun=moment(limits.now))
-    census = take_census(store, limits, expired, every_model=every_model, progress=progress)
+    watch = in_time(progress, limits.deadline)
+    census = take_census(store, limits, expired, every_model=every_model, progress=watch)
     census.expired.only = only is not None
-    plan = judge(store, limits, census, deleted_only=deleted_only, progress=progress)
+    plan = judge(store, limits, census, deleted_only=deleted_only, progress=watch)
     if plan.doomed and store.sets_aside:
-        census.settled = census.reader.is_complete() or census.reader.settle(but_old=True)
+        census.settled = census.reader.is_complete() or census.reader.settle(
+            but_old=True, deadline=limits.deadline
+        )
         plan.keep(census.references.is_needed)
+    census.reader.progress = progress  # the sweep is not cut short
     if not census.settled:
         plan = Plan()
     elif plan.doomed and not limits.quiet:
@@ -88,6 +92,13 @@ def collect(
     return tally.report(
         limits, len(census.old.protected), dry_run=dry_run, unsettled=not census.settled
     )
+
+
+def _is_left_in_a_hurry(store: Store, limits: Limits) -> bool:
+    """Tell whether a run for which a client waited has left blobs aside that may go by now."""
+    if limits.deadline is None or not store.sets_aside:
+        return False
+    return any(not limits.had_no_pause(blob.when) for blob in store.condemned())
 
 
 def find_expired(store: Store, limits: Limits) -> list[Deleted]:

@@ -50,6 +50,10 @@ class Limits:
         pause: How long a run waits after setting blobs aside in a store at rest, so that a pull
             which has looked at one of them shows, in seconds.
         before: What was deleted or has come after this moment stays, in seconds since the epoch.
+        deadline: By when a run for which a client waits must know what is needed, by
+            ``time.monotonic()``. Such a run does not pause: what it sets aside is left to a later
+            run. None: nobody waits.
+        most: How many deleted models go at most: those that expired first. None: all.
     """
 
     time: float
@@ -60,6 +64,8 @@ class Limits:
     keep: float | None = None
     pause: float = 0
     before: float = math.inf
+    deadline: float | None = None
+    most: int | None = None
 
     @cached_property
     def now(self) -> float:
@@ -115,6 +121,10 @@ class Limits:
     def was_in_use(self, look: Blob, since: float) -> bool:
         """Tell whether a blob was young when it was set aside, by a run that was then killed."""
         return not self.quiet and look.written > since - min(self.age, self.in_flight)
+
+    def had_no_pause(self, since: float) -> bool:
+        """Tell whether a pull that has looked at a blob before the moment *since* may not show."""
+        return since + self.pause > self.now
 
     def must_wait(self, since: float, activity: Activity, *, hidden: bool) -> bool:
         """

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-__all__ = ["Progress", "counted"]
+__all__ = ["OutOfTimeError", "Progress", "counted", "in_time"]
 
 _T = TypeVar("_T")
 
@@ -17,6 +17,24 @@ Progress = Callable[[str, int, int | None], None]
 # A progress hook is called this often, in seconds, and each time that this part of all is done.
 _SECONDS = 0.2
 _PARTS = 100
+
+
+class OutOfTimeError(Exception):
+    """A reading took longer than a client is to wait for."""
+
+
+def in_time(progress: Progress | None, deadline: float | None) -> Progress | None:
+    """Make a hook that tells *progress*, and raises `OutOfTimeError` after *deadline*."""
+    if deadline is None:
+        return progress
+
+    def hook(what: str, done: int, total: int | None) -> None:
+        if time.monotonic() > deadline:
+            raise OutOfTimeError
+        if progress is not None:
+            progress(what, done, total)
+
+    return hook
 
 
 def counted(

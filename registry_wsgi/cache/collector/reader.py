@@ -34,6 +34,7 @@ class Reader:
 
     Attributes:
         found: How often a manifest was read.
+        progress: Told how far it is.
         empty_hosts: The hosts whose folders have nothing in them.
     """
 
@@ -42,7 +43,7 @@ class Reader:
         self.empty_hosts: list[str] = []
         self._store = store
         self._references = references
-        self._progress = progress
+        self.progress = progress
         self._seen: set[int] = set()  # hashes of (key, version): there may be millions
         self._old: dict[str, int] = {}  # the manifests that nothing is kept for, by their hash
         self._old_seen: set[int] = set()
@@ -64,7 +65,7 @@ class Reader:
                 return True, mentioned_blobs(manifest.data)
             return False, _needs(key, manifest)
 
-        found = counted(self._progress, "reading manifests", self._store.read_all())
+        found = counted(self.progress, "reading manifests", self._store.read_all())
         for key, manifest, (old, blobs) in read_models(found, parse, _refuse):
             self.found += 1
             stamp = hash((key, manifest.version))
@@ -96,13 +97,16 @@ class Reader:
         self._folders = folders
         return same
 
-    def settle(self, *, but_old: bool = False, patient: bool = True) -> bool:
+    def settle(
+        self, *, but_old: bool = False, patient: bool = True, deadline: float | None = None
+    ) -> bool:
         """
         Read what is new or has changed, until nothing moves any more.
 
         Args:
             but_old: Do not mark what the old models need, as long as they have not changed.
             patient: Whether to try more than once.
+            deadline: After this, by ``time.monotonic()``, try no more.
 
         Returns:
             Whether there was a reading during which no manifest and no folder changed, came or
@@ -119,6 +123,8 @@ class Reader:
                 return True
             patience -= moved
             if pause is None or not patient or patience < 0:
+                return False
+            if deadline is not None and time.monotonic() + pause > deadline:
                 return False
             time.sleep(pause)
         return False
@@ -143,7 +149,7 @@ class Reader:
             that this cannot be told.
         """
         changed, fresh, listed = False, False, 0
-        for key, version in counted(self._progress, "checking manifests", self._store.versions()):
+        for key, version in counted(self.progress, "checking manifests", self._store.versions()):
             stamp = hash((key, version))
             listed ^= stamp
             known = stamp in self._seen or (but_old and stamp in self._old_seen)

@@ -99,7 +99,7 @@ class Sweep:
             self.forget_expired()
             if not (earlier or plan):
                 return self.tally_with(plan)
-            self.pause(plan)
+            self.pause(plan, earlier)
             self.look_for_use()  # a create that found its blob there has dropped its own by now
             self.look_for_pulls()
             self.mark_again()
@@ -180,7 +180,7 @@ class Sweep:
         """Read what is new or has changed, the trash before the manifests and after them."""
         reader = self.census.reader
         reader.mark_trash()
-        settled = reader.settle(patient=self.census.settled)
+        settled = reader.settle(patient=self.census.settled, deadline=self.limits.deadline)
         self.census.settled = self.census.settled and settled
         reader.mark_trash()
 
@@ -205,16 +205,23 @@ class Sweep:
         """Look whether a pull shows by now."""
         look_for_pulls(self.store, self.limits, self.census)
 
-    def pause(self, plan: Plan) -> None:
-        """Give a pull that found a blob in its place before this run took it time to show."""
-        at_once = self.limits.quiet or self.waits(self.limits.now)
-        if plan.doomed and self.limits.pause and not at_once:
+    def pause(self, plan: Plan, earlier: Suspects) -> None:
+        """Give a pull that found a blob in its place before it was taken away time to show."""
+        hurries = self.limits.quiet or self.limits.deadline is not None
+        at_once = hurries or self.waits(self.limits.now)
+        young = plan.doomed or any(self.limits.had_no_pause(blob.when) for blob, _ in earlier)
+        if young and self.limits.pause and not at_once:
             if self.progress is not None:
                 self.progress("waiting for pulls to show", 0, None)
             time.sleep(self.limits.pause)
 
     def waits(self, since: float) -> bool:
         """Tell whether what is aside since the moment *since* is left to a later run."""
+        deadline = self.limits.deadline
+        if deadline is not None and (
+            self.limits.had_no_pause(since) or time.monotonic() > deadline
+        ):
+            return True
         hidden = self.store.sets_aside
         return not self.census.settled or self.limits.must_wait(since, self.activity, hidden=hidden)
 
