@@ -17,7 +17,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["authorization", "build_app", "check_origins", "create_app"]
+__all__ = ["authorization", "build_app", "check_origins", "check_page", "create_app"]
 
 
 def create_app() -> LocalRegistry:
@@ -25,7 +25,7 @@ def create_app() -> LocalRegistry:
     Make a WSGI app from the environment alone, for ``gunicorn "registry_wsgi:create_app()"``.
 
     The variables are those of `registry_wsgi.settings`. There is no app behind it: paths other than
-    ``/api/delete`` are answered 404.
+    ``/api/delete``, and those that the settings add, are answered 404.
 
     Raises:
         ConfigurationError: A variable cannot be used; the message names it.
@@ -48,6 +48,7 @@ def build_app(
         ConfigurationError: A setting cannot be used; the message names it.
     """
     check_origins(settings)
+    check_page(settings)
     return LocalRegistry(
         app,
         cache_from(settings) if cache is None else cache,
@@ -55,7 +56,22 @@ def build_app(
         authorize=authorization(settings),
         maintenance=settings.maintenance,
         origins=settings.origins,
+        page=settings.page,
     )
+
+
+def check_page(settings: Settings) -> None:
+    """
+    Make sure that the storage page can have its path.
+
+    Raises:
+        ConfigurationError: It cannot; the message names the setting.
+    """
+    if settings.page is not None:
+        from .http.page.access import check_path  # noqa: PLC0415 - most have no use for it
+
+        with _named(settings, "page"):
+            check_path(settings.page)
 
 
 def check_origins(settings: Settings) -> None:

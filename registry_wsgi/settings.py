@@ -14,6 +14,8 @@ variable                      default                   meaning
                                                         ``registry-wsgi serve``
 ``REGISTRY_WSGI_MAINTENANCE`` ``0``                     ``1``: `registry_wsgi.http.maintenance`,
                                                         under these two
+``REGISTRY_WSGI_PAGE``        none                      the path of the :doc:`storage page <page>`,
+                                                        ``/registry/`` say, under these two
 ============================= ========================= ========================================
 
 Under `registry_wsgi.create_app` and ``registry-wsgi serve`` these say who may delete:
@@ -153,6 +155,7 @@ class Settings(CacheSettings):
     Attributes:
         prune: Whether to prune after a delete.
         maintenance: Whether to answer the requests of `registry_wsgi.http.maintenance`.
+        page: The path of the storage page, see `registry_wsgi.http.page`; None: there is none.
         tokens: Whoever sends one of them may delete, see
             `~registry_wsgi.http.authorization.bearer_token`.
         token_file: A file with tokens, in place of *tokens*.
@@ -167,6 +170,7 @@ class Settings(CacheSettings):
 
     prune: bool = _variable("REGISTRY_WSGI_PRUNE", _switch, True)
     maintenance: bool = _variable("REGISTRY_WSGI_MAINTENANCE", _switch, False)
+    page: str | None = _variable("REGISTRY_WSGI_PAGE", str, None)
     tokens: tuple[str, ...] = _variable("REGISTRY_WSGI_TOKEN", _tokens, (), shown=False)
     token_file: str | None = _variable("REGISTRY_WSGI_TOKEN_FILE", _path, None)
     trusted_hosts: tuple[str, ...] = _variable("REGISTRY_WSGI_TRUSTED_HOSTS", _list, ())

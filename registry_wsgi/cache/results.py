@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-__all__ = ["DeletedModel", "Model", "Usage", "plain"]
+from ..figures import format_time
+
+__all__ = ["DeletedModel", "Model", "Usage", "plain", "restorable_until"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +91,10 @@ class Usage:
 def plain(value: Any) -> Any:
     """Turn a result, or a time, into something that JSON has: the ``default`` of `json.dumps`."""
     return value.isoformat() if isinstance(value, datetime) else asdict(value)
+
+
+def restorable_until(model: DeletedModel) -> str:
+    """Say until when *model* can be restored, or why it cannot."""
+    if not model.restorable:
+        return "not: blobs are gone" if model.missing else "not: damaged"
+    return format_time(model.expires)

@@ -81,6 +81,14 @@ _port_option = click.option(
     help="An origin, https://chat.example say, whose pages may ask through a browser; can be"
     " repeated. Else REGISTRY_WSGI_ORIGINS has them; default: none.",
 )
+@click.option(
+    "--page",
+    metavar="[PATH]",
+    is_flag=False,
+    flag_value="/registry/",
+    help="Serve the storage page, too: under /registry/, or this path. Else REGISTRY_WSGI_PAGE has"
+    " the path; default: no page.",
+)
 @click.pass_obj
 def serve(
     options: Options,
@@ -93,6 +101,7 @@ def serve(
     token_file: Path | None,
     hosts: tuple[str, ...],
     origins: tuple[str, ...],
+    page: str | None,
 ) -> None:
     """
     Answer DELETE /api/delete, before an app or alone.
@@ -100,7 +109,7 @@ def serve(
     Without a token anyone who reaches the port can delete, so then only addresses of this machine
     are served, under no name but its own. Clients send it as "Authorization: Bearer TOKEN".
     """
-    settings = _settings(options, host, token_file, hosts, origins)
+    settings = _settings(options, host, token_file, hosts, origins, page=page)
     try:
         from .server import Server  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -122,6 +131,8 @@ def _settings(
     token_file: Path | None,
     hosts: tuple[str, ...],
     origins: tuple[str, ...],
+    *,
+    page: str | None,
 ) -> Settings:
     """Take the settings from the options and the environment; refuse to let anyone delete."""
     given: dict[str, Any] = {"location": options.models} if options.models else {}
@@ -131,6 +142,8 @@ def _settings(
         given |= {"trusted_hosts": hosts}
     if origins:
         given |= {"origins": origins}
+    if page:
+        given |= {"page": page}
     settings = Settings.read(**given)
     if settings.tokens or settings.token_file:
         return settings
@@ -147,11 +160,12 @@ def _settings(
 
 def _check(options: Options, settings: Settings, app: str | None) -> None:
     """Raise now, for one line on stderr, what would be a traceback in each worker."""
-    from ..app import authorization, check_origins  # noqa: PLC0415
+    from ..app import authorization, check_origins, check_page  # noqa: PLC0415
     from ..cache.opening import cache_from  # noqa: PLC0415
 
     authorization(settings)
     check_origins(settings)
+    check_page(settings)
     with options.blamed():
         cache_from(settings)
     if app is None:
@@ -193,6 +207,7 @@ def demo(context: click.Context, port: int) -> None:
             token_file=None,
             trusted_hosts=(),
             origins=(),
+            page="/registry/",
         )
         cache = cache_from(settings)
         app = build_app(settings, cache=cache)
@@ -210,6 +225,8 @@ def _echo_demo(context: click.Context, cache: ModelCache, root: str, url: str) -
         click.echo(f"  {short_name(model.name):<20} {format_size(model.size):>7}")
     name = short_name(models[0].name)
     body = shlex.quote(json.dumps({"model": name}))
+    click.echo("Look at it in a browser:")
+    click.echo(f"  {url}/registry/")
     click.echo("Delete one, in another terminal:")
     click.echo(f"  curl -i -X DELETE {url}/api/delete -d {body}")
     click.echo("and bring it back:")

@@ -14,23 +14,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..cache.downloads import is_temporary
-from ..cache.results import plain
+from ..cache.results import plain, restorable_until
 from ..durations import moment
-from ..errors import InvalidNameError, escape, one_line
-from ..names import Name
+from ..errors import escape, one_line
+from ..figures import counted, format_size, format_time, short_name
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..cache.collector import Item, Progress, PruneReport
     from ..cache.model_cache import ModelCache
-    from ..cache.results import DeletedModel, Usage
+    from ..cache.results import Usage
     from ..cache.verifier import VerifyReport
     from .options import Options
 
@@ -401,42 +400,3 @@ def system_error(error: OSError) -> str:
     """Say in one line what the system refused."""
     named = f"{error.filename}: " if error.filename else ""
     return f"{named}{error.strerror or error}"
-
-
-def short_name(name: str) -> str:
-    """
-    Write the name of a model without the host and namespace that are the defaults.
-
-    What is no valid name, as the path of a manifest in the wrong place, is only made printable.
-    """
-    try:
-        return Name.parse(name).short
-    except InvalidNameError:
-        return escape(name)
-
-
-def format_size(size: int) -> str:
-    """Write a size in bytes with a unit; an absurd one, as a manifest may have, as 1,000 YB."""
-    from rich.filesize import decimal  # noqa: PLC0415
-
-    return decimal(min(size, 10**27))
-
-
-def format_time(when: datetime) -> str:
-    """Write a time by the clock of this machine."""
-    try:
-        return f"{when.astimezone():%Y-%m-%d %H:%M}"
-    except (OverflowError, ValueError):  # past the last date of the calendar: never
-        return f"{when:%Y-%m-%d %H:%M}"
-
-
-def restorable_until(model: DeletedModel) -> str:
-    """Say until when *model* can be restored, or why it cannot."""
-    if not model.restorable:
-        return "not: blobs are gone" if model.missing else "not: damaged"
-    return format_time(model.expires)
-
-
-def counted(number: int, noun: str) -> str:
-    """Write a number with a noun, in the plural unless the number is 1."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -77,7 +77,7 @@ from ..errors import (
 from .answers import describe, failure, json_response, no_answer, refused, to_json
 from .request import Endpoint, Request
 
-__all__ = ["MaintainedCache", "Maintenance", "Stream"]
+__all__ = ["MaintainedCache", "Maintenance", "Stream", "claim", "read_time", "stream_prune"]
 
 _EVERYTHING = "*"  # in the place of a name, for actions that are about all models
 
@@ -206,53 +206,73 @@ class Maintenance:
         request.permit("prune_all" if options.get("all") else "prune", _EVERYTHING)
         stream = options.pop("stream", False)
         # A dry run changes nothing: it need not wait, and nobody need wait for it.
-        release = _no_claim if options.get("dry_run") else self._cache.claim()
-        if release is None:
-            raise Conflict("a prune is under way")
+        release = _no_claim if options.get("dry_run") else claim(self._cache)
         if stream:
-            return self._stream_prune(options, release)
+            return stream_prune(
+                lambda progress: self._cache.prune(**options, progress=progress), release
+            )
         try:
             with no_answer():
                 return json_response(_told(self._cache.prune(**options)))
         finally:
             release()
 
-    def _stream_prune(self, options: Mapping[str, Any], release: Callable[[], None]) -> Stream:
-        """Prune in a thread of its own, which goes on to the end if the client goes away."""
-        lines: SimpleQueue[Any] = SimpleQueue()
-        done: Future[PruneReport] = Future()
 
-        def progress(what: str, completed: int, total: int | None) -> None:
-            lines.put({"status": what, "completed": completed, "total": total})
+def claim(cache: MaintainedCache) -> Callable[[], None]:
+    """
+    Be the only one to prune *cache*, and get what gives that back.
 
-        def work() -> None:
-            raised: BaseException | None = None
-            report = PruneReport()
-            try:
-                with no_answer():
-                    report = self._cache.prune(**options, progress=progress)
-            except BaseException as error:  # noqa: BLE001 - it ends this thread and nothing else
-                raised = error
-            # Before the last line: a client that has read it can prune again at once, and the log
-            # record of this prune is written by then.
-            release()
-            if raised is None:
-                done.set_result(report)
-                lines.put({"status": "success", **_told(report)})
-            else:
-                done.set_exception(raised)
-                lines.put(describe(failure()))
-            lines.put(None)
+    Raises:
+        Conflict: Another one prunes.
+    """
+    release = cache.claim()
+    if release is None:
+        raise Conflict("a prune is under way")
+    return release
 
-        progress("pruning", 0, None)  # some servers send no headers before there is a body
-        # Not a daemon thread: a worker that is told to end waits for the prune, if it has the time.
-        thread = threading.Thread(target=work, name="registry_wsgi prune")
+
+def stream_prune(prune: Callable[[Progress], PruneReport], release: Callable[[], None]) -> Stream:
+    """
+    Prune in a thread of its own, which goes on to the end if the client goes away.
+
+    Args:
+        prune: Does it, and tells how far it is.
+        release: Gives the claim back, once it is done.
+    """
+    lines: SimpleQueue[Any] = SimpleQueue()
+    done: Future[PruneReport] = Future()
+
+    def progress(what: str, completed: int, total: int | None) -> None:
+        lines.put({"status": what, "completed": completed, "total": total})
+
+    def work() -> None:
+        raised: BaseException | None = None
+        report = PruneReport()
         try:
-            thread.start()
-        except BaseException:
-            release()
-            raise
-        return Stream(iter(lines.get, None), done)
+            with no_answer():
+                report = prune(progress)
+        except BaseException as error:  # noqa: BLE001 - it ends this thread and nothing else
+            raised = error
+        # Before the last line: a client that has read it can prune again at once, and the log
+        # record of this prune is written by then.
+        release()
+        if raised is None:
+            done.set_result(report)
+            lines.put({"status": "success", **_told(report)})
+        else:
+            done.set_exception(raised)
+            lines.put(describe(failure()))
+        lines.put(None)
+
+    progress("pruning", 0, None)  # some servers send no headers before there is a body
+    # Not a daemon thread: a worker that is told to end waits for the prune, if it has the time.
+    thread = threading.Thread(target=work, name="registry_wsgi prune")
+    try:
+        thread.start()
+    except BaseException:
+        release()
+        raise
+    return Stream(iter(lines.get, None), done)
 
 
 def _no_claim() -> None:
@@ -313,11 +333,11 @@ def _read_options(body: bytes, known: Mapping[str, str]) -> dict[str, Any]:
     except InvalidDurationError as error:
         raise BadRequest(str(error)) from error
     if "before" in given:
-        given["before"] = _read_time("before", given["before"])
+        given["before"] = read_time("before", given["before"])
     return given
 
 
-def _read_time(key: str, text: str) -> datetime:
+def read_time(key: str, text: str) -> datetime:
     """
     Read a time in ISO form.
 

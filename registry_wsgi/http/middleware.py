@@ -51,7 +51,12 @@ from .status import StatusRecorder, WatchedBody
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from .page.views import StoragePage
+
 __all__ = ["LocalRegistry"]
+
+# The origins of the storage page: no page of another site has any business with it.
+_NONE = Origins()
 
 
 class LocalRegistry:
@@ -89,10 +94,13 @@ class LocalRegistry:
             from any other page is answered 403. Answers have the headers of CORS for these origins.
             ``OPTIONS`` requests for the paths that are answered here go to *app*; without one,
             preflights are answered by *origins*.
+        page: The path of the storage page, ``/registry/`` say; None: there is none. See
+            `registry_wsgi.http.page`. It takes a `registry_wsgi.ModelCache`, or a cache with the
+            same methods. *origins* do not count for it.
 
     Raises:
-        ConfigurationError: The cache lacks methods that *maintenance* needs, or one of *origins* is
-            not an origin.
+        ConfigurationError: The cache lacks methods that *maintenance* or the page needs, one of
+            *origins* is not an origin, or *page* is not a path that a page can have.
 
     The middleware keeps no state of a request, so one object serves any number of threads.
     """
@@ -109,6 +117,7 @@ class LocalRegistry:
         observer: Observer | None = None,
         max_content_length: int = 64 << 10,
         origins: Iterable[str] = (),
+        page: str | None = None,
     ) -> None:
         self.app = app
         self.cache = open_cache() if cache is None else cache
@@ -125,6 +134,12 @@ class LocalRegistry:
             endpoints = Maintenance(self.cache).endpoints(delete=self._delete)
             for path, methods in endpoints.items():
                 self._endpoints[path] = {**self._endpoints.get(path, {}), **methods}
+        self._page: StoragePage | None = None
+        if page is not None:
+            from .page.views import StoragePage  # noqa: PLC0415 - most have no use for it
+
+            self._page = StoragePage(page, self.cache, unlink=self._unlink, clean_up=self._clean_up)
+            self._endpoints = {**self._page.endpoints, **self._endpoints}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # Kept apart from `_respond`, so that passing requests do not pay for the closure there.
@@ -141,14 +156,17 @@ class LocalRegistry:
         error: str | None = None
         cause: BaseException | None = None
         foreign = False
+        origins, describe = self._origins, error_response
+        if self._page is not None and environ.get("PATH_INFO") in self._page.endpoints:
+            origins, describe = _NONE, self._page.error_response
         try:
-            response = self._answer(request)
+            response = self._answer(request, origins)
         except HTTPException as problem:
             error, foreign = problem.description, problem.response is not None
-            response = error_response(problem, environ)
+            response = describe(problem, environ)
         except Exception as raised:  # noqa: BLE001 - whatever it is, the client gets an answer
             error, cause = text_of(raised), raised
-            response = error_response(failure(), environ)
+            response = describe(failure(), environ)
 
         def ended(failed: BaseException | None = None) -> None:
             # The server answers 500 to an exception, unless it has begun to send another status.
@@ -156,7 +174,7 @@ class LocalRegistry:
             self._note(request, status, text_of(failed) or error, failed or cause)
 
         if not foreign:
-            self._origins.mark(response, environ)
+            origins.mark(response, environ)
         try:
             answer = response(environ, recorder)
         except Exception as raised:
@@ -171,34 +189,46 @@ class LocalRegistry:
             ended()
         return answer
 
-    def _answer(self, request: Request) -> Response:
+    def _answer(self, request: Request, origins: Origins) -> Response:
         environ = request.environ
         methods = self._endpoints.get(environ.get("PATH_INFO", ""))
         if methods is None:
             raise NotFound("not found")
         method = environ["REQUEST_METHOD"]
         if method == "OPTIONS":
-            preflight = self._origins.preflight(environ, methods)
+            preflight = origins.preflight(environ, methods)
             if preflight is not None:
                 return preflight
         endpoint = methods.get(method)
         if endpoint is None:
             raise MethodNotAllowed([*methods], "method not allowed")
-        self._origins.check(environ)
+        origins.check(environ)
         return endpoint(request)
 
     def _delete(self, request: Request) -> Response:
-        model = request.model("delete")
+        self._unlink(request.model("delete"))
+        self._clean_up()
+        response = empty()
+        self._say_how_to_undo(response, request)
+        return response
+
+    def _unlink(self, model: str) -> None:
+        """
+        Delete *model*.
+
+        Raises:
+            HTTPException: It cannot be deleted.
+        """
         with refused():
             deleted = self.cache.unlink(model)
         if not deleted:
             raise NotFound("model not found")
+
+    def _clean_up(self) -> None:
+        """Prune after a delete, if that is asked for."""
         if self.prune:
             with no_answer():
                 clean_up(self.cache)
-        response = empty()
-        self._say_how_to_undo(response, request)
-        return response
 
     def _say_how_to_undo(self, response: Response, request: Request) -> None:
         """Say in the headers until when the model can be restored, and which path does it."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from werkzeug.exceptions import Forbidden
 from werkzeug.wrappers import Response
 
-from ..errors import ConfigurationError, quote
+from ..errors import ConfigurationError, escape, quote
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -60,7 +60,7 @@ class Origins:
         """
         if environ["REQUEST_METHOD"] in _SAFE or _is_same_origin(environ) or self.allow(environ):
             return
-        raise Forbidden("not from a page of another site")
+        raise Forbidden(f"not from a page of another site{_both_hosts(environ)}")
 
     def preflight(self, environ: WSGIEnvironment, methods: Iterable[str]) -> Response | None:
         """
@@ -88,6 +88,18 @@ class Origins:
         response.vary.add("Origin")
         if self.allow(environ):
             response.headers["Access-Control-Allow-Origin"] = environ["HTTP_ORIGIN"]
+
+
+def _both_hosts(environ: WSGIEnvironment) -> str:
+    """
+    Name the site of the page, and the one that the request is for.
+
+    They differ by the port alone if a proxy leaves that out of ``Host``.
+    """
+    origin, host = environ.get("HTTP_ORIGIN"), environ.get("HTTP_HOST")
+    if not (origin and host):
+        return ""
+    return f": the page is of {escape(origin)}, and the request came for {escape(host)}"
 
 
 def _is_same_origin(environ: WSGIEnvironment) -> bool:

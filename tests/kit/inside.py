@@ -182,3 +182,8 @@ def wait_little(monkeypatch: pytest.MonkeyPatch) -> None:
 def after_delete_at_most(monkeypatch: pytest.MonkeyPatch, models: int) -> None:
     """Have the prune after a delete remove no more than so many models."""
     monkeypatch.setattr("registry_wsgi.cache.model_cache._MOST_AFTER_DELETE", models)
+
+
+def show_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Have the storage page show so many models at once."""
+    monkeypatch.setattr("registry_wsgi.http.page.parts.ROWS", rows)

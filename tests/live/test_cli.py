@@ -303,18 +303,18 @@ def test_the_demo_is_deleted_from_and_restored(start: Start) -> None:
     assert lines[0] == f"A sample of 3 models, in {root}:"
     before = contents(root)
     assert broken(root) == []
-    delete, restore = lines[5], lines[7]
+    delete, restore = lines[7], lines[9]
 
     assert "HTTP/1.1 200 OK" in run("sh", "-c", delete)[1]
     assert not (root / DELETED).exists()
     assert '"not_found"' in run("sh", "-c", delete)[1]
     assert run("sh", "-c", restore) == (0, "Restored sample-chat:latest\n", "")
     assert contents(root) == before
-    listed = run("sh", "-c", f"{lines[9]}; {shlex.join(COMMAND)} list -v")[1]
+    listed = run("sh", "-c", f"{lines[11]}; {shlex.join(COMMAND)} list -v")[1]
     assert listed.count("\nsample-") == 3
 
     assert demo.interrupt() == 0
-    logged = demo.text.splitlines()[11:]
+    logged = demo.text.splitlines()[13:]
     assert logged[0].endswith(" INFO DELETE /api/delete 200")
     assert logged[1].endswith(" WARNING DELETE /api/delete 404 model not found")
     assert [*filter(None, logged[2:])] == []

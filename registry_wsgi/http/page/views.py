@@ -1,0 +1,447 @@
+"""What the page answers: it shows the store, and does what its forms ask for."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from urllib.parse import parse_qsl, urlencode
+
+from markupsafe import Markup
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import (
+    BadRequest,
+    Conflict,
+    HTTPException,
+    UnsupportedMediaType,
+)
+from werkzeug.wrappers import Response
+
+from ...cache import Cache
+from ...cache.collector import PruneReport
+from ...cache.results import DeletedModel
+from ...errors import ConfigurationError, InvalidManifestError, RegistryError
+from ...figures import counted, format_size
+from ...names import Name
+from ..answers import refused
+from ..maintenance import claim, read_time, stream_prune
+from ..request import Endpoint, Request
+from .access import check_form, check_path, here_alone, secure
+from .assets import Asset, assets, frame
+from .parts import (
+    View,
+    confirmation,
+    message,
+    models_part,
+    plan_part,
+    prune_part,
+    space_part,
+    sum_part,
+    trash_part,
+    undo_part,
+)
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from ...cache.model_cache import ModelCache
+
+__all__ = ["StoragePage"]
+
+_EVERYTHING = "*"  # in the place of a name, for actions that are about all models
+
+# What a cache needs for the page: the methods of `registry_wsgi.ModelCache`.
+_METHODS = ("models", "usage", "space", "deleted", "restore_each", "prune", "forget", "claim")
+
+# More deletes than these are not named in the URL of the page that follows them.
+_MOST_UNDOS = 50
+
+# The reasons why a model could not be deleted, of which no more are said at once.
+_MOST_PROBLEMS = 5
+
+# From what age on a model goes when the trash is emptied: an age of 0 would also say that no
+# download is under way. What is deleted later than this before the look stays.
+_JUST_NOW = timedelta(seconds=1)
+
+_FORM = "application/x-www-form-urlencoded"
+
+_HTML = "text/html; charset=utf-8"
+
+
+class _Act(Protocol):
+    def __call__(self, request: Request, form: MultiDict[str, str]) -> Response: ...
+
+
+class StoragePage:
+    """
+    The endpoints of the page.
+
+    Args:
+        path: Where it is, ``/registry/`` say.
+        cache: Where the models are.
+        unlink: Deletes a model, or raises an HTTPException.
+        clean_up: Prunes after a delete.
+
+    Attributes:
+        endpoints: Each path and method of the page, with its endpoint.
+
+    Raises:
+        ConfigurationError: *path* is none for the page, or *cache* lacks a method.
+    """
+
+    def __init__(self, path: str, cache: Cache, *, unlink: Any, clean_up: Any) -> None:
+        check_path(path)
+        for method in _METHODS:
+            if not callable(getattr(cache, method, None)):
+                raise ConfigurationError(f"page: {cache!r} has no method {method}()")
+        self._cache = cast("ModelCache", cache)
+        self._unlink = unlink
+        self._clean_up = clean_up
+        self._acts: dict[str, _Act] = {
+            "delete": self._delete,
+            "restore": self._restore,
+            "prune": self._prune,
+            "forget": self._forget,
+            "sum": self._sum,
+        }
+        reads: dict[str, Endpoint] = {
+            path[:-1]: partial(_to_the_page, path.rpartition("/")[0].rpartition("/")[2]),
+            path: self._show,
+            f"{path}prune": self._look,
+        }
+        reads |= {path + asset.name: partial(_send, asset) for asset in assets().values()}
+        self.endpoints: dict[str, Mapping[str, Endpoint]] = {
+            place: dict.fromkeys(("GET", "HEAD"), self._guarded(endpoint))
+            for place, endpoint in reads.items()
+        }
+        self.endpoints[f"{path}do"] = {"POST": self._guarded(self._act)}
+
+    def error_response(self, problem: HTTPException, environ: WSGIEnvironment) -> Response:
+        """Make the page that says what is wrong; the response that *problem* has is not changed."""
+        response = problem.get_response(environ)
+        if problem.response is not None or response.status_code < 400:
+            return response
+        if response.status_code == 401:
+            main = Markup(
+                '<section id="locked" class="empty"><h2>A token is needed</h2><noscript><p>Without'
+                " JavaScript it cannot be given here. On the machine there is the command"
+                " <code>registry-wsgi</code>.</p></noscript></section>"
+            )
+        else:
+            main = Markup(
+                '<section class="empty"><h2>{}</h2><p id="error" role="alert">{}</p>'
+                '<p><a href="./">Back to the page</a></p></section>'
+            ).format(problem.name, problem.description or "")
+        response.data = _framed(main)
+        response.content_type = _HTML
+        return secure(response)
+
+    def _guarded(self, endpoint: Endpoint) -> Endpoint:
+        """Let only those get to *endpoint* who may use the page at all."""
+
+        def guarded(request: Request) -> Response:
+            if request.authorize is None:
+                here_alone(request.environ, "", "")
+            if request.environ["REQUEST_METHOD"] == "POST":
+                check_form(request.environ)
+            return secure(endpoint(request))
+
+        return guarded
+
+    # What is shown
+
+    def _show(self, request: Request) -> Response:
+        query = _query(request)
+        request.permit("models", _EVERYTHING)
+        return self._page(request, View(query), part=query.get("part", ""))
+
+    def _page(
+        self,
+        request: Request,
+        view: View,
+        *,
+        part: str = "",
+        said: Markup | None = None,
+        plan: Markup | None = None,
+        status: int = 200,
+    ) -> Response:
+        """Show the models, and whatever else the client may see."""
+        with refused():
+            main = models_part(self._cache.models(), view, self._cache.retention)
+        if part != "list":
+            main = self._around(request, view, main, said, plan)
+        host = socket.gethostname()
+        return Response(_framed(main, host), status=status, content_type=_HTML)
+
+    def _around(
+        self,
+        request: Request,
+        view: View,
+        models: Markup,
+        said: Markup | None,
+        plan: Markup | None,
+    ) -> Markup:
+        trash: list[DeletedModel] | None = None
+        space = Markup()
+        if _may(request, "deleted"):
+            with refused():
+                trash = self._cache.deleted()
+        if _may(request, "space"):
+            with refused():
+                space = space_part(self._cache.space())
+        request.action = "models"
+        if said is None:
+            said = self._said(_query(request), trash or [], view)
+        below = Markup()
+        if trash is not None:
+            below = trash_part(trash)
+        below += prune_part(self._cache.retention, bool(trash), plan or Markup())
+        return said + space + models + below
+
+    def _said(
+        self, query: MultiDict[str, str], trash: Sequence[DeletedModel], view: View
+    ) -> Markup:
+        """Say what the form before has done."""
+        undo = set(query.getlist("undo"))
+        if undo:
+            found = [model for model in trash if model.id in undo]
+            return undo_part(found, len(found), view.query())
+        number = {key: _number(query, key) for key in ("deleted", "restored", "models", "blobs")}
+        if number["deleted"]:
+            models = counted(number["deleted"], "model")
+            return message(f"Deleted {models}. They are in the trash below.")
+        if number["restored"]:
+            return message(f"Restored {counted(number['restored'], 'model')}.")
+        if "bytes" not in query:
+            return Markup()
+        text = "Removed nothing."
+        if number["models"] or number["blobs"]:
+            text = (
+                f"Removed {counted(number['models'], 'model')} and"
+                f" {counted(number['blobs'], 'blob')} for good:"
+                f" {format_size(_number(query, 'bytes'))} are free."
+            )
+        if held := _number(query, "held"):
+            text += f" {format_size(held)} wait for a later prune."
+        if failed := _number(query, "failed"):
+            text += f" {counted(failed, 'file')} could not be removed; the log says why."
+        return message(text)
+
+    def _look(self, request: Request) -> Response:
+        """Show what a prune would remove, by name."""
+        query = _query(request)
+        quiet = "quiet" in query
+        only = query.get("only", "")
+        if only:
+            name, entry = self._one_delete(request, "forget", only)
+            fields = {"forget": only}
+            title = f"What would go: {name}"
+            run = partial(self._cache.forget, name, at=entry, quiet_store=quiet, dry_run=True)
+        else:
+            what = query.get("what", "")
+            request.permit("prune", _EVERYTHING)
+            fields = {"prune": what}
+            title = "What would go"
+            run = partial(self._cache.prune, **_kind(what), quiet_store=quiet, dry_run=True)
+        report = _report_of(run)
+        if not only and report.begun is not None:
+            young = _JUST_NOW if what == "trash" else timedelta()
+            fields["before"] = (report.begun - young).isoformat()
+        plan = plan_part(report, fields, title, quiet=quiet, forgets=bool(only))
+        request.permit("models", _EVERYTHING)
+        return self._page(request, View({}), plan=plan)
+
+    # What is done
+
+    def _act(self, request: Request) -> Response:
+        kind = request.environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+        if kind != _FORM:
+            raise UnsupportedMediaType(f"not a form: {_FORM} is")
+        body = request.body().decode("utf-8", "replace")
+        form = MultiDict(parse_qsl(body, keep_blank_values=True))
+        asked = [act for act in self._acts if act in form]
+        if len(asked) != 1:
+            raise BadRequest("the form does not say what to do")
+        return self._acts[asked[0]](request, form)
+
+    def _delete(self, request: Request, form: MultiDict[str, str]) -> Response:
+        names = [form["delete"]] if form["delete"] else form.getlist("model")
+        if not names:
+            raise BadRequest("no model is selected")
+        for name in names:
+            request.permit_model("delete", name)
+        if len(names) > 1:
+            request.model_name = None
+        view = _view_of(form)
+        if not self._cache.retention and "sure" not in form:
+            main = confirmation(names, view.query())
+            return Response(_framed(main, socket.gethostname()), content_type=_HTML)
+        done: list[str] = []
+        problems: list[HTTPException] = []
+        for name in names:
+            try:
+                self._unlink(name)
+            except HTTPException as problem:
+                problem.description = f"{name}: {problem.description}"
+                problems.append(problem)
+            else:
+                done.append(name)
+        if done:
+            self._clean_up()
+        if not problems:
+            return self._see_undo(request, done, view)
+        if not done and len(problems) == 1:
+            raise problems[0]
+        failure = ". ".join(str(problem.description) for problem in problems[:_MOST_PROBLEMS])
+        if len(problems) > _MOST_PROBLEMS:
+            failure += f". And {len(problems) - _MOST_PROBLEMS:,} more"
+        said = undo_part(self._deletes_of(request, done), len(done), view.query(), f"{failure}.")
+        request.permit("models", _EVERYTHING)
+        return self._page(request, view, said=said, status=problems[0].code or 500)
+
+    def _sum(self, request: Request, form: MultiDict[str, str]) -> Response:
+        names = form.getlist("model")
+        request.permit("models", _EVERYTHING)
+        with refused():
+            said = sum_part(len(names), self._cache.usage(names))
+        said += Markup('<p><a href="./?{}">Back to the page</a></p>').format(_view_of(form).query())
+        return Response(_framed(said, socket.gethostname()), content_type=_HTML)
+
+    def _see_undo(self, request: Request, done: Sequence[str], view: View) -> Response:
+        undo = self._deletes_of(request, done) if len(done) <= _MOST_UNDOS else []
+        if undo:
+            return _see(view, [("undo", model.id) for model in undo])
+        return _see(view, [("deleted", str(len(done)))])
+
+    def _deletes_of(self, request: Request, names: Sequence[str]) -> list[DeletedModel]:
+        """Find in the trash the latest deletes of *names*, if the client may look there."""
+        action, model = request.action, request.model_name
+        may = _may(request, "deleted")
+        request.action, request.model_name = action, model
+        if not may:
+            return []
+        latest: dict[str, DeletedModel] = {}
+        with refused():
+            for deleted in self._cache.deleted():
+                latest.setdefault(deleted.name.lower(), deleted)
+        keys = [str(Name.parse(name)).lower() for name in names]
+        return [latest[key] for key in keys if key in latest]
+
+    def _restore(self, request: Request, form: MultiDict[str, str]) -> Response:
+        given = [form["restore"]] if form["restore"] else form.getlist("deleted")
+        wanted = [self._one_delete(request, "restore", delete) for delete in given]
+        if not wanted:
+            raise BadRequest("no model is selected")
+        if len(wanted) > 1:
+            request.model_name = None
+        for restored in self._cache.restore_each(wanted):
+            if isinstance(restored, RegistryError):
+                with refused():
+                    raise restored
+        return _see(_view_of(form), [("restored", str(len(wanted)))])
+
+    def _one_delete(self, request: Request, action: str, text: str) -> tuple[str, str]:
+        """Read which delete is meant, its id and the name; make sure that *action* is allowed."""
+        entry, _, name = text.partition(" ")
+        request.permit_model(action, name)
+        if not entry:
+            raise BadRequest("the form does not say which delete")
+        return name, entry
+
+    def _forget(self, request: Request, form: MultiDict[str, str]) -> Response:
+        name, entry = self._one_delete(request, "forget", form["forget"])
+        run = partial(self._cache.forget, name, at=entry, quiet_store="quiet" in form)
+        return _see_report(_report_of(run))
+
+    def _prune(self, request: Request, form: MultiDict[str, str]) -> Response:
+        request.permit("prune", _EVERYTHING)
+        options = _kind(form["prune"])
+        # Without it more could go than was shown.
+        options["before"] = read_time("before", form.get("before", ""))
+        run = partial(self._cache.prune, **options, quiet_store="quiet" in form)
+        release = claim(self._cache)
+        if "application/x-ndjson" in request.environ.get("HTTP_ACCEPT", ""):
+            return stream_prune(lambda progress: run(progress=progress), release)
+        try:
+            return _see_report(_report_of(run))
+        finally:
+            release()
+
+
+def _kind(what: str) -> dict[str, Any]:
+    """Tell what a prune of this kind is given."""
+    if what == "due":
+        return {}
+    if what == "trash":
+        return {"age": _JUST_NOW, "deleted_only": True}
+    raise BadRequest("the form does not say what to prune")
+
+
+def _report_of(run: partial[PruneReport]) -> PruneReport:
+    try:
+        with refused():
+            return run()
+    except InvalidManifestError as error:
+        raise Conflict(
+            "A manifest cannot be read, so nobody knows which blobs it needs, and nothing is"
+            " removed. The page names the model."
+        ) from error
+
+
+def _may(request: Request, action: str) -> bool:
+    try:
+        request.permit(action, _EVERYTHING)
+    except HTTPException:
+        return False
+    return True
+
+
+def _query(request: Request) -> MultiDict[str, str]:
+    text = request.environ.get("QUERY_STRING", "")
+    return MultiDict(parse_qsl(text, keep_blank_values=True))
+
+
+def _number(query: Mapping[str, str], key: str) -> int:
+    text = query.get(key, "")
+    return int(text) if text.isdecimal() and len(text) < 20 else 0
+
+
+def _view_of(form: Mapping[str, str]) -> View:
+    return View(dict(parse_qsl(form.get("view", ""))))
+
+
+def _see(view: View, more: Sequence[tuple[str, str]]) -> Response:
+    """Send the browser on to the page, which says what was done."""
+    query = "&".join(filter(None, [view.query(), urlencode(more)]))
+    return Response(status=303, headers={"Location": f"./?{query}"})
+
+
+def _see_report(report: PruneReport) -> Response:
+    numbers = {
+        "models": report.models,
+        "blobs": report.blobs,
+        "bytes": report.bytes,
+        "held": report.held_bytes,
+        "failed": report.failed,
+    }
+    return _see(View({}), [(key, str(number)) for key, number in numbers.items()])
+
+
+def _to_the_page(folder: str, request: Request) -> Response:
+    del request
+    return Response(status=308, headers={"Location": f"{folder}/"})
+
+
+def _send(asset: Asset, request: Request) -> Response:
+    del request
+    response = Response(asset.data, content_type=asset.content_type)
+    response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response
+
+
+def _framed(main: Markup, host: str = "") -> str:
+    names = {kind: asset.name for kind, asset in assets().items()}
+    title = f"Models on {host}" if host else "Models"
+    return str(frame().format(title=title, main=main, **names))
