@@ -16,6 +16,7 @@ __all__ = [
     "InvalidDurationError",
     "InvalidManifestError",
     "InvalidNameError",
+    "InvalidSizeError",
     "ModelExistsError",
     "ModelIncompleteError",
     "ModelNotFoundError",
@@ -86,6 +87,10 @@ class InvalidNameError(RegistryError, ValueError):
 
 class InvalidDurationError(RegistryError, ValueError):
     """A duration is not of the form ``0``, ``90s``, ``15m``, ``12h``, ``7d`` or ``2w``."""
+
+
+class InvalidSizeError(RegistryError, ValueError):
+    """A size is not of the form ``0``, ``500MB``, ``200GB`` or ``50GiB``."""
 
 
 class ConfigurationError(RegistryError):

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -85,14 +85,14 @@ class Stock:
     Attributes:
         models: The models in place.
         trash: Those in the trash.
-        due: What nothing needs, and a prune removes anyhow.
+        due: The bytes that nothing needs, and that a prune removes anyhow.
         rest: The bytes of all else in the store, which an eviction cannot free.
         free: How many bytes of the disk are free. None: there is no disk.
     """
 
     models: Sequence[InPlace] = ()
     trash: Sequence[InTrash] = ()
-    due: Blobs = field(default_factory=dict)
+    due: int = 0
     rest: int = 0
     free: int | None = None
 
@@ -217,12 +217,12 @@ class _Planner:
         self.now = now
         self.kept: dict[str, str] = {}
         self.free = stock.free
-        self.size: dict[Hashable, int] = dict(stock.due)
+        self.size: dict[Hashable, int] = {}
         for needed in (one.blobs for some in (stock.models, stock.trash) for one in some):
             self.size.update(needed)
         self.live = Counter(blob for model in stock.models for blob in model.blobs)
         self.held = Counter(blob for entry in stock.trash for blob in entry.blobs)
-        self.total = stock.rest + self._sum(self.size)
+        self.total = stock.rest + stock.due + self._sum(self.size)
         self.living = self._sum(self.live)
 
     @property
@@ -261,7 +261,7 @@ class _Planner:
         for entry in expired:
             _drop(self.held, entry.blobs)
         blobs = [blob for entry in expired for blob in entry.blobs]
-        freed = self._remove([*self.stock.due, *blobs])
+        freed = self._remove(blobs, self.stock.due)
         if freed or expired:
             yield Action("prune", None, None, freed, "nothing needs it, and room is wanted")
 
@@ -312,10 +312,10 @@ class _Planner:
             return False
         return self.free + self.total - least < quota.min_free
 
-    def _remove(self, blobs: Iterable[Hashable]) -> int:
-        """Remove those of *blobs* that nobody needs any more, and tell how many bytes they had."""
+    def _remove(self, blobs: Iterable[Hashable], more: int = 0) -> int:
+        """Remove those of *blobs* that nobody needs any more, and tell what that frees."""
         gone = {blob for blob in blobs if blob not in self.live and blob not in self.held}
-        freed = sum(self.size.pop(blob, 0) for blob in gone)
+        freed = more + sum(self.size.pop(blob) for blob in gone)
         self.total -= freed
         if self.free is not None:
             self.free += freed

@@ -19,8 +19,11 @@ from ..errors import (
     StoreError,
 )
 from ..names import Name
+from ..sizes import Size, to_bytes
 from ..stores.base import Deleted, Store
 from .collector import PAUSE, Limits, OutOfTimeError, Progress, PruneReport, collect
+from .evict import Eviction, EvictReport
+from .evict_plan import Quota
 from .listing import list_models, usage
 from .manifest import mentioned_blobs
 from .observer import Observer, tell
@@ -117,9 +120,13 @@ class ModelCache:
             ModelProtectedError: The model is protected.
             StoreError: The storage failed.
         """
+        return self._discard(name) is not None
+
+    def _discard(self, name: str) -> Deleted | None:
+        """Move the model *name* into the trash, as `unlink`, and give its entry there."""
         key = self._find(name)
         if key is None:
-            return False
+            return None
         found = name_of(key)
         patterns = self.protected()
         pattern = next((one for one in patterns if found and matches(found, one)), None)
@@ -139,10 +146,10 @@ class ModelCache:
             # The manifest seems to be written in the future, so our clock is wrong. By that clock
             # the retention would be over as soon as the clock is put right.
             when = manifest.written
-        if self.store.discard(key, blobs, when, self.retention) is None:
-            return False
-        tell(self.observer, lambda observer: observer.deleted(str(found or key)))
-        return True
+        entry = self.store.discard(key, blobs, when, self.retention)
+        if entry is not None:
+            tell(self.observer, lambda observer: observer.deleted(str(found or key)))
+        return entry
 
     def protect(self, pattern: str) -> str:
         """
@@ -411,6 +418,82 @@ class ModelCache:
             StoreError: The storage failed.
         """
         entries = entries_of(self.store, names, at, since)
+        return self._forget(entries, quiet_store=quiet_store, dry_run=dry_run, progress=progress)
+
+    def evict(
+        self,
+        *,
+        max_used: Size | None = None,
+        min_free: Size | None = None,
+        unused: Duration | None = None,
+        recent: Duration = timedelta(days=1),
+        room: Size = 0,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> EvictReport:
+        """
+        Let models go that were not read for long, so that limits are kept.
+
+        They go into the trash, the least recently read first. For good goes only as much as
+        *max_used* or *min_free* want: first what a prune removes anyhow, then what is in the trash,
+        the oldest first. What a pull under way may use stays, as for `forget`.
+
+        A model stays that is protected, that a process has open, that may have been read or has
+        come within *recent*, or of which nobody can tell when it was last read: where the file
+        system keeps no times of access, and in a bucket. So do others with the same weights. All of
+        this is looked at once more just before a model goes.
+
+        On failure each model is in its place, or in the trash, or gone for good as it was to go.
+
+        Args:
+            max_used: How many bytes the store may take, with its trash.
+            min_free: How many bytes of the disk are to be free. If others fill the disk so that no
+                eviction can free as much, no model goes for it.
+            unused: Models that were not read for longer go, whatever room there is.
+            recent: What may have been read within this time stays.
+            room: How many bytes of *max_used* the models leave to the trash and to the next pull.
+            dry_run: Touch nothing, and report what would go.
+            progress: As for `prune`.
+
+        Sizes are numbers of bytes, or written (``"200GB"``).
+
+        Returns:
+            What went, what stays and why, and whether the limits are kept. A limit that only what
+            must stay exceeds is not kept.
+
+        Raises:
+            ConfigurationError: There is no limit; or there is *min_free*, and no disk.
+            InvalidDurationError: One of the durations is invalid.
+            InvalidSizeError: One of the sizes is invalid.
+            InvalidManifestError: As for `prune`.
+            StoreError: The storage failed.
+        """
+        quota = Quota(
+            None if max_used is None else to_bytes(max_used),
+            None if min_free is None else to_bytes(min_free),
+            None if unused is None else to_seconds(unused),
+            to_seconds(recent),
+            to_bytes(room),
+        )
+        eviction = Eviction(
+            self.store,
+            quota,
+            self.retention,
+            self._clock,
+            discard=self._discard,
+            forget=lambda entries: self._forget(entries, dry_run=False, progress=progress),
+            prune=lambda: self.prune(progress=progress),
+        )
+        return eviction.plan() if dry_run else eviction.run()
+
+    def _forget(
+        self,
+        entries: list[Deleted],
+        *,
+        quiet_store: bool = False,
+        dry_run: bool,
+        progress: Progress | None,
+    ) -> PruneReport:
         now = self._clock()
         # Another machine, whose clock is ahead, may have dated a delete in the future: it goes too.
         age = min([0.0, *(now - entry.when for entry in entries)])

@@ -12,20 +12,30 @@ import logging
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
 from ..durations import moment
 from ..errors import InvalidManifestError, StoreError, escape
-from ..stores.base import Disk, File, Manifest, Store, SurveyedStore
+from ..stores.base import Deleted, Disk, File, Manifest, Store, SurveyedStore
 from ..stores.layout import WORKSHOPS, entry_time
 from .downloads import download_of
 from .manifest import blob_name, is_blob_name, mentioned_blobs, needed_blobs
 from .reading import name_of, read_models
 
-__all__ = ["Amount", "Freed", "Orphan", "Space", "list_orphans", "measure"]
+__all__ = [
+    "Amount",
+    "Freed",
+    "Ledger",
+    "Orphan",
+    "Space",
+    "files_of",
+    "list_orphans",
+    "measure",
+    "read_needs",
+]
 
 _log = logging.getLogger("registry_wsgi")
 
@@ -163,6 +173,14 @@ def list_orphans(store: Store, retention: float) -> list[Orphan]:
     return sorted(orphans, key=lambda orphan: (-orphan.size, orphan.file))
 
 
+#: Gets what `read_needs` has read of a model.
+Each = Callable[[str | Deleted, Manifest, Iterable[str]], None]
+
+
+def _ignore(place: str | Deleted, manifest: Manifest, blobs: Iterable[str]) -> None:
+    """Make nothing of what was read."""
+
+
 class _Place(NamedTuple):
     """What a file is needed for, from when on it may go, and the name of what goes with it."""
 
@@ -230,8 +248,16 @@ class Needs:
         return (entry_time(entry) or math.inf) + self.retention if when is None else when
 
 
-def read_needs(store: Store, retention: float) -> Needs:
-    """Read all manifests of *store*, and its trash."""
+def read_needs(store: Store, retention: float, each: Each = _ignore) -> Needs:
+    """
+    Read all manifests of *store*, and its trash.
+
+    Args:
+        store: Which store.
+        retention: How long what nothing needs is kept, in seconds.
+        each: Called for each model with the key of its manifest or its entry in the trash, with
+            the manifest, and with the names of the blobs that it needs.
+    """
     needs = Needs(retention)
 
     def parse(key: str, manifest: Manifest) -> Iterable[str]:
@@ -246,17 +272,22 @@ def read_needs(store: Store, retention: float) -> Needs:
             _log.warning("manifests/%s: %s", escape(key), error)
             needs.unreadable.append(str(name_of(key)))
 
-    for _, _, blobs in read_models(store.read_all(), parse, refuse):
+    for key, manifest, blobs in read_models(store.read_all(), parse, refuse):
         needs.models += 1
         needs.users.update(set(blobs))
+        each(key, manifest, blobs)
     for entry, found in store.read_all_deleted():
         needs.deleted += 1
         expires = entry.expires(retention)
         needs.entries[entry.id] = max(expires, needs.entries.get(entry.id, expires))
         # A blob is as old as the last delete of a model that needs it.
         goes = max(expires, entry.when + retention)
-        for name in mentioned_blobs(found.data) if isinstance(found, Manifest) else ():
+        if not isinstance(found, Manifest):
+            continue
+        mentioned = mentioned_blobs(found.data)
+        for name in mentioned:
             needs.trash[name] = max(goes, needs.trash.get(name, goes))
+        each(entry, found, mentioned)
     return needs
 
 

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from ..cache.model_cache import ModelCache
     from ..cache.results import DeletedModel
 
-__all__ = ["confirm", "must_ask", "protect", "prune", "restore", "rm", "unprotect"]
+__all__ = ["can_ask", "confirm", "must_ask", "protect", "prune", "restore", "rm", "unprotect"]
 
 
 @click.command()
@@ -245,7 +245,9 @@ def unprotect(options: Options, names: tuple[str, ...]) -> None:
     help="How long ago, as 0, 90s, 15m, 12h, 7d or 2w; default: the retention. 0: at once, which"
     " takes even the blobs of a pull under way.",
 )
-@click.option("--all", "every", is_flag=True, help="Also models older than the age.")
+@click.option(
+    "--all", "every", is_flag=True, help="Also models that arrived longer ago than the age."
+)
 @click.option(
     "--before",
     metavar="TIME",
@@ -275,14 +277,17 @@ def prune(
     prune                  what was deleted or is needed by nothing for longer than the retention
     prune --age 7d         the same, with this age
     prune --age 0          all that is deleted or needed by nothing, now
-    prune --age 7d --all   also models that are older than 7 days
+    prune --age 7d --all   also models that arrived more than 7 days ago
     prune --age 0 --all    everything
+
+    The age of a model is the time since it arrived, be it in use or not: for models that are no
+    longer read there is "evict --unused 30d".
 
     A blob stays for as long as any model that stays uses it. With --all it asks first, and at a
     terminal with --age 0, too. --verbose names every model, however many there are, and every file.
     """
     seconds = None if age is None else to_seconds(age)
-    asks = not dry_run and (must_ask(yes) if every else seconds == 0 and not yes and _can_ask())
+    asks = not dry_run and (must_ask(yes) if every else seconds == 0 and not yes and can_ask())
     cache = options.cache()
 
     def run(age: str | None = age, *, every: bool = every, dry_run: bool = True) -> PruneReport:
@@ -338,12 +343,13 @@ def must_ask(yes: bool) -> bool:
     """
     if yes:
         return False
-    if not _can_ask():
+    if not can_ask():
         raise click.UsageError("there is no terminal to ask on: give --yes to go on without")
     return True
 
 
-def _can_ask() -> bool:
+def can_ask() -> bool:
+    """Tell whether there is a terminal to ask on."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 

@@ -2,9 +2,10 @@
 The command line: the calls of the cache, for an operator, a timer and scripts.
 
 Results go to stdout; errors (one line), questions and progress go to stderr. The commands are in
-modules by what they do: `registry_wsgi.cli.look`, `registry_wsgi.cli.change` and
-`registry_wsgi.cli.serve`. Packages that only some commands need are imported inside those, so that
-``--help`` and the completion of names are quick.
+modules by what they do: `registry_wsgi.cli.look`, `registry_wsgi.cli.change`,
+`registry_wsgi.cli.space`, `registry_wsgi.cli.evict` and `registry_wsgi.cli.serve`. Packages that
+only some commands need are imported inside those, so that ``--help`` and the completion of names
+are quick.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import click
 
 from ..errors import InvalidDurationError, InvalidNameError, RegistryError, one_line
 from . import change, look, serve, space
+from .evict import evict
 from .options import GROUP_OPTIONS, Options, missing_extra
 from .terminal import PROGRAM, echo_error, show_log, system_error
 
@@ -128,6 +130,7 @@ for _command in (
         space.orphans,
         space.forget,
         change.prune,
+        evict,
         look.verify,
         serve.serve,
         serve.demo,

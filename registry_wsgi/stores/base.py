@@ -40,6 +40,7 @@ __all__ = [
     "Store",
     "SurveyedStore",
     "TrashStore",
+    "WatchedStore",
 ]
 
 # There may be a million of some of these. So they are tuples, which are made in a quarter of the
@@ -540,3 +541,19 @@ class SurveyedStore(Protocol):
 
     def disk(self) -> Disk | None:
         """Look at the disk that the blobs are on; None if there is none."""
+
+
+@runtime_checkable
+class WatchedStore(Protocol):
+    """What a `Store` may have besides: it can tell which blobs are read."""
+
+    def last_reads(self, names: Iterable[str]) -> Iterator[tuple[str, float]]:
+        """
+        Tell when the blobs *names* were last read, in seconds since the epoch.
+
+        Those of which that is not known are left out: the storage keeps no such times, say. A time
+        may be up to a day earlier than the last time that somebody read the blob, and never later.
+        """
+
+    def is_open(self, name: str) -> bool | None:
+        """Tell whether a process has the blob *name* open or in memory; None if nobody can tell."""

@@ -15,7 +15,7 @@ PACKAGE = Path(registry_wsgi.__file__).parent
 #: From the top floor down. An import leads to a room further down, or stays in its own.
 ROOMS = [
     *("management", "__main__", "__init__", "cli", "app", "http", "cache", "stores"),
-    *("settings", "durations", "figures", "names", "errors"),
+    *("settings", "durations", "sizes", "figures", "names", "errors"),
 ]
 
 MODULES = {

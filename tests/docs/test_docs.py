@@ -45,6 +45,7 @@ PAGES = [README, *sorted(DOCS.glob("*.rst"))]
 UNITS = (
     *("registry-wsgi-prune.service", "registry-wsgi-prune.timer"),
     *("registry-wsgi-verify.service", "registry-wsgi-verify.timer"),
+    *("registry-wsgi-evict.service", "registry-wsgi-evict.timer"),
 )
 
 # What `pip` fetches is not fetched for a test.
@@ -588,6 +589,17 @@ def test_a_unit_fails_when_a_blob_is_damaged(tree: Tree) -> None:
     assert main(shlex.split(service)[1:]) == 0
     (tree.blobs / blob(b"weights")).write_bytes(b"Weights")
     assert main(shlex.split(service)[1:]) == 1
+
+
+def test_a_unit_keeps_the_limit(tree: Tree) -> None:
+    """It takes the line of the unit; and it fails if what has to stay is above the limit."""
+    require("click", "rich")
+    tree.add("smol", b"weights")
+    unit = (EXAMPLES / "registry-wsgi-evict.service").read_text()
+    (service,) = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)
+    assert main(shlex.split(service)[1:]) == 0
+    assert main(shlex.split(service.replace("200GB", "1"))[1:]) == 1
+    assert tree.path("smol").exists()
 
 
 @pytest.mark.live

@@ -31,7 +31,7 @@ read, so that the blobs it names are kept, but nothing is moved, made or removed
 
 The parts of the store, each a module: ``places`` (paths, and the guards on the way), ``directory``
 (open directories), ``system`` (what the system says, and what that means), and by what they serve
-``manifests``, ``blobs``, ``aside``, ``trash`` and ``protection``.
+``manifests``, ``blobs``, ``aside``, ``trash``, ``protection``, ``survey`` and ``reads``.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from .aside import Aside
 from .manifests import Manifests
 from .places import Places
 from .protection import Protection
+from .reads import Reads
 from .survey import Survey
 from .system import Reported, refuse_read_only
 from .trash import Trash
@@ -57,7 +58,7 @@ __all__ = ["DiskStore"]
 _log = logging.getLogger("registry_wsgi")
 
 
-class DiskStore(Manifests, Aside, Trash, Protection, Survey):
+class DiskStore(Manifests, Aside, Trash, Protection, Survey, Reads):
     """
     A `~registry_wsgi.stores.base.Store` in a directory of the local file system.
 

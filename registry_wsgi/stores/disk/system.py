@@ -158,7 +158,12 @@ def open_regular(path: str, flags: int = 0) -> tuple[int, os.stat_result] | None
     """Open the regular file at *path* for reading, with more *flags*; None if there is none."""
     try:
         # Not blocking, as opening a named pipe would wait for a writer.
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
+        except BlockingIOError:
+            # Another process of ours asks whether this file is open (`is_open`), which takes it a
+            # moment. No named pipe gives this error.
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     except OSError as error:
         if error.errno in ABSENT or error.errno == errno.ENXIO:  # a socket
             return None

@@ -1,0 +1,286 @@
+"""
+Carrying an eviction out: as planned once, and each step only if what it rests on still holds.
+
+A model leaves its place by the same way as any delete, and for good by that of ``forget``: here no
+blob is touched. There is one plan a run. Were models let go for as long as too little is free, a
+snapshot, or a process that has the files open, would cost all of them: to remove such a file frees
+nothing. So if the disk gets back less than half of what has gone, the run ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from ..errors import ConfigurationError, ModelProtectedError
+from ..stores.base import Deleted, Store, SurveyedStore, WatchedStore
+from .collector import PruneReport
+from .evict_plan import Action, Plan, Quota, make_plan, span
+from .space import measure
+from .stock import Resident, look_at, protection, take_stock
+
+__all__ = ["EvictReport", "Eviction"]
+
+_log = logging.getLogger("registry_wsgi")
+
+_T = TypeVar("_T")
+
+# Some file systems give the space of a removed file back only after a while, in seconds.
+_PATIENCE = 40.0
+
+# Less than this tells nothing, as other programs write, too: in bytes.
+_NOTICEABLE = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EvictReport:
+    """
+    What an eviction let go, or would let go.
+
+    Attributes:
+        ok: Whether all limits are kept in the end.
+        short: How many bytes are still wanting.
+        used: How many bytes of the disk the store takes in the end, with its trash.
+        free: How many bytes of the disk are free in the end. None: there is no disk.
+        freed: How many bytes all steps together free.
+        actions: The steps, in order.
+        kept: Why models do not go: for each that stays for another reason than that it need not
+            go, its full name and the reason.
+        stopped: Why the run ended before its time. None: it did not.
+        failures: What could not be moved or removed, each with why.
+        dry_run: True if nothing was touched.
+    """
+
+    ok: bool
+    short: int
+    used: int
+    free: int | None
+    freed: int
+    actions: Sequence[Action] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)
+    stopped: str | None = None
+    failures: Sequence[str] = ()
+    dry_run: bool = False
+
+
+class Eviction:
+    """
+    One eviction.
+
+    Args:
+        store: Where the models are.
+        quota: What is wanted.
+        retention: How long what nothing needs is kept, in seconds.
+        clock: The time in seconds since the epoch.
+        discard: Moves a model into the trash.
+        forget: Removes deleted models for good.
+        prune: Removes what is no longer needed.
+
+    Raises:
+        ConfigurationError: There is no limit; or one for the disk, and no disk.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        quota: Quota,
+        retention: float,
+        clock: Callable[[], float],
+        *,
+        discard: Callable[[str], Deleted | None],
+        forget: Callable[[list[Deleted]], PruneReport],
+        prune: Callable[[], PruneReport],
+    ) -> None:
+        self._store = store
+        self._quota = quota
+        self._retention = retention
+        self._clock = clock
+        self._discard = discard
+        self._forget = forget
+        self._prune = prune
+        self._residents: Mapping[str, Resident] = {}
+        self._taken = self._taken_of_disk()
+        self._freed = 0
+        self._done: list[Action] = []
+        self._kept: dict[str, str] = {}
+        self._failures: list[str] = []
+        if quota.max_used is None and quota.min_free is None and quota.unused is None:
+            raise ConfigurationError("evict: give at least one of max_used, min_free and unused")
+        if quota.min_free is not None and self._taken is None:
+            raise ConfigurationError("evict: min_free is of a disk, and this store has none")
+
+    def plan(self) -> EvictReport:
+        """Report what a run would do."""
+        plan = self._make_plan()
+        freed = sum(action.bytes for action in plan.actions)
+        return EvictReport(
+            *(not plan.short, plan.short, plan.used, plan.free, freed),
+            *(plan.actions, plan.kept),
+            dry_run=True,
+        )
+
+    def run(self) -> EvictReport:
+        """Let go what is to go."""
+        plan = self._make_plan()
+        self._kept.update(plan.kept)
+        stopped = next((why for why in self._steps(plan) if why), None)
+        if stopped:
+            _log.warning("the eviction has ended early: %s", stopped)
+        space = measure(self._store, self._retention, self._clock())
+        short = self._quota.short(space.total.taken, space.free)
+        return EvictReport(
+            *(not short, short, space.total.taken, space.free, self._freed),
+            *(self._done, self._kept, stopped, self._failures),
+        )
+
+    def _make_plan(self) -> Plan:
+        now = self._clock()
+        stock, self._residents = take_stock(self._store, self._retention, now)
+        return make_plan(stock, self._quota, now)
+
+    def _steps(self, plan: Plan) -> Iterator[str]:
+        """Take the steps of *plan*, as often as asked; after each, say why to stop, if so."""
+        for action in plan.actions:
+            if action.kind == "prune":
+                report = self._prune()
+                self._failures += report.failures
+                if not (report.held_blobs or report.failed or report.unsettled):
+                    self._note([action])
+                yield self._check_disk()
+        trash = [action for action in plan.actions if action.kind == "forget"]
+        for batch in _growing(trash):
+            entries = {entry.id: entry for entry in self._store.deleted()}
+            there = [action for action in batch if action.entry in entries]
+            yield self._forget_each([(action, entries[str(action.entry)]) for action in there])
+        units: dict[tuple[str, ...], list[Action]] = {}
+        for action in plan.actions:
+            if action.kind == "evict":
+                units.setdefault(tuple(plan.units[str(action.model)]), []).append(action)
+        for some in _growing(list(units.values())):
+            yield self._evict([action for unit in self._may_still_go(some) for action in unit])
+
+    def _may_still_go(self, units: Iterable[list[Action]]) -> Iterator[list[Action]]:
+        """Leave out the units of which a model may no longer go."""
+        for unit in units:
+            why = self._why_not([str(action.model) for action in unit])
+            if why is None:
+                yield unit
+            else:
+                self._kept.update((str(action.model), why) for action in unit)
+
+    def _why_not(self, names: Iterable[str]) -> str | None:
+        """Say why a unit may no longer go: what was true when it was planned is looked at anew."""
+        now = self._clock()
+        is_protected = protection(self._store)
+        for name in names:
+            model = self._residents[name]
+            manifest = self._store.read(model.key)
+            if manifest is None:
+                return "has gone meanwhile"
+            before = model.manifest
+            if manifest.modified > before.modified or manifest.data != before.data:
+                return "has changed meanwhile"
+            look = look_at(self._store, replace(model, manifest=manifest), is_protected, now)
+            if look.kept:
+                return look.kept
+            if now - look.used < self._quota.recent:
+                return f"may have been read within {span(self._quota.recent)}"
+            if look.read > model.read:
+                return "was read meanwhile"
+        return None
+
+    def _evict(self, actions: Sequence[Action]) -> str:
+        """Move models into the trash; those that are to go for good, out of it."""
+        final = []
+        for action in actions:
+            name = str(action.model)
+            try:
+                entry = self._discard(name)
+            except ModelProtectedError as error:
+                self._kept[name] = f"is protected, by {error.pattern}"
+                continue
+            if entry is None:
+                self._kept[name] = "has gone meanwhile"
+                continue
+            _log.info("%s: moved into the trash: %s", name, action.reason)
+            if action.final:
+                final.append((action, entry))
+            else:
+                self._done.append(replace(action, entry=entry.id))
+        return self._forget_each([step for step in final if not self._is_opened(*step)])
+
+    def _is_opened(self, action: Action, entry: Deleted) -> bool:
+        """
+        Tell whether somebody has opened a model just before it went into the trash.
+
+        They have read its manifest before. It stays in the trash, so that it can be restored.
+        """
+        name = str(action.model)
+        blobs = self._residents[name].blobs
+        store = self._store
+        if not isinstance(store, WatchedStore) or not any(store.is_open(blob) for blob in blobs):
+            return False
+        self._done.append(replace(action, entry=entry.id, bytes=0, final=False))
+        return True
+
+    def _forget_each(self, steps: Sequence[tuple[Action, Deleted]]) -> str:
+        """Remove deleted models for good, and say why to stop, if so."""
+        if not steps:
+            return ""
+        report = self._forget([entry for _, entry in steps])
+        self._failures += report.failures
+        left = {entry.id for entry in self._store.deleted()} if report.models < len(steps) else ()
+        gone = []
+        for action, entry in steps:
+            if entry.id not in left:
+                gone.append(replace(action, entry=entry.id))
+            elif action.kind == "evict":
+                self._done.append(replace(action, entry=entry.id, bytes=0, final=False))
+        if report.held_blobs:
+            self._done += [replace(action, bytes=0) for action in gone]
+            return (
+                "a download is under way or was of late, and may use what has gone: a prune frees"
+                " that later"
+            )
+        self._note(gone)
+        if report.unsettled:
+            return "models came and went all the while"
+        return self._check_disk()
+
+    def _note(self, actions: Iterable[Action]) -> None:
+        """Count what has gone for good."""
+        for action in actions:
+            self._done.append(action)
+            self._freed += action.bytes
+
+    def _check_disk(self) -> str:
+        """Say so if the disk has got back less than half of what was freed."""
+        if self._taken is None or self._freed < _NOTICEABLE:
+            return ""
+        ends = time.monotonic() + _PATIENCE
+        while True:
+            got_back = self._taken - (self._taken_of_disk() or 0)
+            if 2 * got_back >= self._freed:
+                return ""
+            if time.monotonic() >= ends:
+                return (
+                    f"{self._freed:,} bytes were removed, and the disk has got back"
+                    f" {max(got_back, 0):,}: a snapshot or a process has the files still, or others"
+                    " fill the disk"
+                )
+            time.sleep(1)
+
+    def _taken_of_disk(self) -> int | None:
+        disk = self._store.disk() if isinstance(self._store, SurveyedStore) else None
+        return None if disk is None else disk.used
+
+
+def _growing(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Take one item, then two, then four: at most half of what has gone was not looked at."""
+    start, size = 0, 1
+    while start < len(items):
+        yield items[start : start + size]
+        start, size = start + size, size * 2

@@ -1,0 +1,221 @@
+"""What an eviction has to know of a store: who needs which content, and when it was last read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from ..errors import InvalidManifestError, escape
+from ..stores.base import Deleted, File, Manifest, Store, SurveyedStore, WatchedStore
+from .evict_plan import DAY, InPlace, InTrash, Stock
+from .manifest import blob_name
+from .patterns import matches
+from .reading import name_of
+from .space import Ledger, files_of, read_needs
+
+__all__ = ["Look", "Resident", "look_at", "protection", "take_stock"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """
+    A model in place, as it was when the stock was taken.
+
+    Attributes:
+        key: Where its manifest is.
+        manifest: Its manifest.
+        blobs: The names of the blobs that it needs.
+        weights: The name of the largest of them. None: none of them is there.
+        read: When it was last read then; see `Look`.
+    """
+
+    key: str
+    manifest: Manifest
+    blobs: Sequence[str]
+    weights: str | None
+    read: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """
+    What one look at a model has found.
+
+    Attributes:
+        read: When it was last read, as far as the storage tells, in seconds since the epoch. 0 if
+            that is not known.
+        used: When it was last read or came, at the latest, in seconds since the epoch.
+        kept: Why it may not go, whatever its age. Empty: it may.
+    """
+
+    read: float
+    used: float
+    kept: str
+
+
+def look_at(store: Store, model: Resident, is_protected: Callable[[str], bool], now: float) -> Look:
+    """
+    Look whether a model may go.
+
+    Args:
+        store: Where it is.
+        model: The model.
+        is_protected: Tells whether the model at a key is protected.
+        now: The time in seconds since the epoch.
+    """
+    came = model.manifest.modified
+    if name_of(model.key) is None:
+        return Look(0, came, "has no valid name")
+    if is_protected(model.key):
+        return Look(0, came, "is protected")
+    if model.weights is None:
+        return Look(0, came, "has no blobs here")
+    reads = dict(store.last_reads([model.weights])) if isinstance(store, WatchedStore) else {}
+    read = reads.get(model.weights)
+    if read is None or not isinstance(store, WatchedStore):
+        return Look(0, came, "gives no sign of when it was last read")
+    # A time of access may lag behind by a day.
+    used = max(min(now, read + DAY), came)
+    for blob in model.blobs:
+        if (is_open := store.is_open(blob)) is not False:
+            return Look(read, used, "is open" if is_open else "may be open: nobody can tell")
+    return Look(read, used, "")
+
+
+def protection(store: Store) -> Callable[[str], bool]:
+    """Read what is protected now: give a function that tells it of the model at a key."""
+    patterns = list(store.protected())
+    if not patterns:
+        return lambda _: False
+
+    def matched(key: str) -> bool:
+        name = name_of(key)
+        return name is not None and any(matches(name, pattern) for pattern in patterns)
+
+    # What a protected name leads to by a link is protected, too.
+    real = {store.resolve(key) for key, _ in store.versions() if matched(key)}
+    return lambda key: matched(key) or store.resolve(key) in real
+
+
+def take_stock(store: Store, retention: float, now: float) -> tuple[Stock, dict[str, Resident]]:
+    """
+    Find out what is in *store*.
+
+    Args:
+        store: Which store.
+        retention: How long what nothing needs is kept, in seconds.
+        now: The time in seconds since the epoch.
+
+    Returns:
+        The stock, and the models in place by their full names.
+
+    Raises:
+        InvalidManifestError: A manifest cannot be read, so nobody knows which blobs it needs.
+        StoreError: The storage failed.
+    """
+    models: dict[str, tuple[Manifest, Sequence[str]]] = {}
+    trash: dict[Deleted, Sequence[str]] = {}
+
+    def each(place: str | Deleted, manifest: Manifest, blobs: Iterable[str]) -> None:
+        if isinstance(place, Deleted):
+            trash[place] = list(blobs)
+        else:
+            models[place] = manifest, list(dict.fromkeys(blobs))
+
+    needs = read_needs(store, retention, each)
+    if needs.unreadable:
+        raise InvalidManifestError(
+            f"{escape(needs.unreadable[0])}: its manifest cannot be read, so nobody knows which"
+            " blobs it needs: delete it or put it right"
+        )
+    ledger = Ledger(needs, now)
+    contents = _Contents(
+        blob
+        for blobs in (*(blobs for _, blobs in models.values()), *trash.values())
+        for blob in blobs
+    )
+    for file in files_of(store):
+        ledger.add(file)
+        contents.add(file)
+    disk = store.disk() if isinstance(store, SurveyedStore) else None
+    space = ledger.space(disk)
+
+    is_protected = protection(store)
+    residents: dict[str, Resident] = {}
+    in_place = []
+    for key, (manifest, blobs) in models.items():
+        name = str(name_of(key) or key)
+        found, weights = contents.of(blobs)
+        model = Resident(key, manifest, blobs, weights)
+        look = look_at(store, model, is_protected, now)
+        residents[name] = replace(model, read=look.read)
+        unit = None if weights is None else contents.blobs[weights]
+        in_place.append(InPlace(name, found, look.used, look.kept, unit))
+    in_trash = [
+        InTrash(
+            entry.id,
+            str(name_of(entry.key) or entry.key),
+            contents.of(blobs, entry.id)[0],
+            entry.when,
+            entry.expires(retention) <= now,
+        )
+        for entry, blobs in trash.items()
+    ]
+    counted: dict[Hashable, int] = {}
+    lasting: set[Hashable] = set()
+    for needed in (one.blobs for one in in_place):
+        counted.update(needed)
+        lasting.update(needed)
+    for entry in in_trash:
+        counted.update(entry.blobs)
+        if not entry.expired:
+            lasting.update(entry.blobs)
+    # What only expired models need is among what a prune removes: it is not counted twice.
+    expired = sum(size for content, size in counted.items() if content not in lasting)
+    due = max(space.frees["prune"].now - expired, 0)
+    rest = max(space.total.taken - sum(counted.values()) - due, 0)
+    return Stock(in_place, in_trash, due, rest, space.free), residents
+
+
+class _Contents:
+    """The content of each blob that a model needs, in place or in the trash."""
+
+    def __init__(self, wanted: Iterable[str]) -> None:
+        self.blobs: dict[str, Hashable] = {}
+        self._wanted = {*wanted}
+        self._held: defaultdict[str, dict[str, Hashable]] = defaultdict(dict)
+        self._files: dict[Hashable, tuple[File, int]] = {}
+
+    def add(self, file: File) -> None:
+        top, _, below = file.path.partition("/")
+        name = blob_name(below.rpartition("/")[2])
+        if file.folder or name is None or name not in self._wanted:
+            return
+        if top == "blobs" and "/" not in below:
+            self.blobs[name] = file.content
+        elif top == "trash":
+            self._held[below.partition("/")[0]][name] = file.content
+        _, seen = self._files.get(file.content, (file, 0))
+        self._files[file.content] = file, seen + 1
+
+    def of(self, blobs: Iterable[str], entry: str = "") -> tuple[dict[Hashable, int], str | None]:
+        """
+        Tell the bytes that *blobs* take, by content, and the name of the largest of them.
+
+        Args:
+            blobs: Their names.
+            entry: The id of the delete whose blobs they are.
+        """
+        found: dict[Hashable, int] = {}
+        largest, most = None, -1
+        held = self._held.get(entry, {})
+        for name in blobs:
+            for content in {self.blobs.get(name), held.get(name)} - {None}:
+                file, seen = self._files[content]
+                # With another name outside of the store, the space stays.
+                if seen >= file.links:
+                    found[content] = file.taken
+                if (file.size, name) > (most, largest or "") and name in self.blobs:
+                    largest, most = name, file.size
+        return found, largest

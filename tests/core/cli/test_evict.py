@@ -1,0 +1,122 @@
+"""``registry-wsgi evict``: what it says, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+
+from kit.clocks import DAY
+from kit.requirements import require
+from kit.trees import Tree, blob
+from registry_wsgi import open_cache
+
+require("click", "rich")
+
+from registry_wsgi.cli.commands import main  # noqa: E402 - see above
+
+Run = Callable[..., tuple[int, str, str]]
+
+WEIGHTS = 400 << 10
+
+
+@pytest.fixture
+def run(tree: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run ``evict`` on two models, one read 40 days ago and one 9 days ago, and a clock ahead."""
+    now = time.time() + 100 * DAY
+    for name, days in (("old", 40), ("new", 9)):
+        data = name.encode().ljust(WEIGHTS)
+        tree.add(name, data)
+        os.utime(tree.blobs / blob(data), (now - days * DAY, now - 50 * DAY))
+    monkeypatch.setenv("OLLAMA_MODELS", str(tree.root))
+    monkeypatch.setattr(
+        "registry_wsgi.cache.opening.open_cache",
+        lambda location: open_cache(location, clock=lambda: now),
+    )
+
+    def run(*argv: str) -> tuple[int, str, str]:
+        code = main(["evict", *argv])
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def test_it_says_what_goes_and_what_stays(tree: Tree, run: Run) -> None:
+    """A dry run and a run say the same, in other words."""
+    code, planned, err = run("--unused", "30d", "--dry-run")
+    assert (code, err) == (0, "")
+    assert tree.path("old").exists()
+    code, done, err = run("--unused", "30d")
+    assert (code, err) == (0, "")
+    assert not tree.path("old").exists()
+    assert tree.path("new").exists()
+    heading, row, end = done.splitlines()
+    assert heading.split() == ["WHAT", "FREES", "THEN", "WHY"]
+    assert row.split() == [
+        "old:latest",
+        "0",
+        "bytes",
+        "in",
+        "the",
+        "trash",
+        "not",
+        "read",
+        "for",
+        "39",
+        "days",
+    ]
+    assert end.startswith("Freed 0 bytes; then the store takes ")
+    assert end.endswith(" of the disk are free.")
+    assert planned.splitlines()[:2] == [heading, row]
+    assert planned.splitlines()[2].startswith("Would free 0 bytes; then")
+
+
+def test_a_limit_that_is_kept_is_0(tree: Tree, run: Run) -> None:
+    """Only as much goes for good as it takes."""
+    code, out, err = run("--max-used", "600kB")
+    assert (code, err) == (0, "")
+    assert "gone for good" in out
+    assert not list(tree.trash.glob("*/manifests/**/*"))
+    assert not tree.path("old").exists()
+    assert tree.path("new").exists()
+
+
+def test_a_limit_that_is_not_kept_is_1(tree: Tree, run: Run) -> None:
+    """It says what stays, and why; JSON has it in a field."""
+    code, out, err = run("--max-used", "10kB", "--recent", "20d")
+    assert code == 1
+    assert "not kept: " in err
+    assert err.endswith(" are still wanting\n")
+    assert not tree.path("old").exists()
+    assert "new:latest  may have been read within 20 days" in out.splitlines()
+    code, out, _ = run("--max-used", "10kB", "--recent", "20d", "--json", "-n")
+    report = json.loads(out)
+    assert (code, report["ok"], report["dry_run"]) == (1, False, True)
+    assert report["short"] == report["used"] - 10_000
+    assert [*report["kept"]] == ["registry.ollama.ai/library/new:latest"]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        *((), ("--max-used", "many"), ("--unused", "1y"), ("--unused", "1d", "--room", "-1")),
+        *(("--recent", "1d"), ("--unused", "1d", "--recent", "x"), ("--min-free", "1G")),
+    ],
+)
+def test_wrong_usage_is_2(tree: Tree, run: Run, argv: tuple[str, ...]) -> None:
+    """And touches nothing."""
+    code, out, err = run(*argv)
+    assert (code, out) == (2, "")
+    assert err.endswith("see registry-wsgi evict --help\n")
+    assert tree.path("old").exists()
+
+
+def test_the_help_of_prune_points_here(capsys: pytest.CaptureFixture[str]) -> None:
+    """As its age is of another kind."""
+    assert main(["prune", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "evict --unused" in text
+    assert "arrived" in text
