@@ -34,7 +34,11 @@ def create_app() -> LocalRegistry:
 
 
 def build_app(
-    settings: Settings, app: WSGIApplication | None = None, *, cache: Cache | None = None
+    settings: Settings,
+    app: WSGIApplication | None = None,
+    *,
+    cache: Cache | None = None,
+    authorize: Authorize | None = None,
 ) -> LocalRegistry:
     """
     Make the middleware that *settings* describe.
@@ -43,17 +47,19 @@ def build_app(
         settings: The settings.
         app: The WSGI app to wrap; None: there is none.
         cache: Where the models are; None: the settings say it.
+        authorize: Asked whether a client may do something, after what the settings say.
 
     Raises:
         ConfigurationError: A setting cannot be used; the message names it.
     """
     check_origins(settings)
     check_page(settings)
+    checks = [check for check in (authorization(settings), authorize) if check is not None]
     return LocalRegistry(
         app,
         cache_from(settings) if cache is None else cache,
         prune=settings.prune,
-        authorize=authorization(settings),
+        authorize=all_of(*checks) if checks else None,
         maintenance=settings.maintenance,
         origins=settings.origins,
         page=settings.page,

@@ -60,11 +60,10 @@ _SWITCH |= {"0": False, "false": False, "no": False, "off": False}
 
 
 def _switch(value: str | bool) -> bool:
-    if isinstance(value, bool):
-        return value
-    if value.lower() not in _SWITCH:
-        raise ValueError(f"{quote(value)} is neither 1 nor 0")
-    return _SWITCH[value.lower()]
+    word = str(value).lower()
+    if word not in _SWITCH:
+        raise ValueError(f"{quote(str(value))} is neither 1 nor 0")
+    return _SWITCH[word]
 
 
 def _tokens(value: str | Iterable[str]) -> tuple[str, ...]:
@@ -101,6 +100,7 @@ class CacheSettings:
         in_flight: As *retention*.
         hold: As *retention*.
         given: The fields that were not taken from the environment; see `name_of`.
+        called: What messages call a field that was given.
     """
 
     location: str = _variable("OLLAMA_MODELS", os.fsdecode, os.path.join("~", ".ollama", "models"))
@@ -108,25 +108,33 @@ class CacheSettings:
     in_flight: float | None = _variable("REGISTRY_WSGI_IN_FLIGHT", to_seconds, None)
     hold: float | None = _variable("REGISTRY_WSGI_HOLD", to_seconds, None)
     given: frozenset[str] = frozenset()
+    called: Callable[[str], str] = dataclasses.field(default=str, repr=False, compare=False)
 
     @classmethod
-    def read(cls, environ: Mapping[str, str] | None = None, /, **given: Any) -> Self:
+    def read(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        called: Callable[[str], str] = str,
+        /,
+        **given: Any,
+    ) -> Self:
         """
         Take the settings from the environment.
 
         Args:
             environ: The environment; None: that of the process.
+            called: Gives what messages call a given field: its name, unless told otherwise.
             given: Fields that are known already: their variables are not looked at.
 
         Raises:
             ConfigurationError: A variable or a given field cannot be used; the message names it.
         """
         environ = os.environ if environ is None else environ
-        values: dict[str, Any] = {"given": frozenset(given)}
+        values: dict[str, Any] = {"given": frozenset(given), "called": called}
         for field in dataclasses.fields(cls):
             variable = field.metadata.get("variable")
             if field.name in given:
-                name, value = field.name, given[field.name]
+                name, value = called(field.name), given[field.name]
             elif variable and environ.get(variable):
                 name, value = variable, environ[variable]
                 if variable.startswith("OLLAMA_"):  # as Ollama reads its own variables
@@ -142,9 +150,11 @@ class CacheSettings:
         return cls(**values)
 
     def name_of(self, field: str) -> str:
-        """Tell what a message calls *field*: its variable, or itself if it was given."""
+        """Tell what a message calls *field*: its variable, or as `called` says if it was given."""
+        if field in self.given:
+            return self.called(field)
         fields = {known.name: known for known in dataclasses.fields(self)}
-        return field if field in self.given else str(fields[field].metadata["variable"])
+        return str(fields[field].metadata["variable"])
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,8 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
-from registry_wsgi import LocalRegistry, open_cache
+from registry_wsgi.django import wrap
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
 
-application = LocalRegistry(get_wsgi_application(), open_cache())
+application = wrap(get_wsgi_application())

@@ -30,20 +30,23 @@ from .terminal import PROGRAM, echo_error, show_log, system_error
 __all__ = ["cli", "main"]
 
 
-def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
+def main(
+    argv: Sequence[str] | None = None, program: str = PROGRAM, options: Options | None = None
+) -> int:
     """
     Run the command line.
 
     Args:
         argv: The arguments; None: those of the process.
         program: The command that the user typed before the arguments, for messages.
+        options: What holds unless the arguments say otherwise.
 
     Returns:
         The exit code.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be valid text
-    code = _run(argv, program)
+    code = _run(argv, program, options)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -55,9 +58,9 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     return code
 
 
-def _run(argv: Sequence[str] | None, program: str) -> int:
+def _run(argv: Sequence[str] | None, program: str, options: Options | None) -> int:
     try:
-        code = cli.main(argv, prog_name=program, standalone_mode=False)
+        code = cli.main(argv, prog_name=program, standalone_mode=False, obj=options)
     except (click.Abort, KeyboardInterrupt) as error:
         # Click turns Ctrl-C into an Abort, and also the end of the input at a question.
         interrupted = isinstance(error, KeyboardInterrupt) or isinstance(

@@ -8,10 +8,10 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -21,6 +21,8 @@ from .terminal import PROGRAM
 
 if TYPE_CHECKING:
     from ..cache.model_cache import ModelCache
+
+_S = TypeVar("_S", bound=CacheSettings)
 
 __all__ = [
     "GROUP_OPTIONS",
@@ -53,11 +55,30 @@ class Options:
         models: The location of the models; None: the environment says it.
         verbose: Whether to say what is being done.
         color: Whether the output may have colors.
+        project: The settings of the project whose command this is, by field.
+        called: What messages call a setting of the project.
     """
 
     models: str | None = None
     verbose: bool = False
     color: bool = True
+    project: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    called: Callable[[str], str] = str
+
+    def settings(self, kind: type[_S], **given: Any) -> _S:
+        """
+        Take the settings from what was typed, from the project, and from the environment.
+
+        Raises:
+            ConfigurationError: One of them cannot be used.
+        """
+        if self.models is not None:
+            given["location"] = self.models
+
+        def called(field: str) -> str:
+            return field if field in given else self.called(field)
+
+        return kind.read(None, called, **{**self.project, **given})
 
     def cache(self) -> ModelCache:
         """
@@ -67,10 +88,12 @@ class Options:
             ConfigurationError: A setting in the environment cannot be used.
             click.BadParameter: The location that was typed cannot be used.
         """
-        from ..cache.opening import open_cache  # noqa: PLC0415
+        from ..cache.opening import cache_from, open_cache  # noqa: PLC0415
 
         with self.blamed():
-            return open_cache(self.models)
+            if not self.project:
+                return open_cache(self.models)
+            return cache_from(self.settings(CacheSettings))
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
@@ -80,7 +103,7 @@ class Options:
         except ConfigurationError as error:
             message = str(error)
             if not message.startswith("location: "):  # an error about the environment
-                if CacheSettings.read().location == CacheSettings().location:
+                if self._is_default():
                     message += f", and so does --models; to try it without any: {PROGRAM} demo"
                 raise ConfigurationError(message) from error
             message = one_line(message[10:])
@@ -91,9 +114,15 @@ class Options:
         program = context.parent.command_path if context.parent else PROGRAM
         if program == PROGRAM and not _is_on_path():
             program = f"{shlex.quote(sys.executable)} -m registry_wsgi"
-        location = self.models or CacheSettings.read().location
-        options = ["--models", location] if location != CacheSettings().location else []
+        known = self.models is None and "location" in self.project
+        options = []
+        if not (known or self._is_default()):
+            options = ["--models", self.settings(CacheSettings).location]
         return one_line(f"{program} {shlex.join([*options, 'restore', *arguments])}")
+
+    def _is_default(self) -> bool:
+        """Tell whether the models are where they are if nobody says so."""
+        return self.settings(CacheSettings).location == CacheSettings().location
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:

@@ -135,7 +135,7 @@ def _settings(
     page: str | None,
 ) -> Settings:
     """Take the settings from the options and the environment; refuse to let anyone delete."""
-    given: dict[str, Any] = {"location": options.models} if options.models else {}
+    given: dict[str, Any] = {}
     if token_file:
         given |= {"token_file": token_file, "tokens": ()}
     if hosts:
@@ -144,7 +144,7 @@ def _settings(
         given |= {"origins": origins}
     if page:
         given |= {"page": page}
-    settings = Settings.read(**given)
+    settings = options.settings(Settings, **given)
     if settings.tokens or settings.token_file:
         return settings
     if not _is_loopback(host):

@@ -189,12 +189,10 @@ def _complete(look: Callable[[ModelCache], Iterable[str]]) -> Callable[..., list
 
     def complete(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
         del parameter
-        from ..cache.opening import open_cache  # noqa: PLC0415 - most commands do not complete
-
         options = context.find_object(Options) or Options()
         try:
-            names = list(look(open_cache(options.models)))
-        except (RegistryError, OSError):
+            names = list(look(options.cache()))
+        except (RegistryError, click.ClickException, OSError):
             return []
         return [name for name in names if name.lower().startswith(typed.lower())]
 

@@ -14,7 +14,8 @@ PACKAGE = Path(registry_wsgi.__file__).parent
 
 #: From the top floor down. An import leads to a room further down, or stays in its own.
 ROOMS = [
-    *("management", "__main__", "__init__", "cli", "app", "http", "cache", "stores"),
+    *("management", "apps", "django", "__main__", "__init__"),
+    *("cli", "app", "http", "cache", "stores"),
     *("settings", "durations", "sizes", "figures", "names", "errors"),
 ]
 

@@ -507,7 +507,13 @@ def test_django_has_the_commands(sample: Path, tmp_path: Path) -> None:
     def manage(*arguments: str) -> tuple[int, str, str]:
         return run(sys.executable, "manage.py", *arguments, cwd=project)
 
+    with settings.open("a") as more:
+        more.write("import os\nREGISTRY_WSGI = eval(os.environ.get('GIVEN', '{}'))\n")
     assert manage("check")[0] == 0
+    code, _, err = run(
+        sys.executable, "manage.py", "check", cwd=project, GIVEN="{'RETENTION': '7'}"
+    )
+    assert (code, "(registry_wsgi.E001) REGISTRY_WSGI['RETENTION']: invalid" in err) == (1, True)
     _in_a_project(sample, "python manage.py registry", lambda *words: manage("registry", *words))
     call = (
         "from django.core.management import call_command as c; c('registry', 'prune', '--age={}')"

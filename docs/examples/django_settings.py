@@ -1,0 +1,6 @@
+REGISTRY_WSGI = {
+    "LOCATION": "/srv/models",
+    "RETENTION": "14d",
+    "MAINTENANCE": True,
+    "TRUSTED_HOSTS": ["models.example"],
+}
