@@ -19,6 +19,7 @@ __all__ = [
     "blob_name",
     "is_blob_name",
     "mentioned_blobs",
+    "mentioned_sizes",
     "needed_blobs",
     "parse_manifest",
     "unambiguous",
@@ -162,7 +163,13 @@ def mentioned_blobs(data: bytes) -> set[str]:
     This errs on the side of keeping: it finds at least the blobs that `parse_manifest` finds, and
     still finds some where `parse_manifest` fails.
     """
-    blobs = {f"sha256-{match[1].decode().lower()}" for match in _MENTIONED.finditer(data)}
+    return set(mentioned_sizes(data))
+
+
+def mentioned_sizes(data: bytes) -> dict[str, int | None]:
+    """Name the blobs of `mentioned_blobs`, each with its size in bytes (None if not known)."""
+    names = (f"sha256-{match[1].decode().lower()}" for match in _MENTIONED.finditer(data))
+    blobs: dict[str, int | None] = dict.fromkeys(names)
     with suppress(InvalidManifestError):  # which also reads digests that are written with escapes
         blobs.update(parse_manifest(data))
     return blobs

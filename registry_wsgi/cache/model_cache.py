@@ -24,8 +24,9 @@ from ..stores.base import Deleted, Store
 from .collector import PAUSE, Limits, OutOfTimeError, Progress, PruneReport, collect
 from .evict import Eviction, EvictReport
 from .evict_plan import Quota
-from .listing import list_models, usage
-from .manifest import mentioned_blobs
+from .history import Change, note_change, read_history
+from .listing import list_models, total, usage
+from .manifest import mentioned_sizes
 from .observer import Observer, tell
 from .patterns import is_pattern, matches, normalize
 from .protocol import follows_delete
@@ -71,6 +72,7 @@ class ModelCache:
         after_delete: How long the prune after a delete (`prune_deleted`) may take to find out what
             is needed, in seconds. At first 0.5, and infinite with a *clock* of the caller's.
         observer: Told of each change (`registry_wsgi.cache.observer.Observer`). None: nobody.
+        recording: Whether changes are noted in the history of the store. At first they are.
 
     Durations are `datetime.timedelta`, seconds, or written (``"7d"``).
 
@@ -95,6 +97,7 @@ class ModelCache:
         self.after_delete = _AFTER_DELETE if clock is time.time else math.inf
         self._clock = clock
         self.observer: Observer | None = None
+        self.recording = True
 
     def __repr__(self) -> str:
         return f"ModelCache({self.store!r})"
@@ -140,7 +143,7 @@ class ModelCache:
         except StoreError as error:
             _log.warning("deleted all the same: %s", error)
             manifest = None
-        blobs = mentioned_blobs(manifest.data) if manifest else ()
+        blobs = mentioned_sizes(manifest.data) if manifest else {}
         when = self._clock()
         if manifest is not None and manifest.written > when + _FAR_BEHIND:
             # The manifest seems to be written in the future, so our clock is wrong. By that clock
@@ -148,6 +151,7 @@ class ModelCache:
             when = manifest.written
         entry = self.store.discard(key, blobs, when, self.retention)
         if entry is not None:
+            self._note("delete", str(found or key), size=total(blobs.values()), entry=entry.id)
             tell(self.observer, lambda observer: observer.deleted(str(found or key)))
         return entry
 
@@ -168,6 +172,7 @@ class ModelCache:
         """
         kept = normalize(pattern)
         self.store.protect(kept)
+        self._note("protect", kept, models=0)
         return kept
 
     def unprotect(self, pattern: str) -> bool:
@@ -181,7 +186,11 @@ class ModelCache:
             InvalidNameError: *pattern* is neither a valid name nor a pattern of names.
             StoreError: The storage failed.
         """
-        return self.store.unprotect(normalize(pattern))
+        kept = normalize(pattern)
+        if not self.store.unprotect(kept):
+            return False
+        self._note("unprotect", kept, models=0)
+        return True
 
     def protected(self) -> list[str]:
         """
@@ -321,6 +330,7 @@ class ModelCache:
         """
         for restored in restore(self.store, wanted):
             if isinstance(restored, str):
+                self._note("restore", restored)
                 tell(self.observer, methodcaller("restored", restored))
             yield restored
 
@@ -523,6 +533,10 @@ class ModelCache:
         if not dry_run:
             seconds = time.monotonic() - begun
             trash_only = deleted_only or only is not None
+            if report.models or report.blobs or not trash_only:
+                action = "forget" if only is not None else "expire" if deleted_only else "prune"
+                names = [item.model for item in report.items if item.model]
+                self._note(action, *names, models=report.models, size=report.bytes)
             tell(
                 self.observer,
                 lambda observer: observer.pruned(report, seconds, deleted_only=trash_only),
@@ -618,9 +632,36 @@ class ModelCache:
                 if key is None:
                     raise ModelNotFoundError(f"{name}: there is no model of this name")
                 wanted.add(Name.from_key(key))
-        return Verifier(
+        report = Verifier(
             self.store, wanted, deep=deep, repair=repair, threads=threads, progress=progress
         ).run()
+        repaired = [problem.models for problem in report.problems if problem.repaired]
+        if repaired:
+            names = dict.fromkeys(name for models in repaired for name in models)
+            self._note("repair", *names, models=len(names))
+        return report
+
+    def history(self) -> list[Change]:
+        """
+        List the last changes of the store, by whatever process, the latest first.
+
+        The store keeps several hundred at least, on a disk in two files of at most 128 KiB each.
+        Who made them is known of those over HTTP (``REMOTE_USER`` and the address), on the command
+        line, and within `registry_wsgi.cache.history.acting`. A change that could not be noted, as
+        the disk was full, say, is not there. A store without a history has none.
+
+        Raises:
+            StoreError: The storage failed.
+        """
+        return read_history(self.store)
+
+    def _note(
+        self, action: str, *names: str, models: int = 1, size: int = 0, entry: str | None = None
+    ) -> None:
+        if self.recording:
+            note_change(
+                self.store, self._clock(), action, names, models=models, size=size, entry=entry
+            )
 
     def _protected_by_link(self, key: str, patterns: Iterable[str]) -> str | None:
         """Find the name among *patterns* that is a link to the manifest at *key*."""

@@ -33,6 +33,7 @@ __all__ = [
     "Disk",
     "File",
     "Folder",
+    "HistoryStore",
     "Manifest",
     "ManifestStore",
     "ProtectionStore",
@@ -557,3 +558,28 @@ class WatchedStore(Protocol):
 
     def is_open(self, name: str) -> bool | None:
         """Tell whether a process has the blob *name* open or in memory; None if nobody can tell."""
+
+
+@runtime_checkable
+class HistoryStore(Protocol):
+    """What a `Store` may have besides: it keeps the last changes, each as a line of text."""
+
+    def append_history(self, line: str) -> None:
+        """
+        Add *line*, and drop the oldest ones if there are many.
+
+        The line may get lost, when the power goes, say. No other method depends on it.
+
+        Args:
+            line: A few kilobytes of ASCII characters at most, without an end of line.
+
+        Raises:
+            StoreError: It could not be added. The lines before it stay.
+        """
+
+    def history(self) -> list[str]:
+        """
+        List the lines that were added, the oldest first.
+
+        Whoever may write in the storage may have changed them, or added others.
+        """

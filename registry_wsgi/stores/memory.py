@@ -11,6 +11,7 @@ import itertools
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -21,6 +22,9 @@ from .base import Blob, Condemned, Deleted, Folder, Manifest, Read
 from .layout import kept_for, was_kept
 
 __all__ = ["MemoryStore"]
+
+# How many lines of the history are kept.
+_HISTORY = 1_000
 
 
 class MemoryStore:
@@ -45,6 +49,7 @@ class MemoryStore:
         self._trash: dict[Deleted, tuple[Manifest, dict[str, _Content]]] = {}
         self._condemned: dict[Condemned, _Content] = {}
         self._protected: set[str] = set()
+        self._history: deque[str] = deque(maxlen=_HISTORY)
         self._claim = threading.Lock()
 
     def __repr__(self) -> str:
@@ -250,6 +255,12 @@ class MemoryStore:
             kept = pattern in self._protected
             self._protected.discard(pattern)
             return kept
+
+    def append_history(self, line: str) -> None:
+        self._history.append(line)
+
+    def history(self) -> list[str]:
+        return list(self._history)
 
     def claim(self) -> Callable[[], None] | None:
         return self._claim.release if self._claim.acquire(blocking=False) else None

@@ -57,6 +57,9 @@ def cache(disk: Disk) -> ModelCache:
     """A cache as a process of its own opens it."""
     found = ModelCache(DiskStore(disk.root), clock=disk.clock, in_flight=IN_FLIGHT)
     found.pause = PAUSE
+    # A line of the history is written when a change is made already, to a file that nothing else
+    # depends on: each of its calls would be one more step without another outcome.
+    found.recording = False
     return found
 
 

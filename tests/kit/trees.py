@@ -83,10 +83,14 @@ class Tree:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Every file below *root* with its content; of a symbolic link, where it leads."""
+    """
+    Every file below *root* with its content; of a symbolic link, where it leads.
+
+    The history of the changes is left out, so that what is undone is as if it had never been done.
+    """
     found = {}
     for folder, _, names in os.walk(root):
-        for name in names:
+        for name in {*names} - {"history.jsonl", "history.old.jsonl"}:
             path = Path(folder, name)
             data = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
             found[path.relative_to(root).as_posix()] = data

@@ -244,6 +244,16 @@ class Directory:
         self._adopt(file, stat.S_IMODE(self._owner.st_mode) & 0o666)
         return file
 
+    def append(self, name: str) -> int:
+        """Open the file *name* to write at its end, without following it; make it if need be."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+        try:
+            return os.open(name, flags, dir_fd=self._file)
+        except FileNotFoundError:
+            with suppress(FileExistsError):  # another has just made it
+                os.close(self.create(name))
+            return os.open(name, flags, dir_fd=self._file)
+
     def symlink(self, target: str, name: str) -> None:
         """Make the symbolic link *name*, which must not be there."""
         os.symlink(target, name, dir_fd=self._file)

@@ -13,8 +13,10 @@ A store in a directory, laid out as Ollama lays out its models.
             sha256-<hex>                                         a blob that nothing needs
         protected/<pattern>                                  empty files: what is not to be deleted,
                                                              percent-encoded
+        history.jsonl                                        the last changes, one a line
+        history.old.jsonl                                    those before
 
-Only ``trash/``, ``condemned/`` and ``protected/`` are ours, and on a full disk files beside them
+Only these are ours but for ``blobs/`` and ``manifests/``, and on a full disk files beside them
 called ``trash-…`` (`registry_wsgi.stores.disk.trash`). Nothing of ours lies under ``blobs/``
 (Ollama sweeps that at each start) unless it is a mount of its own, or four levels deep under
 ``manifests/`` (Ollama would list it).
@@ -31,7 +33,8 @@ read, so that the blobs it names are kept, but nothing is moved, made or removed
 
 The parts of the store, each a module: ``places`` (paths, and the guards on the way), ``directory``
 (open directories), ``system`` (what the system says, and what that means), and by what they serve
-``manifests``, ``blobs``, ``aside``, ``trash``, ``protection``, ``survey`` and ``reads``.
+``manifests``, ``blobs``, ``aside``, ``trash``, ``protection``, ``survey``, ``reads`` and
+``history``.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ from contextlib import suppress
 from ...errors import StoreError
 from ..base import Blob
 from .aside import Aside
+from .history import History
 from .manifests import Manifests
 from .places import Places
 from .protection import Protection
@@ -58,7 +62,7 @@ __all__ = ["DiskStore"]
 _log = logging.getLogger("registry_wsgi")
 
 
-class DiskStore(Manifests, Aside, Trash, Protection, Survey, Reads):
+class DiskStore(Manifests, Aside, Trash, Protection, Survey, Reads, History):
     """
     A `~registry_wsgi.stores.base.Store` in a directory of the local file system.
 

@@ -841,7 +841,9 @@ def stores(tmp_path: Path) -> list[DiskStore]:
             tree.write(f"m{number}", data)
             (tree.blobs / f"sha256-{number:064}").write_bytes(b"")
         tree.trash.mkdir()
-        made.append(DiskStore(tree.root))
+        store = DiskStore(tree.root)
+        store.append_history("{}")  # else the first delete makes that file
+        made.append(store)
     return made
 
 

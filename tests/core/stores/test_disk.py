@@ -270,7 +270,7 @@ def test_nothing_of_ours_lies_where_ollama_looks(tree: Tree) -> None:
     }
     assert deep == {KEY}
     others = {path.relative_to(tree.root).parts[0] for path in ours}
-    assert others <= {"blobs", "manifests", "trash", "condemned"}
+    assert others <= {"blobs", "manifests", "trash", "condemned", "history.jsonl"}
 
 
 def test_a_sweep_by_another_program_takes_nothing_that_can_be_restored(
