@@ -16,6 +16,9 @@ variable                      default                   meaning
                                                         under these two
 ``REGISTRY_WSGI_PAGE``        none                      the path of the :doc:`storage page <page>`,
                                                         ``/registry/`` say, under these two
+``REGISTRY_WSGI_PRUNE_EVERY`` ``0``                     how long after a prune the next one is
+                                                        begun by ``registry-wsgi serve``; ``0``:
+                                                        it begins none
 ============================= ========================= ========================================
 
 Under `registry_wsgi.create_app` and ``registry-wsgi serve`` these say who may delete:
@@ -165,6 +168,8 @@ class Settings(CacheSettings):
     Attributes:
         prune: Whether to prune after a delete.
         maintenance: Whether to answer the requests of `registry_wsgi.http.maintenance`.
+        prune_every: How long after a prune ``registry-wsgi serve`` begins the next one, in seconds;
+            0: it begins none.
         page: The path of the storage page, see `registry_wsgi.http.page`; None: there is none.
         tokens: Whoever sends one of them may delete, see
             `~registry_wsgi.http.authorization.bearer_token`.
@@ -180,6 +185,7 @@ class Settings(CacheSettings):
 
     prune: bool = _variable("REGISTRY_WSGI_PRUNE", _switch, True)
     maintenance: bool = _variable("REGISTRY_WSGI_MAINTENANCE", _switch, False)
+    prune_every: float = _variable("REGISTRY_WSGI_PRUNE_EVERY", to_seconds, 0.0)
     page: str | None = _variable("REGISTRY_WSGI_PAGE", str, None)
     tokens: tuple[str, ...] = _variable("REGISTRY_WSGI_TOKEN", _tokens, (), shown=False)
     token_file: str | None = _variable("REGISTRY_WSGI_TOKEN_FILE", _path, None)

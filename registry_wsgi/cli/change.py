@@ -12,14 +12,20 @@ import click
 from ..cache.patterns import is_pattern, normalize
 from ..durations import moment, to_seconds
 from ..errors import (
-    InvalidDurationError,
     ModelNotFoundError,
     ModelProtectedError,
     RegistryError,
     escape,
     quote,
 )
-from .options import Options, dry_run_option, json_option, quiet_option, yes_option
+from .options import (
+    Options,
+    checked_duration,
+    dry_run_option,
+    json_option,
+    quiet_option,
+    yes_option,
+)
 from .suggest import nearest
 from .targets import (
     by_name,
@@ -241,7 +247,7 @@ def unprotect(options: Options, names: tuple[str, ...]) -> None:
 @click.option(
     "--age",
     metavar="DURATION",
-    callback=lambda *given: _checked_age(given[2]),
+    callback=checked_duration,
     help="How long ago, as 0, 90s, 15m, 12h, 7d or 2w; default: the retention. 0: at once, which"
     " takes even the blobs of a pull under way.",
 )
@@ -356,14 +362,6 @@ def can_ask() -> bool:
 def confirm(question: str) -> None:
     if not click.confirm(question, err=True):
         raise click.ClickException("nothing was changed")
-
-
-def _checked_age(text: str | None) -> str | None:
-    try:
-        to_seconds(text or "0")
-    except InvalidDurationError as error:
-        raise click.BadParameter(str(error)) from error
-    return text
 
 
 def _parse_time(text: str | None) -> datetime | None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..errors import ConfigurationError, one_line
+from ..durations import to_seconds
+from ..errors import ConfigurationError, InvalidDurationError, one_line
 from ..settings import CacheSettings
 from .terminal import PROGRAM
 
@@ -27,6 +28,7 @@ _S = TypeVar("_S", bound=CacheSettings)
 __all__ = [
     "GROUP_OPTIONS",
     "Options",
+    "checked_duration",
     "dry_run_option",
     "json_option",
     "missing_extra",
@@ -155,6 +157,23 @@ GROUP_OPTIONS = (
         help="No colors; so does the variable NO_COLOR.",
     ),
 )
+
+
+def checked_duration(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> str | None:
+    """
+    Check the duration that was typed, as the callback of an option.
+
+    Raises:
+        click.BadParameter: *text* is no duration.
+    """
+    del context, parameter
+    try:
+        to_seconds(text or "0")
+    except InvalidDurationError as error:
+        raise click.BadParameter(str(error)) from error
+    return text
 
 
 def missing_extra(extra: str) -> str:

@@ -19,7 +19,7 @@ import click
 
 from ..errors import escape, quote
 from ..settings import Settings
-from .options import Options, missing_extra
+from .options import Options, checked_duration, missing_extra
 from .terminal import PROGRAM, format_size, short_name
 
 if TYPE_CHECKING:
@@ -82,6 +82,13 @@ _port_option = click.option(
     " repeated. Else REGISTRY_WSGI_ORIGINS has them; default: none.",
 )
 @click.option(
+    "--prune-every",
+    metavar="DURATION",
+    callback=checked_duration,
+    help="Prune in the background, so long after the last time: 1d, say. Else"
+    " REGISTRY_WSGI_PRUNE_EVERY says it; default: never.",
+)
+@click.option(
     "--page",
     metavar="[PATH]",
     is_flag=False,
@@ -101,6 +108,7 @@ def serve(
     token_file: Path | None,
     hosts: tuple[str, ...],
     origins: tuple[str, ...],
+    prune_every: str | None,
     page: str | None,
 ) -> None:
     """
@@ -109,7 +117,9 @@ def serve(
     Without a token anyone who reaches the port can delete, so then only addresses of this machine
     are served, under no name but its own. Clients send it as "Authorization: Bearer TOKEN".
     """
-    settings = _settings(options, host, token_file, hosts, origins, page=page)
+    given = {"page": page, "prune_every": prune_every}
+    given = {field: value for field, value in given.items() if value}
+    settings = _settings(options, host, token_file, hosts, origins, **given)
     try:
         from .server import Server  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -131,19 +141,15 @@ def _settings(
     token_file: Path | None,
     hosts: tuple[str, ...],
     origins: tuple[str, ...],
-    *,
-    page: str | None,
+    **given: Any,
 ) -> Settings:
     """Take the settings from the options and the environment; refuse to let anyone delete."""
-    given: dict[str, Any] = {}
     if token_file:
         given |= {"token_file": token_file, "tokens": ()}
     if hosts:
         given |= {"trusted_hosts": hosts}
     if origins:
         given |= {"origins": origins}
-    if page:
-        given |= {"page": page}
     settings = options.settings(Settings, **given)
     if settings.tokens or settings.token_file:
         return settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 from collections.abc import Mapping
@@ -11,8 +12,10 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.util import import_app
 
 from ..app import build_app
+from ..cache.opening import cache_from
 from ..http.front_page import FrontPage
 from ..settings import Settings
+from .pruner import Pruner
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -41,6 +44,8 @@ class Server(BaseApplication):
     ) -> None:
         self._settings = settings
         self._app = app
+        self._due = multiprocessing.Value("d", Pruner.first(settings.prune_every))
+        self._pruner: Pruner | None = None
         # The socket is bound already, so that a port in use is one line at the start. gunicorn
         # would try for seconds to bind it.
         self._options = {**options, "bind": f"fd://{listener.detach()}"}
@@ -50,14 +55,25 @@ class Server(BaseApplication):
         """Give the options to gunicorn."""
         for name, value in self._options.items():
             self.cfg.set(name, value)
+        self.cfg.set("worker_exit", self.end)
         if "control_socket_disable" in self.cfg.settings:  # since 25.1
             self.cfg.set("control_socket_disable", True)
 
     def load(self) -> Any:
         """Make the app, in each worker."""
-        if self._app is None:
-            return FrontPage(build_app(self._settings))
-        return build_app(self._settings, cast("WSGIApplication", import_app(self._app)))
+        wrapped = None if self._app is None else cast("WSGIApplication", import_app(self._app))
+        cache = cache_from(self._settings)
+        app = build_app(self._settings, wrapped, cache=cache)
+        if self._settings.prune_every:
+            self._pruner = Pruner(cache, self._settings.prune_every, self._due)
+            self._pruner.start()
+        return FrontPage(app) if wrapped is None else app
+
+    def end(self, arbiter: object, worker: object) -> None:
+        """End the pruner, when its worker ends."""
+        del arbiter, worker
+        if self._pruner is not None:
+            self._pruner.stop()
 
     def run(self) -> None:
         """Serve until a signal ends it."""

@@ -377,6 +377,15 @@ def test_the_steps_of_ollamas_own_command_work(sample: Path, start: Start) -> No
     assert server.delete("sample-chat").status == 200
 
 
+def test_serve_prunes_every_so_often(sample: Path, start: Start) -> None:
+    """In one of its workers, and ends as always."""
+    server = start("serve", "--workers=2", "--prune-every=1s")
+    wait_for(lambda: "INFO pruned: 0 models, 0 blobs" in server.text, "a prune")
+    assert server.delete("sample-chat").status == 200
+    assert server.interrupt() == 0
+    assert "Traceback" not in server.text
+
+
 def test_serve_wraps_an_app_of_the_working_directory(sample: Path, start: Start) -> None:
     """Which gets all but the deletes."""
     require("gunicorn")
