@@ -61,6 +61,7 @@ def build_app(
         prune=settings.prune,
         authorize=all_of(*checks) if checks else None,
         maintenance=settings.maintenance,
+        evict=settings.evict(),
         origins=settings.origins,
         page=settings.page,
     )

@@ -14,6 +14,7 @@ variable                      default                   meaning
                                                         ``registry-wsgi serve``
 ``REGISTRY_WSGI_MAINTENANCE`` ``0``                     ``1``: `registry_wsgi.http.maintenance`,
                                                         under these two
+``REGISTRY_WSGI_EVICT_…``     none                      the limits of ``POST /api/evict``, see below
 ``REGISTRY_WSGI_PAGE``        none                      the path of the :doc:`storage page <page>`,
                                                         ``/registry/`` say, under these two
 ``REGISTRY_WSGI_PRUNE_EVERY`` ``0``                     how long after a prune the next one is
@@ -33,6 +34,17 @@ Under `registry_wsgi.create_app` and ``registry-wsgi serve`` these say who may d
 ``REGISTRY_WSGI_ORIGINS``         pages in a browser: those of these origins, with commas between
                                   them, besides those of the same origin
                                   (`registry_wsgi.http.origins`)
+================================= ==============================================================
+
+With `registry_wsgi.http.maintenance`, these are the limits of ``POST /api/evict``, which is there
+if one of the first three is set (`registry_wsgi.ModelCache.evict`):
+
+================================= ==============================================================
+``REGISTRY_WSGI_EVICT_MAX_USED``  how much the store may take, with its trash: ``200GB``
+``REGISTRY_WSGI_EVICT_MIN_FREE``  how much of the disk is to be free: ``50GB``
+``REGISTRY_WSGI_EVICT_UNUSED``    after how long without being read a model goes: ``30d``
+``REGISTRY_WSGI_EVICT_RECENT``    what may have been read within this time stays; default ``1d``
+``REGISTRY_WSGI_EVICT_ROOM``      how much of the first the models leave free; default ``0``
 ================================= ==============================================================
 
 Durations are written ``0``, ``90s``, ``15m``, ``12h``, ``7d`` or ``2w``. An empty variable counts
@@ -55,6 +67,7 @@ from typing import Any, Self
 
 from .durations import to_seconds
 from .errors import ConfigurationError, quote
+from .sizes import to_bytes
 
 __all__ = ["CacheSettings", "Settings"]
 
@@ -170,6 +183,8 @@ class Settings(CacheSettings):
         maintenance: Whether to answer the requests of `registry_wsgi.http.maintenance`.
         prune_every: How long after a prune ``registry-wsgi serve`` begins the next one, in seconds;
             0: it begins none.
+        max_used: A limit of ``POST /api/evict``, as `registry_wsgi.ModelCache.evict` has it; so are
+            *min_free*, *unused*, *recent* and *room*.
         page: The path of the storage page, see `registry_wsgi.http.page`; None: there is none.
         tokens: Whoever sends one of them may delete, see
             `~registry_wsgi.http.authorization.bearer_token`.
@@ -186,11 +201,24 @@ class Settings(CacheSettings):
     prune: bool = _variable("REGISTRY_WSGI_PRUNE", _switch, True)
     maintenance: bool = _variable("REGISTRY_WSGI_MAINTENANCE", _switch, False)
     prune_every: float = _variable("REGISTRY_WSGI_PRUNE_EVERY", to_seconds, 0.0)
+    max_used: int | None = _variable("REGISTRY_WSGI_EVICT_MAX_USED", to_bytes, None)
+    min_free: int | None = _variable("REGISTRY_WSGI_EVICT_MIN_FREE", to_bytes, None)
+    unused: float | None = _variable("REGISTRY_WSGI_EVICT_UNUSED", to_seconds, None)
+    recent: float | None = _variable("REGISTRY_WSGI_EVICT_RECENT", to_seconds, None)
+    room: int | None = _variable("REGISTRY_WSGI_EVICT_ROOM", to_bytes, None)
     page: str | None = _variable("REGISTRY_WSGI_PAGE", str, None)
     tokens: tuple[str, ...] = _variable("REGISTRY_WSGI_TOKEN", _tokens, (), shown=False)
     token_file: str | None = _variable("REGISTRY_WSGI_TOKEN_FILE", _path, None)
     trusted_hosts: tuple[str, ...] = _variable("REGISTRY_WSGI_TRUSTED_HOSTS", _list, ())
     origins: tuple[str, ...] = _variable("REGISTRY_WSGI_ORIGINS", _list, ())
+
+    def evict(self) -> Mapping[str, float] | None:
+        """Tell the limits of evictions; None if there is no limit."""
+        names = ("max_used", "min_free", "unused", "recent", "room")
+        given = {name: getattr(self, name) for name in names}
+        if all(given[name] is None for name in names[:3]):
+            return None
+        return {name: value for name, value in given.items() if value is not None}
 
     def __post_init__(self) -> None:
         if self.tokens and self.token_file:

@@ -107,7 +107,7 @@ class Eviction:
         self._done: list[Action] = []
         self._kept: dict[str, str] = {}
         self._failures: list[str] = []
-        if quota.max_used is None and quota.min_free is None and quota.unused is None:
+        if not quota.is_limit:
             raise ConfigurationError("evict: give at least one of max_used, min_free and unused")
         if quota.min_free is not None and self._taken is None:
             raise ConfigurationError("evict: min_free is of a disk, and this store has none")

@@ -28,6 +28,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ..durations import Duration, to_seconds
+from ..sizes import Size, to_bytes
+
 __all__ = ["DAY", "Action", "InPlace", "InTrash", "Plan", "Quota", "Stock", "make_plan", "span"]
 
 DAY = 86_400.0
@@ -115,6 +118,51 @@ class Quota:
     unused: float | None = None
     recent: float = DAY
     room: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        max_used: Size | None = None,
+        min_free: Size | None = None,
+        unused: Duration | None = None,
+        recent: Duration = DAY,
+        room: Size = 0,
+    ) -> Quota:
+        """
+        Read what is wanted as people write it.
+
+        Raises:
+            InvalidDurationError: One of the durations is invalid.
+            InvalidSizeError: One of the sizes is invalid.
+        """
+        return cls(
+            None if max_used is None else to_bytes(max_used),
+            None if min_free is None else to_bytes(min_free),
+            None if unused is None else to_seconds(unused),
+            to_seconds(recent),
+            to_bytes(room),
+        )
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether anything is wanted at all."""
+        return not (self.max_used is self.min_free is self.unused is None)
+
+    def tighter_than(self, other: Quota) -> str | None:
+        """Name what here may let go more than *other* would; None if there is nothing."""
+        pairs: dict[str, tuple[float | None, float | None]] = {
+            "max_used": (self.max_used, other.max_used),
+            "unused": (self.unused, other.unused),
+            "recent": (self.recent, other.recent),
+            # To want more free space, or more room, lets go more.
+            "min_free": (_negative(self.min_free), _negative(other.min_free)),
+            "room": (-self.room, -other.room),
+        }
+        for name, (ours, theirs) in pairs.items():
+            if ours is not None and (theirs is None or ours < theirs):
+                return name
+        return None
 
     def short(self, used: int, free: int | None) -> int:
         """Tell how many bytes are still wanting when *used* are taken and *free* are free."""
@@ -334,6 +382,10 @@ def _drop(count: Counter[Hashable], blobs: Iterable[Hashable]) -> list[Hashable]
             del count[blob]
             gone.append(blob)
     return gone
+
+
+def _negative(number: int | None) -> int | None:
+    return None if number is None else -number
 
 
 def span(seconds: float) -> str:

@@ -19,7 +19,7 @@ from ..errors import (
     StoreError,
 )
 from ..names import Name
-from ..sizes import Size, to_bytes
+from ..sizes import Size
 from ..stores.base import Deleted, Store
 from .collector import PAUSE, Limits, OutOfTimeError, Progress, PruneReport, collect
 from .evict import Eviction, EvictReport
@@ -478,12 +478,8 @@ class ModelCache:
             InvalidManifestError: As for `prune`.
             StoreError: The storage failed.
         """
-        quota = Quota(
-            None if max_used is None else to_bytes(max_used),
-            None if min_free is None else to_bytes(min_free),
-            None if unused is None else to_seconds(unused),
-            to_seconds(recent),
-            to_bytes(room),
+        quota = Quota.of(
+            max_used=max_used, min_free=min_free, unused=unused, recent=recent, room=room
         )
         eviction = Eviction(
             self.store,

@@ -17,6 +17,7 @@ request                         action      what it does
 ``POST /api/forget``            ``forget``  removes the deleted model ``{"model": "<name>"}`` for
                                             good, and frees its space; the report
 ``POST /api/prune``             ``prune``   removes for good what is no longer needed; the report
+``POST /api/evict``             ``evict``   lets models go that were not read for long; the report
 ``GET /api/models``             ``models``  lists the models, ``{"models": […]}``
 ``GET /api/space``              ``space``   what takes the space, and what each command would free
 ``GET /api/orphans``            ``space``   lists the files that nothing needs, ``{"orphans": […]}``
@@ -24,9 +25,9 @@ request                         action      what it does
                                             together, which are not the sum of each
 =============================== =========== ======================================================
 
-``authorize`` gets the action and the full name of the model. ``deleted``, ``models``, ``space`` and
-``prune`` are about all models, so there the name is ``*``. The action of a prune with ``all``,
-which removes models that nobody deleted, is ``prune_all``, also for a dry run.
+``authorize`` gets the action and the full name of the model. ``deleted``, ``models``, ``space``,
+``evict`` and ``prune`` are about all models, so there the name is ``*``. The action of a prune with
+``all``, which removes models that nobody deleted, is ``prune_all``, also for a dry run.
 
 The options of ``/api/forget`` are ``at`` (the ``id`` of one of several deletes of that name; left
 out: all), ``dry_run`` and ``quiet_store``. This path, and the last four, are answered if the cache
@@ -37,6 +38,12 @@ ISO form with its offset from UTC: what was deleted or has come after that stays
 ``dry_run``, ``quiet_store`` (nobody else is at work, so nothing waits for pulls) and ``stream``.
 The last four are false if they are left out. The report names what goes, in ``items``. With the
 ``begun`` of a dry run as its ``before``, a prune leaves what was deleted or has come since.
+
+``/api/evict`` is there if the server is set to limits: by ``LocalRegistry(…, evict={…})`` with
+options of `registry_wsgi.ModelCache.evict`, or by the variables ``REGISTRY_WSGI_EVICT_…``. Its
+options are ``max_used``, ``min_free`` and ``room`` (``"200GB"``), ``unused`` and ``recent``
+(``"30d"``), and ``dry_run``. What is left out is as the server is set to. A client can only loosen
+that: what would let go more is answered 403. ``ok`` in the report says whether the limits are kept.
 
 A prune goes on to its end if the client goes away. While one is under way, be it in another process
 that serves the same store, a second one is answered 409, unless it is a dry run. With ``stream``
@@ -51,7 +58,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -77,7 +84,16 @@ from ..errors import (
 from .answers import describe, failure, json_response, no_answer, refused, to_json
 from .request import Endpoint, Request
 
-__all__ = ["MaintainedCache", "Maintenance", "Stream", "claim", "read_time", "stream_prune"]
+__all__ = [
+    "MaintainedCache",
+    "Maintenance",
+    "Stream",
+    "claim",
+    "claim_unless",
+    "read_options",
+    "read_time",
+    "stream_prune",
+]
 
 _EVERYTHING = "*"  # in the place of a name, for actions that are about all models
 
@@ -171,7 +187,7 @@ class Maintenance:
         return json_response(found if what == "space" else {what: found})
 
     def _usage(self, request: Request) -> Response:
-        options = _read_options(request.body(), {"models": "list"})
+        options = read_options(request.body(), {"models": "list"})
         request.permit("models", _EVERYTHING)
         models = options.get("models")
         if not (models and all(isinstance(model, str) for model in models)):
@@ -194,7 +210,7 @@ class Maintenance:
             return json_response({"model": self._cache.restore(model)})
 
     def _forget(self, request: Request) -> Response:
-        options = _read_options(request.body(), _FORGET_OPTIONS)
+        options = read_options(request.body(), _FORGET_OPTIONS)
         model = options.pop("model", "")
         request.permit_model("forget", model)
         with refused():
@@ -202,20 +218,17 @@ class Maintenance:
             return json_response(_told(forget(model, **options)))
 
     def _prune(self, request: Request) -> Response:
-        options = _read_options(request.body(), _PRUNE_OPTIONS)
+        options = read_options(request.body(), _PRUNE_OPTIONS)
         request.permit("prune_all" if options.get("all") else "prune", _EVERYTHING)
         stream = options.pop("stream", False)
-        # A dry run changes nothing: it need not wait, and nobody need wait for it.
-        release = _no_claim if options.get("dry_run") else claim(self._cache)
+        dry_run = options.get("dry_run", False)
         if stream:
+            release = _no_claim if dry_run else claim(self._cache)
             return stream_prune(
                 lambda progress: self._cache.prune(**options, progress=progress), release
             )
-        try:
-            with no_answer():
-                return json_response(_told(self._cache.prune(**options)))
-        finally:
-            release()
+        with claim_unless(self._cache, dry_run=dry_run), no_answer():
+            return json_response(_told(self._cache.prune(**options)))
 
 
 def claim(cache: MaintainedCache) -> Callable[[], None]:
@@ -229,6 +242,20 @@ def claim(cache: MaintainedCache) -> Callable[[], None]:
     if release is None:
         raise Conflict("a prune is under way")
     return release
+
+
+@contextmanager
+def claim_unless(cache: MaintainedCache, *, dry_run: bool) -> Iterator[None]:
+    """
+    Be the only one to prune *cache* for as long as the body runs.
+
+    A dry run changes nothing: it need not wait, and nobody need wait for it.
+    """
+    release = _no_claim if dry_run else claim(cache)
+    try:
+        yield
+    finally:
+        release()
 
 
 def stream_prune(prune: Callable[[Progress], PruneReport], release: Callable[[], None]) -> Stream:
@@ -304,7 +331,7 @@ def _maintained(cache: Cache) -> MaintainedCache:
     return cast("MaintainedCache", cache)
 
 
-def _read_options(body: bytes, known: Mapping[str, str]) -> dict[str, Any]:
+def read_options(body: bytes, known: Mapping[str, str]) -> dict[str, Any]:
     """
     Read the options of what removes for good: those that are *known*, each with its type.
 

@@ -43,7 +43,7 @@ _PREFIX = "registry_wsgi"
 # away. So all methods and paths but these count as "other".
 _METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 _PATHS = {
-    *(f"/api/{name}" for name in ("delete", "deleted", "forget", "prune", "restore")),
+    *(f"/api/{name}" for name in ("delete", "deleted", "evict", "forget", "prune", "restore")),
     *(f"/api/{name}" for name in ("models", "orphans", "space", "usage")),
 }
 

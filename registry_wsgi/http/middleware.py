@@ -29,7 +29,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote as url_quote
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -42,6 +42,7 @@ from ..cache.opening import open_cache
 from ..cache.protocol import clean_up
 from .answers import empty, error_response, failure, no_answer, refused
 from .authorization import Authorize
+from .evict import Evictions
 from .log import log_request, text_of
 from .maintenance import Maintenance, Stream
 from .origins import Origins
@@ -94,13 +95,16 @@ class LocalRegistry:
             from any other page is answered 403. Answers have the headers of CORS for these origins.
             ``OPTIONS`` requests for the paths that are answered here go to *app*; without one,
             preflights are answered by *origins*.
+        evict: With *maintenance*: the options of `registry_wsgi.ModelCache.evict` that
+            ``POST /api/evict`` goes by, ``{"max_used": "200GB"}`` say. None: it is not answered.
         page: The path of the storage page, ``/registry/`` say; None: there is none. See
             `registry_wsgi.http.page`. It takes a `registry_wsgi.ModelCache`, or a cache with the
             same methods. *origins* do not count for it.
 
     Raises:
         ConfigurationError: The cache lacks methods that *maintenance* or the page needs, one of
-            *origins* is not an origin, or *page* is not a path that a page can have.
+            *origins* is not an origin, *page* is not a path that a page can have, or *evict* has no
+            limit, or options that cannot be used.
 
     The middleware keeps no state of a request, so one object serves any number of threads.
     """
@@ -118,6 +122,7 @@ class LocalRegistry:
         max_content_length: int = 64 << 10,
         origins: Iterable[str] = (),
         page: str | None = None,
+        evict: Mapping[str, Any] | None = None,
     ) -> None:
         self.app = app
         self.cache = open_cache() if cache is None else cache
@@ -134,6 +139,8 @@ class LocalRegistry:
             endpoints = Maintenance(self.cache).endpoints(delete=self._delete)
             for path, methods in endpoints.items():
                 self._endpoints[path] = {**self._endpoints.get(path, {}), **methods}
+            if evict is not None:
+                self._endpoints["/api/evict"] = {"POST": Evictions(self.cache, evict)}
         self._page: StoragePage | None = None
         if page is not None:
             from .page.views import StoragePage  # noqa: PLC0415 - most have no use for it

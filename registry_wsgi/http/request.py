@@ -23,6 +23,7 @@ __all__ = ["Endpoint", "Request"]
 _IN_WORDS = {
     "delete": "delete this model",
     "deleted": "list what was deleted",
+    "evict": "let models go",
     "forget": "remove this model for good",
     "models": "list the models",
     "prune": "prune",

@@ -39,6 +39,7 @@ def test_it_is_as_described(serve: Serve, tree: Tree, tmp_path: Path, token: str
     for name in ("tinyllama", "other"):
         tree.add(name, b"weights of " + name.encode())
     environment = {"OLLAMA_MODELS": str(tree.root), "REGISTRY_WSGI_MAINTENANCE": "1"}
+    environment["REGISTRY_WSGI_EVICT_MAX_USED"] = "1kB"
     if token is not None:
         environment["REGISTRY_WSGI_TOKEN"] = "right"
     server = serve("gunicorn-gthread", APP, environment)
@@ -56,7 +57,7 @@ def test_it_is_as_described(serve: Serve, tree: Tree, tmp_path: Path, token: str
     )
 
     assert result.returncode == 0, result.stdout
-    assert " 10 selected / 10 total" in result.stdout
+    assert " 11 selected / 11 total" in result.stdout
     assert broken(tree.root) == []
     assert tree.path("other").exists() or token != "wrong"
 
