@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from ..errors import (
 )
 from .options import (
     Options,
-    checked_duration,
+    checked,
     dry_run_option,
     json_option,
     quiet_option,
@@ -67,9 +68,16 @@ __all__ = ["can_ask", "confirm", "must_ask", "protect", "prune", "restore", "rm"
 @click.option("--now", is_flag=True, help="Without a way back: free the space at once.")
 @dry_run_option
 @yes_option
+@json_option
 @click.pass_context
 def rm(
-    context: click.Context, names: tuple[str, ...], *, now: bool, dry_run: bool, yes: bool
+    context: click.Context,
+    names: tuple[str, ...],
+    *,
+    now: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """
     Delete models, with a way back.
@@ -83,7 +91,11 @@ def rm(
     cache = options.cache()
     models = resolve(cache, names)
     _refuse_protected(cache, models)
-    outcome = delete_outcome(cache, cache.usage(models), now=now)
+    usage = cache.usage(models)
+    outcome = delete_outcome(cache, usage, now=now)
+    if dry_run and as_json:
+        echo_json({"models": models, "dry_run": True, **dataclasses.asdict(usage)})
+        return
     if dry_run:
         echo_names(f"Would delete {counted(len(models), 'model')}:", models)
         click.echo(outcome)
@@ -101,9 +113,12 @@ def rm(
         if now and gone:
             report = cache.forget(*gone, since=begun)
             freed = report.models >= len(gone)
-            echo_freed(report, gone)
+            if not as_json:
+                echo_freed(report, gone)
     finally:  # also after Ctrl-C: what was deleted until then can be undone
-        if gone and not freed:
+        if as_json:
+            echo_json({"models": gone, "dry_run": False, "restorable": bool(gone) and not freed})
+        elif gone and not freed:
             heading = f"Deleted {counted(len(gone), 'model')}"
             if asks:  # the question has shown the names and the outcome already
                 click.echo(heading)
@@ -165,9 +180,15 @@ def _raise_all(failures: Sequence[RegistryError]) -> None:
     help="Of several deletes of one name, the one at this time, as 'deleted' shows it: '2026-01-31"
     " 12:00'; or the one with this id of 'deleted --json'.",
 )
+@json_option
 @click.pass_obj
 def restore(
-    options: Options, names: tuple[str, ...], since: datetime | None, at: str | None
+    options: Options,
+    names: tuple[str, ...],
+    since: datetime | None,
+    at: str | None,
+    *,
+    as_json: bool,
 ) -> None:
     """
     Bring deleted models back.
@@ -177,6 +198,7 @@ def restore(
     """
     cache = options.cache()
     failures: list[RegistryError] = []
+    back: list[str] = []
     wanted: list[tuple[str, str | None]] = []
     deletes = by_name(cache.deleted() if at else ())
     for name in resolve_deleted(cache, names, since):
@@ -186,20 +208,25 @@ def restore(
             failures.append(error)
     for (name, _), restored in zip(wanted, cache.restore_each(wanted), strict=True):
         if isinstance(restored, str):
-            click.echo(f"Restored {short_name(restored)}")
+            back.append(restored)
+            if not as_json:
+                click.echo(f"Restored {short_name(restored)}")
         elif isinstance(restored, ModelNotFoundError):
             hint = "; a model of this name is in place"
             hint = hint if cache.find(name) else nearest(name, cache.deleted())
             failures.append(ModelNotFoundError(f"{restored}{hint}"))
         else:
             failures.append(restored)  # go on with the others
+    if as_json:
+        echo_json({"models": back})
     _raise_all(failures)
 
 
 @click.command()
 @click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_models)
+@json_option
 @click.pass_obj
-def protect(options: Options, names: tuple[str, ...]) -> None:
+def protect(options: Options, names: tuple[str, ...], *, as_json: bool) -> None:
     """
     Protect models from being deleted, until they are unprotected.
 
@@ -210,21 +237,26 @@ def protect(options: Options, names: tuple[str, ...]) -> None:
     patterns = dict.fromkeys(map(normalize, names))  # all are checked before the first is kept
     for pattern in patterns:
         cache.protect(pattern)
-    models = cache.models() if patterns else []
-    for pattern in patterns:
-        count = sum(stands_for(pattern, model.name) for model in models)
-        click.echo(f"Protected {pattern} ({counted(count, 'model')} now)")
-    if not names:
-        for pattern in cache.protected():
-            click.echo(escape(pattern))
+    models = cache.models() if patterns or as_json else []
+    shown = {
+        pattern: [model.name for model in models if stands_for(pattern, model.name)]
+        for pattern in patterns or cache.protected()
+    }
+    if as_json:
+        echo_json([{"pattern": pattern, "models": of} for pattern, of in shown.items()])
+        return
+    for pattern, of in shown.items():
+        now = f" ({counted(len(of), 'model')} now)" if patterns else ""
+        click.echo(f"{'Protected ' if patterns else ''}{escape(pattern)}{now}")
 
 
 @click.command()
 @click.argument(
     "names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_protected
 )
+@json_option
 @click.pass_obj
-def unprotect(options: Options, names: tuple[str, ...]) -> None:
+def unprotect(options: Options, names: tuple[str, ...], *, as_json: bool) -> None:
     """
     End the protection of models.
 
@@ -240,14 +272,17 @@ def unprotect(options: Options, names: tuple[str, ...]) -> None:
             raise ModelNotFoundError(f"{pattern}: is not protected{by}")
     for pattern in patterns:
         cache.unprotect(pattern)
-        click.echo(f"Unprotected {pattern}")
+        if not as_json:
+            click.echo(f"Unprotected {pattern}")
+    if as_json:
+        echo_json([{"pattern": pattern} for pattern in patterns])
 
 
 @click.command()
 @click.option(
     "--age",
     metavar="DURATION",
-    callback=checked_duration,
+    callback=checked(to_seconds),
     help="How long ago, as 0, 90s, 15m, 12h, 7d or 2w; default: the retention. 0: at once, which"
     " takes even the blobs of a pull under way.",
 )

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..durations import to_seconds
-from ..errors import InvalidDurationError, InvalidSizeError, escape
+from ..errors import escape
 from ..sizes import to_bytes
 from .change import can_ask, confirm
-from .options import Options, dry_run_option, json_option, yes_option
+from .options import Options, checked, dry_run_option, json_option, yes_option
 from .terminal import (
     counted,
     echo_json,
@@ -28,23 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["evict"]
 
 
-def _checked(parse: Callable[[str], float]) -> Callable[..., str | None]:
-    """Make a callback of click that refuses what *parse* refuses."""
-
-    def check(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
-        del context, parameter
-        try:
-            parse(text or "0")
-        except (InvalidDurationError, InvalidSizeError) as error:
-            raise click.BadParameter(str(error)) from error
-        return text
-
-    return check
-
-
 def _limit(name: str, metavar: str, text: str, **options: Any) -> Callable[..., Any]:
     parse = to_bytes if metavar == "SIZE" else to_seconds
-    return click.option(name, metavar=metavar, callback=_checked(parse), help=text, **options)
+    return click.option(name, metavar=metavar, callback=checked(parse), help=text, **options)
 
 
 @click.command()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from operator import attrgetter
 
 import click
 from click.shell_completion import get_completion_class
 
-from .options import Options, json_option, reverse_option
+from ..durations import to_seconds
+from ..sizes import to_bytes
+from .options import Options, checked, json_option, reverse_option
 from .targets import complete_models, resolve
 from .terminal import (
     PROGRAM,
@@ -37,12 +41,23 @@ __all__ = ["completion", "deleted", "list_models", "verify"]
     help="Sizes: the largest first; times: the latest first.",
 )
 @reverse_option
+@click.option(
+    "--larger", metavar="SIZE", callback=checked(to_bytes), help="Only those of more: 10GB, say."
+)
+@click.option(
+    "--older",
+    metavar="DURATION",
+    callback=checked(to_seconds),
+    help="Only those that arrived longer ago: 30d, say.",
+)
 @json_option
 @click.pass_obj
 def list_models(
     options: Options,
     names: tuple[str, ...],
     sort: str,
+    larger: str | None,
+    older: str | None,
     *,
     quiet: bool,
     reverse: bool,
@@ -57,7 +72,14 @@ def list_models(
     """
     cache = options.cache()
     wanted = set(resolve(cache, names)) if names else None
-    models = [model for model in cache.models() if wanted is None or model.name in wanted]
+    least = -1 if larger is None else to_bytes(larger)
+    latest = math.inf if older is None else time.time() - to_seconds(older)
+    models = [
+        model
+        for model in cache.models()
+        if (wanted is None or model.name in wanted)
+        and (model.size > least and model.modified.timestamp() < latest)
+    ]
     attribute = "modified" if sort == "arrived" else sort
     models.sort(key=attrgetter(attribute), reverse=(sort != "name") != reverse)
     if as_json:

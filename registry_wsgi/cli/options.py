@@ -14,9 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from ..durations import to_seconds
-from ..errors import ConfigurationError, InvalidDurationError, one_line
+from ..errors import ConfigurationError, InvalidDurationError, InvalidSizeError, one_line
 from ..settings import CacheSettings
 from .terminal import PROGRAM
 
@@ -28,7 +28,7 @@ _S = TypeVar("_S", bound=CacheSettings)
 __all__ = [
     "GROUP_OPTIONS",
     "Options",
-    "checked_duration",
+    "checked",
     "dry_run_option",
     "json_option",
     "missing_extra",
@@ -139,6 +139,14 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
         logging.getLogger("registry_wsgi").setLevel(logging.INFO)
 
 
+def _complete_place(
+    context: click.Context, parameter: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    """Let the shell complete a directory."""
+    del context, parameter
+    return [CompletionItem(typed, type="dir")]
+
+
 _option = partial(click.Option, callback=_keep, expose_value=False)
 
 #: Understood before the name of a command, and after it.
@@ -146,6 +154,7 @@ GROUP_OPTIONS = (
     _option(
         ["--models"],
         metavar="PATH_OR_URL",
+        shell_complete=_complete_place,
         help="Where the models are; default: $OLLAMA_MODELS, else ~/.ollama/models.",
     ),
     _option(["--verbose", "-v"], is_flag=True, default=None, help="Say what is being done."),
@@ -159,21 +168,18 @@ GROUP_OPTIONS = (
 )
 
 
-def checked_duration(
-    context: click.Context, parameter: click.Parameter, text: str | None
-) -> str | None:
-    """
-    Check the duration that was typed, as the callback of an option.
+def checked(parse: Callable[[str], float]) -> Callable[..., str | None]:
+    """Make a callback of click that refuses what *parse* refuses: a duration, or a size."""
 
-    Raises:
-        click.BadParameter: *text* is no duration.
-    """
-    del context, parameter
-    try:
-        to_seconds(text or "0")
-    except InvalidDurationError as error:
-        raise click.BadParameter(str(error)) from error
-    return text
+    def check(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+        del context, parameter
+        try:
+            parse(text or "0")
+        except (InvalidDurationError, InvalidSizeError) as error:
+            raise click.BadParameter(str(error)) from error
+        return text
+
+    return check
 
 
 def missing_extra(extra: str) -> str:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..durations import to_seconds
 from ..errors import escape, quote
 from ..settings import Settings
-from .options import Options, checked_duration, missing_extra
+from .options import Options, checked, missing_extra
 from .terminal import PROGRAM, format_size, short_name
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ _port_option = click.option(
 @click.option(
     "--prune-every",
     metavar="DURATION",
-    callback=checked_duration,
+    callback=checked(to_seconds),
     help="Prune in the background, so long after the last time: 1d, say. Else"
     " REGISTRY_WSGI_PRUNE_EVERY says it; default: never.",
 )

@@ -1169,6 +1169,64 @@ def test_names_are_completed(
     assert complete(command, "sam") == []
 
 
+def test_directories_are_completed_by_the_shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """After the option that takes one."""
+    monkeypatch.setenv("_REGISTRY_WSGI_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "registry-wsgi list --models /sr")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr().out == "dir,/sr\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--larger", "2KB"], ["sample-chat:latest", "sample-chat:terse"]),
+        (["--larger", "1GB"], []),
+        (["--older", "2d"], ["sample-chat:latest"]),
+        (["--older", "1d", "--larger", "2KB", "sample-e*"], []),
+        (["--older", "0"], SAMPLE),
+    ],
+)
+def test_a_list_can_be_of_large_and_of_old_models(
+    sample: Path, run: Run, options: list[str], names: list[str]
+) -> None:
+    """Larger than a size; arrived longer ago than a duration."""
+    (manifest,) = sample.glob("manifests/*/*/sample-chat/latest")
+    os.utime(manifest, (time.time() - 3 * 86_400,) * 2)
+    for other in sample.glob("manifests/*/*/*/*"):
+        if other != manifest:
+            os.utime(other, (time.time() - 60,) * 2)
+    assert run("list", "-q", *options) == (0, "".join(f"{name}\n" for name in names), "")
+    for wrong in (["--larger", "ten"], ["--older", "7"]):
+        code, _, err = run("list", *wrong)
+        assert (code, "invalid" in err) == (2, True)
+
+
+def test_what_changes_the_store_says_it_in_json_too(sample: Path, run: Run) -> None:
+    """All that was done, also beside what failed."""
+
+    def done(*arguments: str) -> tuple[int, Any]:
+        code, out, _ = run(*arguments, "--json")
+        return code, json.loads(out)
+
+    full = [f"registry.ollama.ai/library/{name}" for name in SAMPLE]
+    code, plan = done("rm", "sample-chat*", "--dry-run")
+    assert (code, plan["models"], plan["dry_run"]) == (0, full[:2], True)
+    assert plan["size"] > 0
+    gone = {"models": full[:2], "dry_run": False, "restorable": True}
+    assert done("rm", "sample-chat*", "--yes") == (0, gone)
+    assert done("restore", "sample-chat", "absent") == (1, {"models": full[:1]})
+    gone = {"models": full[:1], "dry_run": False, "restorable": False}
+    assert done("rm", "--now", "--yes", "sample-chat") == (0, gone)
+    kept = {"pattern": "sample-e*", "models": full[2:]}
+    assert done("protect", "sample-e*") == done("protect") == (0, [kept])
+    assert done("unprotect", "sample-e*") == (0, [{"pattern": "sample-e*"}])
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_completion_is_printed(run: Run, shell: str) -> None:
     """For each shell; bash takes a name with its tag for one word then."""
