@@ -160,16 +160,7 @@ class Eviction:
             if action.kind == "evict":
                 units.setdefault(tuple(plan.units[str(action.model)]), []).append(action)
         for some in _growing(list(units.values())):
-            yield self._evict([action for unit in self._may_still_go(some) for action in unit])
-
-    def _may_still_go(self, units: Iterable[list[Action]]) -> Iterator[list[Action]]:
-        """Leave out the units of which a model may no longer go."""
-        for unit in units:
-            why = self._why_not([str(action.model) for action in unit])
-            if why is None:
-                yield unit
-            else:
-                self._kept.update((str(action.model), why) for action in unit)
+            yield self._evict(some)
 
     def _why_not(self, names: Iterable[str]) -> str | None:
         """Say why a unit may no longer go: what was true when it was planned is looked at anew."""
@@ -192,25 +183,34 @@ class Eviction:
                 return "was read meanwhile"
         return None
 
-    def _evict(self, actions: Sequence[Action]) -> str:
+    def _evict(self, units: Iterable[Sequence[Action]]) -> str:
         """Move models into the trash; those that are to go for good, out of it."""
         final = []
-        for action in actions:
-            name = str(action.model)
-            try:
-                entry = self._discard(name)
-            except ModelProtectedError as error:
-                self._kept[name] = f"is protected, by {error.pattern}"
+        for unit in units:
+            why = self._why_not([str(action.model) for action in unit])
+            if why is not None:
+                self._kept.update((str(action.model), why) for action in unit)
                 continue
-            if entry is None:
-                self._kept[name] = "has gone meanwhile"
-                continue
-            _log.info("%s: moved into the trash: %s", name, action.reason)
-            if action.final:
-                final.append((action, entry))
-            else:
-                self._done.append(replace(action, entry=entry.id))
+            moved = [(action, entry) for action in unit if (entry := self._move(action))]
+            final += [step for step in moved if step[0].final]
+            self._done += [
+                replace(action, entry=entry.id) for action, entry in moved if not action.final
+            ]
         return self._forget_each([step for step in final if not self._is_opened(*step)])
+
+    def _move(self, action: Action) -> Deleted | None:
+        """Move a model into the trash; None if it is not there any more, or protected by now."""
+        name = str(action.model)
+        try:
+            entry = self._discard(name)
+        except ModelProtectedError as error:
+            self._kept[name] = f"is protected, by {error.pattern}"
+            return None
+        if entry is None:
+            self._kept[name] = "has gone meanwhile"
+        else:
+            _log.info("%s: moved into the trash: %s", name, action.reason)
+        return entry
 
     def _is_opened(self, action: Action, entry: Deleted) -> bool:
         """

@@ -16,11 +16,12 @@ import signal
 import stat
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from ...errors import UntouchableError
 from .blobs import Blobs
 from .mounts import layers_at
-from .system import Reported, open_regular, status_of
+from .system import NO_ROOM, Reported, open_regular, status_of
 
 __all__ = ["Reads"]
 
@@ -72,8 +73,10 @@ def _where_reads_show(folder: str) -> int | None:
         return None
     try:
         file = os.open(folder, _NAMELESS | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError:  # no such file system, no room for one more file, or no right to make one
-        return None
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            return _where_reads_should_show(folder)
+        return None  # the file system has no such files, or we may not make one
     try:
         before = time.time() - _LONG
         os.utime(file, (before, before))
@@ -84,6 +87,19 @@ def _where_reads_show(folder: str) -> int | None:
     finally:
         os.close(file)
     return status.st_dev if status.st_atime - before > _LONG / 2 else None
+
+
+def _where_reads_should_show(folder: str) -> int | None:
+    """
+    Tell the same, where there is no room to try it: by what the mount says.
+
+    A file system that is only out of room for a file without a name is one of this machine's disks,
+    or of layers on these. There the mount alone decides.
+    """
+    with suppress(OSError):
+        if not os.statvfs(folder).f_flag & getattr(os, "ST_NOATIME", ~0):
+            return os.stat(folder).st_dev
+    return None
 
 
 def _is_open_elsewhere(file: int) -> bool | None:
