@@ -561,7 +561,7 @@ class ModelCache:
         hundred models. It gives up, and removes nothing, when it takes longer than *after_delete*
         to find out what is needed: the log says so, and a `prune` has to do it. And it never
         pauses. In a store at rest it only sets aside what the expired models alone needed, so that
-        the next prune, or the next delete that is later by the `pause`, frees the space.
+        the next prune, or the next delete that is later by the *pause*, frees the space.
 
         Where part of the manifests is out of reach, nothing is removed, and the log says so. The
         delete stands; the next `prune` raises.

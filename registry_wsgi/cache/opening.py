@@ -61,6 +61,8 @@ def cache_from(settings: CacheSettings, **options: Any) -> ModelCache:
         if settings.location == CacheSettings().location:  # nobody has said where they are
             there = f", as for the models in {_SERVICE}" if os.path.isdir(_SERVICE) else ""
             hint = f"; if the models are elsewhere, {name} says where{there}"
+        elif settings.location[:1] in ("'", '"'):  # of OLLAMA_MODELS they have been taken off
+            hint = "; the quotes are taken for a part of the name"
         raise ConfigurationError(f"{name}: {error}{hint}") from error
     except TypeError as error:
         raise ConfigurationError(f"invalid option: {error}") from error

@@ -21,7 +21,13 @@ from typing import Any
 
 import click
 
-from ..errors import InvalidDurationError, InvalidNameError, RegistryError, one_line
+from ..errors import (
+    ConfigurationError,
+    InvalidDurationError,
+    InvalidNameError,
+    RegistryError,
+    one_line,
+)
 from . import change, look, serve, space
 from .evict import evict
 from .options import GROUP_OPTIONS, Options, missing_extra
@@ -89,7 +95,9 @@ class _Group(click.Group):
         except (InvalidNameError, InvalidDurationError) as error:
             raise click.UsageError(str(error)) from error
         except RegistryError as error:
-            raise click.ClickException(one_line(str(error))) from error
+            options = ctx.find_object(Options) or Options()
+            whose = "" if isinstance(error, ConfigurationError) else options.whose(error)
+            raise click.ClickException(one_line(str(error)) + whose) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader (`head`, say) is done: no message
                 raise click.exceptions.Exit(1) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import pwd
 import shlex
 import shutil
 import sys
@@ -107,9 +108,31 @@ class Options:
             if not message.startswith("location: "):  # an error about the environment
                 if self._is_default():
                     message += f", and so does --models; to try it without any: {PROGRAM} demo"
-                raise ConfigurationError(message) from error
-            message = one_line(message[10:])
+                raise ConfigurationError(message + self.whose(error)) from error
+            message = one_line(message[10:]) + self.whose(error)
             raise click.BadParameter(message, param_hint="'--models'") from error
+
+    def whose(self, error: BaseException) -> str:
+        """Say whose the models are, if *error* is that this user may not do something to them."""
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, PermissionError):
+            cause = cause.__cause__
+        if cause is None:
+            return ""
+        try:
+            owner = os.stat(os.path.expanduser(self.settings(CacheSettings).location)).st_uid
+        except (OSError, ConfigurationError):
+            return ""
+        if owner == os.geteuid():
+            return ""
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = f"#{owner}"
+        user = shlex.quote(name)
+        return (
+            f"; the models are those of the user {name}: run this as that user, with sudo -u {user}"
+        )
 
     def undo(self, context: click.Context, arguments: Iterable[str]) -> str:
         """Write the command that restores *arguments*, quoted for a shell."""

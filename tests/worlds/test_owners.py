@@ -153,6 +153,21 @@ def test_the_members_of_a_group_work_on_one_store(shared_tree: Tree) -> None:
     assert broken(tree.root) == []
 
 
+def test_whoever_may_not_is_told_who_may(tree: Tree) -> None:
+    """The user whose models they are, be it by a name or a number; none if it is the same."""
+    for path in (tree.root.parent, tree.root):
+        path.chmod(0o755)
+    code, said = command_as(STRANGER, "--models", tree.root, "rm", "a")
+    assert (code, f"the user #{SERVICE}: run this as that user" in said) == (1, True), said
+    tree.root.chmod(0o700)
+    code, said = command_as(STRANGER, "--models", tree.root, "list")
+    assert (code, f"with sudo -u '#{SERVICE}'" in said) == (2, True), said
+    give(STRANGER, tree.root)
+    tree.root.chmod(0o500)
+    code, said = command_as(STRANGER, "--models", tree.root, "rm", "a")
+    assert (code, "run this as" in said) == (1, False), said
+
+
 def test_a_first_delete_by_another_user_who_may_is_no_obstacle(tree: Tree) -> None:
     """Who is not root cannot give anything away: it is open to those who may write in the store."""
     for path in (tree.root, *[path for path in tree.root.rglob("*") if path.is_dir()]):

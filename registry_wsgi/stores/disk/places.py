@@ -44,11 +44,16 @@ class Places:
         with Reported(self.root):
             # Looked at through `.`, as a directory that cannot be entered is of no use.
             if status_of(os.path.join(self.root, ".")) is None:
-                raise StoreError(f"{self.root}: no such directory")
+                there = os.path.lexists(self.root)
+                raise StoreError(f"{self.root}: {'not a' if there else 'no such'} directory")
             below = os.path.join(self.root, "models")
             ours = any(map(os.path.exists, (self.blobs, self.manifests, self.trash)))
             if not ours and os.path.isdir(os.path.join(below, "manifests")):
                 raise StoreError(f"{self.root}: has no models, but {below} does: give that")
+            above, name = os.path.split(self.root)
+            parts = ("blobs", "manifests")
+            if not ours and name in parts and {*parts} <= {*os.listdir(above)}:
+                raise StoreError(f"{self.root}: is a part of {above}: give that")
 
     # Paths, to read from
 

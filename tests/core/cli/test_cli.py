@@ -987,6 +987,20 @@ def test_without_models_it_says_where_it_looked(run: Run, home: Path) -> None:
     assert err.endswith(", and so does --models; to try it without any: registry-wsgi demo\n")
 
 
+def test_what_is_near_the_models_directory_is_not_taken_for_it(sample: Path, run: Run) -> None:
+    """It would look like an empty store."""
+    (sample.parent / "file").touch()
+    for place, said in (
+        (sample.parent, f"has no models, but {sample} does: give that"),
+        (sample / "blobs", f"is a part of {sample}: give that"),
+        (sample / "manifests", f"is a part of {sample}: give that"),
+        (sample.parent / "file", "not a directory"),
+        (f"'{sample}'", "no such directory; the quotes are taken for a part of the name"),
+    ):
+        code, _, err = run("--models", str(place), "list")
+        assert (code, f"{place}: {said}" in err) == (2, True), err
+
+
 def test_where_the_service_keeps_its_models_is_named(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
