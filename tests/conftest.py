@@ -21,6 +21,7 @@ from kit.trees import Tree  # noqa: E402 - see above
 #: The mark of every test below a folder of `tests`.
 MARKS = {
     "benchmarks": pytest.mark.bench,
+    "browser": pytest.mark.browser,
     "emulators": pytest.mark.emulator,
     "live": pytest.mark.live,
     "soak": pytest.mark.soak,
@@ -68,7 +69,7 @@ def _sendable(data: Any) -> Any:
 
 
 #: The variables that are for the tests themselves, and are read while they run.
-OF_THE_TESTS = ("REGISTRY_WSGI_REQUIRE_LIVE",)
+OF_THE_TESTS = ("REGISTRY_WSGI_REQUIRE_LIVE", "REGISTRY_WSGI_SCREENSHOTS")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,10 @@ __all__ = ["TIERS", "DoesNotApplyError", "Mutation", "load"]
 
 #: The options by which pytest runs the tests of one tier, the smallest tier first.
 TIERS: dict[str, tuple[str, ...]] = {
-    "default": ("-m", "not emulator and not exhaustive and not bench and not moments"),
+    "default": (
+        "-m",
+        "not emulator and not exhaustive and not bench and not browser and not moments",
+    ),
     "full": ("-m", "not exhaustive and not bench"),
     "exhaustive": ("-m", "not bench"),
 }

@@ -127,6 +127,10 @@ async function count() {
   if (picks().map(box => box.value).join() === names.join()) sum.textContent = text;
 }
 
+function view(before) {  // which models are shown, as the server has it
+  return before + encodeURIComponent($("#list [name=view]")?.value || "");
+}
+
 async function prune(body) {
   const answer = await ask("do", { method: "POST", body, headers: { Accept: "application/x-ndjson, text/html" } });
   if (!/ndjson/.test(answer.headers.get("Content-Type"))) return show(await read(answer), "#prune-h");
@@ -154,7 +158,7 @@ async function prune(body) {
     await load("./", {}, "#prune-h");
     throw new Error(last.error || "The connection broke. The prune goes on; refresh to see what it did.");
   }
-  const query = new URLSearchParams({ models: last.models, blobs: last.blobs, bytes: last.bytes, held: last.held_bytes, failed: last.failed });
+  const query = view("view=") + "&" + new URLSearchParams({ models: last.models, blobs: last.blobs, bytes: last.bytes, held: last.held_bytes, failed: last.failed });
   await load("./?" + query, {}, "#prune-h");
 }
 
@@ -171,7 +175,7 @@ document.addEventListener("submit", event => {
   const body = new URLSearchParams(new FormData(form));
   if (from?.name) body.append(from.name, from.value);
   if (form.id === "find") return guard(find());
-  if (form.method === "get") return guard(load("prune?" + body, {}, "#plan"));
+  if (form.method === "get") return guard(load("prune?" + body + view("&view="), {}, "#plan"));
   if (body.has("prune")) return guard(prune(body));
   const focus = body.has("delete") ? next(from) || "#models" : body.has("forget") ? "#prune-h" : undefined;
   guard(load("do", { method: "POST", body }, focus));
@@ -184,7 +188,7 @@ document.addEventListener("click", event => {
   if (!plan && !to.startsWith("./")) return;
   event.preventDefault();
   const [url, part] = to.split("#");
-  guard(load(url === "./" ? "./" + ($("#find") ? "?" + new URLSearchParams(new FormData($("#find"))) : "") : url, {}, plan ? "#plan" : part === "prune" ? "#look button" : part && "#" + part));
+  guard(load(plan || url === "./" ? url + view(plan ? "&view=" : "?view=") : url, {}, plan ? "#plan" : part === "prune" ? "#look button" : part && "#" + part));
 });
 
 document.addEventListener("input", event => {

@@ -510,7 +510,7 @@ def undo_part(models: Sequence[DeletedModel], deleted: int, view: str, failure: 
     )
     until = Markup(" It can be restored until {}.").format(restorable_until(models[0]))
     return Markup(
-        '<form method="post" action="do" id="notice" class="notice" role="status"><p>Deleted {}.'
+        '<form method="post" action="do" id="notice" class="notice"><p role="status">Deleted {}.'
         '{} {}</p><input type="hidden" name="view" value="{}">{}<button name="restore" value="">'
         "Undo <kbd>Ctrl Z</kbd></button></form>"
     ).format(

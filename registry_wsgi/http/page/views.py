@@ -155,7 +155,8 @@ class StoragePage:
     def _show(self, request: Request) -> Response:
         query = _query(request)
         request.permit("models", _EVERYTHING)
-        return self._page(request, View(query), part=query.get("part", ""))
+        view = _view_of(query) if "view" in query else View(query)
+        return self._page(request, view, part=query.get("part", ""))
 
     def _page(
         self,
@@ -251,7 +252,7 @@ class StoragePage:
             fields["before"] = (report.begun - young).isoformat()
         plan = plan_part(report, fields, title, quiet=quiet, forgets=bool(only))
         request.permit("models", _EVERYTHING)
-        return self._page(request, View({}), plan=plan)
+        return self._page(request, _view_of(query), plan=plan)
 
     # What is done
 
