@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from ..durations import moment
 from ..errors import StoreError, escape
-from ..stores.base import Manifest, Store
+from ..stores.base import Manifest, Store, WatchedStore
 from .manifest import parse_manifest
 from .patterns import matches
 from .reading import name_of, read_models
@@ -25,8 +25,12 @@ def list_models(store: Store, patterns: Collection[str]) -> list[Model]:
     found = list(_readable(store))
     _warn_of_unseen(store)
     users = Counter(blob for _, _, blobs in found for blob in blobs)
+    largest = [
+        max(blobs, key=lambda blob: (blobs[blob] or 0, blob), default="") for _, _, blobs in found
+    ]
+    reads = dict(store.last_reads({*largest} - {""})) if isinstance(store, WatchedStore) else {}
     models = []
-    for key, manifest, blobs in found:
+    for (key, manifest, blobs), weights in zip(found, largest, strict=True):
         name = name_of(key)
         size = total(blobs.values())
         shared = total(size for blob, size in blobs.items() if users[blob] > 1)
@@ -40,6 +44,7 @@ def list_models(store: Store, patterns: Collection[str]) -> list[Model]:
                 name is not None,
                 f"sha256:{hashlib.sha256(manifest.data).hexdigest()}",
                 size - shared,
+                moment(reads[weights]) if weights in reads else None,
             )
         )
     return sorted(models, key=lambda model: model.name)

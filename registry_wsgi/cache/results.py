@@ -30,6 +30,8 @@ class Model:
         digest: That of its manifest, ``sha256:<hex>``. Ollama shows the first twelve digits as its
             ID.
         frees: How many bytes come free if this model alone is deleted and pruned.
+        read: When its largest blob was last read (UTC), as the file system tells it: up to a day
+            earlier than the last time that somebody read it. None if nobody can tell.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Model:
     valid: bool = True
     digest: str = ""
     frees: int = 0
+    read: datetime | None = None
 
     def __str__(self) -> str:
         return self.name

@@ -35,7 +35,7 @@ __all__ = ["completion", "deleted", "list_models", "verify"]
 @click.option("--quiet", "-q", is_flag=True, help="Only the names, one a line.")
 @click.option(
     "--sort",
-    type=click.Choice(["name", "size", "shared", "frees", "arrived", "modified"]),
+    type=click.Choice(["name", "size", "shared", "frees", "arrived", "modified", "read"]),
     default="name",
     show_default=True,
     help="Sizes: the largest first; times: the latest first.",
@@ -68,7 +68,9 @@ def list_models(
 
     ID is that of "ollama list". SHARED is how much of the SIZE other models use too; FREES is the
     rest, which comes free if this model alone is deleted and pruned. ARRIVED is when the manifest
-    was written. PROTECTED are those that are not to be deleted, if there are any.
+    was written. LAST READ is when the file system says that the largest blob was read, which may be
+    a day behind; "-" where nobody can tell. PROTECTED are those that are not to be deleted, if
+    there are any.
     """
     cache = options.cache()
     wanted = set(resolve(cache, names)) if names else None
@@ -81,7 +83,11 @@ def list_models(
         and (model.size > least and model.modified.timestamp() < latest)
     ]
     attribute = "modified" if sort == "arrived" else sort
-    models.sort(key=attrgetter(attribute), reverse=(sort != "name") != reverse)
+    known = attrgetter(attribute)
+    models.sort(
+        key=lambda model: (known(model) is not None, known(model) or 0),
+        reverse=(sort != "name") != reverse,
+    )
     if as_json:
         echo_json(models)
         return
@@ -89,7 +95,7 @@ def list_models(
         for model in models:
             click.echo(short_name(model.name))
         return
-    headings = ["NAME", "ID", "SIZE", "SHARED", "FREES", "ARRIVED"]
+    headings = ["NAME", "ID", "SIZE", "SHARED", "FREES", "ARRIVED", "LAST READ"]
     if any(model.protected for model in models):
         headings.append("PROTECTED")
     rows = [
@@ -100,6 +106,7 @@ def list_models(
             format_size(model.shared),
             format_size(model.frees),
             format_time(model.modified),
+            format_time(model.read) if model.read else "-",
             "yes" if model.protected else "",
         )[: len(headings)]
         for model in models

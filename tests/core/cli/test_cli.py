@@ -105,12 +105,13 @@ def test_list_shows_names_sizes_and_times(sample: Path, run: Run) -> None:
     code, out, err = run("list")
     lines = out.splitlines()
     assert (code, err) == (0, "")
-    assert lines[0].split() == ["NAME", "ID", "SIZE", "SHARED", "FREES", "ARRIVED"]
+    assert lines[0].split() == ["NAME", "ID", "SIZE", "SHARED", "FREES", "ARRIVED", "LAST", "READ"]
     assert [line.split()[0] for line in lines[1:]] == SAMPLE
     (manifest,) = sample.glob("manifests/*/*/sample-chat/latest")
     digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    time = r"[\d-]{10} [\d:]{5}"
     assert re.fullmatch(
-        rf"\S+ +{digest[:12]} +2\.1 kB +2\.1 kB +62 bytes +[\d-]{{10}} [\d:]{{5}}", lines[1]
+        rf"\S+ +{digest[:12]} +2\.1 kB +2\.1 kB +62 bytes +{time} +(?:-|{time})", lines[1]
     )
 
 

@@ -13,6 +13,7 @@ from kit.clocks import DAY
 from kit.requirements import require
 from kit.trees import Tree, blob
 from registry_wsgi import open_cache
+from registry_wsgi.durations import moment
 
 require("click", "rich")
 
@@ -120,3 +121,23 @@ def test_the_help_of_prune_points_here(capsys: pytest.CaptureFixture[str]) -> No
     text = " ".join(capsys.readouterr().out.split())
     assert "evict --unused" in text
     assert "arrived" in text
+
+
+def test_list_says_when_each_model_was_last_read(
+    tree: Tree, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What nobody can tell is a dash, and sorts as the oldest."""
+    assert run("--unused", "90d", "-n")[0] == 0
+    tree.add("aaa", b"aaa")
+    os.utime(tree.blobs / blob(b"aaa"), (0, 1))  # written since
+    rows = {}
+    for argv in (["list", "--sort", "read"], ["list", "--sort", "read", "--reverse"]):
+        assert main(argv) == 0
+        rows[argv[-1]] = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[0] for row in rows["read"]] == ["new:latest", "old:latest", "aaa:latest"]
+    assert rows["--reverse"] == rows["read"][::-1]
+    assert rows["read"][2][-1] == "-"
+    assert main(["list", "old", "--json"]) == 0
+    (model,) = json.loads(capsys.readouterr().out)
+    read = (tree.blobs / blob(b"old".ljust(WEIGHTS))).stat().st_atime
+    assert model["read"] == moment(read).isoformat()
