@@ -12,15 +12,17 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from ..durations import moment
+from ..errors import StoreError
 from ..stores.base import HistoryStore, Store
+from .results import DeletedModel
 
-__all__ = ["Change", "acting", "note_change", "read_history"]
+__all__ = ["Change", "acting", "add_deleters", "note_change", "read_history"]
 
 _log = logging.getLogger("registry_wsgi")
 
@@ -47,7 +49,8 @@ class Change:
         models: How many models these are.
         bytes: The size of the model that was deleted, or how many bytes were freed.
         user: Who made it; None if that is not known.
-        source: From where, as ``HTTP from 192.0.2.7``; None if that is not known.
+        source: From where: ``HTTP`` and the address of the client, or ``CLI`` and the name of the
+            machine. None if that is not known.
         id: That of the `~registry_wsgi.cache.results.DeletedModel`, for a delete.
     """
 
@@ -115,6 +118,21 @@ def read_history(store: Store) -> list[Change]:
     if not isinstance(store, HistoryStore):
         return []
     return [change for line in reversed(store.history()) if (change := _parse(line))]
+
+
+def add_deleters(store: Store, models: Iterable[DeletedModel]) -> list[DeletedModel]:
+    """Add to deleted *models* who deleted each, as far as the history of *store* knows."""
+    try:
+        known = {change.id: change for change in read_history(store) if change.id}
+    except StoreError as error:
+        _log.info("not known who deleted what: %s", error)
+        known = {}
+    return [
+        replace(model, user=change.user, source=change.source)
+        if (change := known.get(model.id))
+        else model
+        for model in models
+    ]
 
 
 def _parse(line: str) -> Change | None:

@@ -24,7 +24,7 @@ from ..stores.base import Deleted, Store
 from .collector import PAUSE, Limits, OutOfTimeError, Progress, PruneReport, collect
 from .evict import Eviction, EvictReport
 from .evict_plan import Quota
-from .history import Change, note_change, read_history
+from .history import Change, add_deleters, note_change, read_history
 from .listing import list_models, total, usage
 from .manifest import mentioned_sizes
 from .observer import Observer, tell
@@ -279,12 +279,13 @@ class ModelCache:
         List the models in the trash, the latest delete first.
 
         One whose manifest cannot be read is listed as not restorable, with a warning in the log
-        that names it.
+        that names it. Who deleted a model is known for as long as the history has that.
 
         Raises:
             StoreError: The storage failed.
         """
-        return list_deleted(self.store, self.retention)
+        models = list_deleted(self.store, self.retention)
+        return add_deleters(self.store, models) if models else models
 
     def restore(self, name: str, *, at: datetime | str | None = None) -> str:
         """

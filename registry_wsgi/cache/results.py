@@ -62,6 +62,8 @@ class DeletedModel:
         restorable: Whether its manifest can be read and all its blobs are there.
         missing: The digests of blobs that are gone, ``sha256:<hex>``.
         id: It differs from that of any other delete of the same name.
+        user: Who deleted it; None if the history does not know.
+        source: From where, as `registry_wsgi.cache.history.Change` has it.
     """
 
     name: str
@@ -71,6 +73,8 @@ class DeletedModel:
     restorable: bool
     missing: tuple[str, ...]
     id: str = ""
+    user: str | None = None
+    source: str | None = None
 
     def __str__(self) -> str:
         return self.name

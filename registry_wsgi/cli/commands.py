@@ -32,6 +32,7 @@ from . import change, look, serve, space
 from .evict import evict
 from .options import GROUP_OPTIONS, Options, missing_extra
 from .terminal import PROGRAM, echo_error, show_log, system_error
+from .who import who
 
 __all__ = ["cli", "main"]
 
@@ -90,8 +91,11 @@ class _Group(click.Group):
     """The group, which turns the exceptions of the library into errors of the command line."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        from ..cache.history import acting  # noqa: PLC0415 - not for --help
+
         try:
-            return super().invoke(ctx)
+            with acting(*who()):
+                return super().invoke(ctx)
         except (InvalidNameError, InvalidDurationError) as error:
             raise click.UsageError(str(error)) from error
         except RegistryError as error:
@@ -143,6 +147,7 @@ for _command in (
         change.prune,
         evict,
         look.verify,
+        look.history,
         serve.serve,
         serve.demo,
         look.completion,

@@ -1,4 +1,4 @@
-"""The commands that look, and change nothing unless asked to repair: list, deleted, verify."""
+"""The commands that look, and change nothing unless asked to repair."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import click
 from click.shell_completion import get_completion_class
 
 from ..durations import to_seconds
+from ..errors import escape
 from ..sizes import to_bytes
 from .options import Options, checked, json_option, reverse_option
-from .targets import complete_models, resolve
+from .targets import complete_models, named_in, resolve
 from .terminal import (
+    LISTED,
     PROGRAM,
+    by_whom,
     counted,
     echo_json,
     echo_table,
@@ -24,10 +27,11 @@ from .terminal import (
     format_time,
     restorable_until,
     short_name,
+    short_names,
     show_progress,
 )
 
-__all__ = ["completion", "deleted", "list_models", "verify"]
+__all__ = ["completion", "deleted", "history", "list_models", "verify"]
 
 
 @click.command("list")
@@ -134,28 +138,74 @@ def list_models(
 @json_option
 @click.pass_obj
 def deleted(options: Options, sort: str, *, reverse: bool, as_json: bool) -> None:
-    """List what was deleted, and until when it can be restored."""
+    """
+    List what was deleted, and until when it can be restored.
+
+    BY is who deleted it, and from where, if the history knows that of any.
+    """
     models = options.cache().deleted()
     descending = sort in ("size", "deleted")
     models.sort(key=lambda model: getattr(model, sort), reverse=descending != reverse)
     if as_json:
         echo_json(models)
         return
+    headings = ["NAME", "SIZE", "DELETED", "RESTORABLE UNTIL"]
+    if any(map(by_whom, models)):
+        headings.append("BY")
     rows = [
         (
             short_name(model.name),
             format_size(model.size),
             format_time(model.deleted),
             restorable_until(model),
-        )
+            by_whom(model),
+        )[: len(headings)]
         for model in models
     ]
-    echo_table(
-        options.color, ["NAME", "SIZE", "DELETED", "RESTORABLE UNTIL"], rows, "Nothing is deleted."
-    )
+    echo_table(options.color, headings, rows, "Nothing is deleted.")
     for model in models:
         if model.missing:
             click.echo(f"{short_name(model.name)} lacks {', '.join(model.missing)}")
+
+
+@click.command()
+@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_models)
+@click.option(
+    "--last",
+    "-n",
+    metavar="N",
+    type=click.IntRange(1),
+    default=LISTED,
+    show_default=True,
+    help="So many changes, or fewer.",
+)
+@json_option
+@click.pass_obj
+def history(options: Options, names: tuple[str, ...], last: int, *, as_json: bool) -> None:
+    """
+    List the last changes, the latest first.
+
+    Those of the models of the names or patterns, or all. BY is who made a change, and from where,
+    if that is known. SIZE is that of a deleted model, and for the rest how much was freed. The
+    store keeps the last several hundred changes.
+    """
+    wanted = named_in(names)
+    changes = [change for change in options.cache().history() if wanted(change.names)][:last]
+    if as_json:
+        echo_json(changes)
+        return
+    rows = [
+        (
+            format_time(change.when),
+            escape(change.action),
+            short_names(change.names, change.models),
+            format_size(change.bytes) if change.bytes else "",
+            by_whom(change),
+        )
+        for change in changes
+    ]
+    headings = ["WHEN", "WHAT", "MODEL", "SIZE", "BY"]
+    echo_table(options.color, headings, rows, "No change is known.")
 
 
 @click.command()

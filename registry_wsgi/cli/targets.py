@@ -28,6 +28,7 @@ __all__ = [
     "complete_models",
     "complete_protected",
     "matching",
+    "named_in",
     "parse_time",
     "resolve",
     "resolve_deleted",
@@ -182,6 +183,25 @@ def stands_for(pattern: str, name: str) -> bool:
         return matches(Name.parse(name), pattern)
     except InvalidNameError:  # patterns are of names, and this is the path of a manifest
         return False
+
+
+def named_in(typed: Sequence[str]) -> Callable[[Iterable[str]], bool]:
+    """
+    Make a test of names: whether one of the names and patterns *typed* stands for one of them.
+
+    The names may be patterns, too, as those that protect. Without *typed* the test is always true.
+
+    Raises:
+        InvalidNameError: One of *typed* is neither a name nor a pattern of names.
+    """
+    patterns = [normalize(text) for text in typed]
+
+    def test(names: Iterable[str]) -> bool:
+        return not patterns or any(
+            pattern == name or stands_for(pattern, name) for name in names for pattern in patterns
+        )
+
+    return test
 
 
 def _complete(look: Callable[[ModelCache], Iterable[str]]) -> Callable[..., list[str]]:

@@ -28,14 +28,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..cache.collector import Item, Progress, PruneReport
+    from ..cache.history import Change
     from ..cache.model_cache import ModelCache
-    from ..cache.results import Usage
+    from ..cache.results import DeletedModel, Usage
     from ..cache.verifier import VerifyReport
     from .options import Options
 
 __all__ = [
     "LISTED",
     "PROGRAM",
+    "by_whom",
     "counted",
     "delete_outcome",
     "echo_error",
@@ -52,6 +54,7 @@ __all__ = [
     "restorable_until",
     "short_file",
     "short_name",
+    "short_names",
     "show_log",
     "show_progress",
     "system_error",
@@ -68,6 +71,9 @@ _NUMBERS = (
 )
 
 _DIGITS = re.compile(r"sha256[-:]([0-9a-fA-F]{12})[0-9a-fA-F]{52}")
+
+# How many names stand in one line of a table.
+_NAMED = 3
 
 #: How many names are shown one by one where thousands may be meant.
 LISTED = 20
@@ -400,3 +406,17 @@ def system_error(error: OSError) -> str:
     """Say in one line what the system refused."""
     named = f"{error.filename}: " if error.filename else ""
     return f"{named}{error.strerror or error}"
+
+
+def short_names(names: Sequence[str], count: int) -> str:
+    """Write the first of *names*, and how many more there are of *count* models."""
+    if not names:
+        return counted(count, "model") if count else ""
+    more = max(count, len(names)) - min(len(names), _NAMED)
+    first = ", ".join(map(short_name, names[:_NAMED]))
+    return f"{first} and {more:,} more" if more else first
+
+
+def by_whom(change: Change | DeletedModel) -> str:
+    """Write who made *change* and from where, as far as that is known."""
+    return ", ".join(escape(text) for text in (change.user, change.source) if text)

@@ -19,19 +19,25 @@ request                         action      what it does
 ``POST /api/prune``             ``prune``   removes for good what is no longer needed; the report
 ``POST /api/evict``             ``evict``   lets models go that were not read for long; the report
 ``GET /api/models``             ``models``  lists the models, ``{"models": […]}``
+``GET /api/history``            ``history`` lists the last changes, the latest first,
+                                            ``{"changes": […]}``
 ``GET /api/space``              ``space``   what takes the space, and what each command would free
 ``GET /api/orphans``            ``space``   lists the files that nothing needs, ``{"orphans": […]}``
 ``POST /api/usage``             ``models``  the bytes of the models ``{"models": ["<name>", …]}``
                                             together, which are not the sum of each
 =============================== =========== ======================================================
 
-``authorize`` gets the action and the full name of the model. ``deleted``, ``models``, ``space``,
-``evict`` and ``prune`` are about all models, so there the name is ``*``. The action of a prune with
-``all``, which removes models that nobody deleted, is ``prune_all``, also for a dry run.
+``authorize`` gets the action and the full name of the model. ``deleted``, ``models``, ``history``,
+``space``, ``evict`` and ``prune`` are about all models, so there the name is ``*``. The action of a
+prune with ``all``, which removes models that nobody deleted, is ``prune_all``, also for a dry run.
+
+``/api/history?last=20`` lists twenty changes or fewer; 100 if that is left out, and 1,000 at most.
+The actions of the changes are not those that ``authorize`` gets
+(`registry_wsgi.cache.history.Change`).
 
 The options of ``/api/forget`` are ``at`` (the ``id`` of one of several deletes of that name; left
-out: all), ``dry_run`` and ``quiet_store``. This path, and the last four, are answered if the cache
-has the methods for them.
+out: all), ``dry_run`` and ``quiet_store``. This path, and those below ``/api/prune`` in the table,
+are answered if the cache has the methods for them.
 
 The options of ``/api/prune`` are ``age`` (``"7d"``; left out: the retention), ``before`` (a time in
 ISO form with its offset from UTC: what was deleted or has come after that stays), ``all``,
@@ -56,15 +62,17 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from inspect import signature
 from queue import SimpleQueue
 from typing import Any, Protocol, cast
+from urllib.parse import parse_qs
 
 from werkzeug.exceptions import BadRequest, Conflict
 from werkzeug.wrappers import Response
@@ -94,6 +102,9 @@ __all__ = [
     "read_time",
     "stream_prune",
 ]
+
+# How many changes are listed if a query does not say, and at most.
+_CHANGES, _MOST_CHANGES = 100, 1_000
 
 _EVERYTHING = "*"  # in the place of a name, for actions that are about all models
 
@@ -173,6 +184,8 @@ class Maintenance:
         }
         if callable(getattr(self._cache, "forget", None)):
             endpoints["/api/forget"] = {"POST": self._forget}
+        if callable(getattr(self._cache, "history", None)):
+            endpoints["/api/history"] = {"GET": self._history, "HEAD": self._history}
         if all(callable(getattr(self._cache, name, None)) for name in _LOOKS):
             for path in ("models", "space", "orphans"):
                 look = partial(self._look, path)
@@ -203,6 +216,13 @@ class Maintenance:
         request.permit("deleted", _EVERYTHING)
         with no_answer():
             return json_response({"models": self._cache.deleted()})
+
+    def _history(self, request: Request) -> Response:
+        request.permit("history", _EVERYTHING)
+        last = _read_last(request.environ.get("QUERY_STRING", ""))
+        with no_answer():
+            changes: Sequence[Any] = getattr(self._cache, "history")()  # noqa: B009
+        return json_response({"changes": changes[:last]})
 
     def _restore(self, request: Request) -> Response:
         model = request.model("restore")
@@ -293,7 +313,9 @@ def stream_prune(prune: Callable[[Progress], PruneReport], release: Callable[[],
 
     progress("pruning", 0, None)  # some servers send no headers before there is a body
     # Not a daemon thread: a worker that is told to end waits for the prune, if it has the time.
-    thread = threading.Thread(target=work, name="registry_wsgi prune")
+    # With the context of this thread, which has who asks.
+    context = copy_context()
+    thread = threading.Thread(target=context.run, args=(work,), name="registry_wsgi prune")
     try:
         thread.start()
     except BaseException:
@@ -362,6 +384,20 @@ def read_options(body: bytes, known: Mapping[str, str]) -> dict[str, Any]:
     if "before" in given:
         given["before"] = read_time("before", given["before"])
     return given
+
+
+def _read_last(query: str) -> int:
+    """
+    Read how many changes a query asks for.
+
+    Raises:
+        BadRequest: It is no number from 1 to 1,000.
+    """
+    with suppress(ValueError):
+        (last,) = parse_qs(query, max_num_fields=10).get("last", [str(_CHANGES)])
+        if last.isascii() and last.isdigit() and 1 <= int(last) <= _MOST_CHANGES:
+            return int(last)
+    raise BadRequest(f"last must be a number from 1 to {_MOST_CHANGES}")
 
 
 def read_time(key: str, text: str) -> datetime:

@@ -44,7 +44,7 @@ _PREFIX = "registry_wsgi"
 _METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 _PATHS = {
     *(f"/api/{name}" for name in ("delete", "deleted", "evict", "forget", "prune", "restore")),
-    *(f"/api/{name}" for name in ("models", "orphans", "space", "usage")),
+    *(f"/api/{name}" for name in ("history", "models", "orphans", "space", "usage")),
 }
 
 _SECONDS = (0.1, 1, 5, 15, 60, 300, 900, 3600)

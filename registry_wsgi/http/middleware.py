@@ -37,6 +37,7 @@ from werkzeug.http import http_date
 from werkzeug.wrappers import Response
 
 from ..cache import Cache
+from ..cache.history import acting
 from ..cache.observer import Observer, tell
 from ..cache.opening import open_cache
 from ..cache.protocol import clean_up
@@ -210,7 +211,9 @@ class LocalRegistry:
         if endpoint is None:
             raise MethodNotAllowed([*methods], "method not allowed")
         origins.check(environ)
-        return endpoint(request)
+        address = environ.get("REMOTE_ADDR")
+        with acting(environ.get("REMOTE_USER"), f"HTTP {address}" if address else "HTTP"):
+            return endpoint(request)
 
     def _delete(self, request: Request) -> Response:
         self._unlink(request.model("delete"))

@@ -25,6 +25,7 @@ _IN_WORDS = {
     "deleted": "list what was deleted",
     "evict": "let models go",
     "forget": "remove this model for good",
+    "history": "list the last changes",
     "models": "list the models",
     "prune": "prune",
     "prune_all": "prune models that nobody deleted",

@@ -24,8 +24,8 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
-#: Here other variables are read: those of the providers of buckets, and of Prometheus.
-OF_OTHERS = ("stores/bucket/", "http/metrics")
+#: Here other variables are read: those of the providers of buckets, of Prometheus and of sudo.
+OF_OTHERS = ("stores/bucket/", "http/metrics", "cli/who")
 
 
 def imported(module: str) -> Iterator[str]:

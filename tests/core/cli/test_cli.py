@@ -34,7 +34,7 @@ from registry_wsgi.cli.commands import cli, main  # noqa: E402
 
 SAMPLE = ["sample-chat:latest", "sample-chat:terse", "sample-embed:latest"]
 COMMANDS = ["list", "rm", "deleted", "restore", "protect", "unprotect", "df", "orphans"]
-COMMANDS += ["forget", "prune", "evict", "verify", "serve", "demo", "completion"]
+COMMANDS += ["forget", "prune", "evict", "verify", "history", "serve", "demo", "completion"]
 
 Run = Callable[..., tuple[int, str, str]]
 

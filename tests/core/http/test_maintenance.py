@@ -201,6 +201,8 @@ def test_what_is_deleted_by_post_is_listed_and_restored(
         "deleted": None,
         "expires": None,
         "id": known.id,
+        "user": None,
+        "source": "HTTP",
     }
     assert datetime.fromisoformat(told["deleted"]) == known.deleted
     assert datetime.fromisoformat(told["expires"]) == known.expires
@@ -559,6 +561,7 @@ def test_authorize_is_asked_for_each_action(cache: ModelCache) -> None:
         lambda: post(client, "/api/prune", {"dry_run": True, "all": True}),
         *(partial(client.get, f"/api/{path}") for path in ("models", "space", "orphans")),
         lambda: post(client, "/api/usage", {"models": ["other"]}),
+        lambda: client.get("/api/history"),
     ]
     for request in requests:
         assert error(request()) == (403, "forbidden")
@@ -566,9 +569,10 @@ def test_authorize_is_asked_for_each_action(cache: ModelCache) -> None:
     actions = [("delete", NAME), ("deleted", "*"), ("forget", NAME), ("restore", NAME)]
     actions += [("prune", "*")] * 2
     actions += [(action, "*") for action in ("prune_all", "models", "space", "space", "models")]
+    actions += [("history", "*")]
     assert asked == actions
     allowed.update(action for action, _ in actions)
-    assert [request().status_code for request in requests] == [200] * 11
+    assert [request().status_code for request in requests] == [200] * 12
 
 
 def test_who_may_prune_may_not_remove_what_nobody_deleted(cache: ModelCache) -> None:
@@ -658,3 +662,48 @@ def test_each_request_has_one_record(client: Client, caplog: pytest.LogCaptureFi
         ("restore", absent),
         ("prune", None),
     ]
+
+
+# Who has
+
+
+def test_the_history_says_who_and_from_where(cache: ModelCache) -> None:
+    """As the server tells it, in the answer to a delete and in the thread of a prune, too."""
+    alice = {"REMOTE_USER": "alice", "REMOTE_ADDR": "192.0.2.7"}
+    client = Buffered(LocalRegistry(None, cache, maintenance=True))
+    for environ in (alice, {"REMOTE_ADDR": ""}):
+        client.delete("/api/delete", json={"model": "smol"}, environ_overrides=environ)
+        post(client, "/api/restore", {"model": "smol"})
+    client.delete("/api/delete", json={"model": "other"}, environ_overrides=alice)
+    client.post("/api/prune", json={"stream": True}, environ_overrides=alice)
+    answer = client.get("/api/history?last=4").json
+    assert answer is not None
+    assert [(one["action"], one["user"], one["source"]) for one in answer["changes"]] == [
+        ("prune", "alice", "HTTP 192.0.2.7"),
+        ("delete", "alice", "HTTP 192.0.2.7"),
+        ("restore", None, "HTTP"),
+        ("delete", None, "HTTP"),
+    ]
+    deleted = client.get("/api/deleted").json
+    assert deleted is not None
+    [model] = deleted["models"]
+    assert (model["user"], model["source"]) == ("alice", "HTTP 192.0.2.7")
+    assert client.get("/api/history").json == client.get("/api/history?last=1000").json
+    cache.protect("a")
+    assert cache.history()[0].source is None
+
+
+@pytest.mark.parametrize("query", ["last=0", "last=1001", "last=-1", "last=x", "last=1&last=2"])
+def test_another_number_of_changes_is_refused(client: Client, query: str) -> None:
+    """One that is none, too large, or there twice."""
+    assert error(client.get(f"/api/history?{query}")) == (400, "bad_request")
+
+
+def test_a_cache_without_a_history_is_served(cache: ModelCache) -> None:
+    """That path is not found then."""
+
+    class Plain(ModelCache):
+        history = None  # type: ignore[assignment]
+
+    client = Buffered(LocalRegistry(None, Plain(cache.store), maintenance=True))
+    assert client.get("/api/history").status_code == 404
