@@ -49,8 +49,8 @@ class Change:
         models: How many models these are.
         bytes: The size of the model that was deleted, or how many bytes were freed.
         user: Who made it; None if that is not known.
-        source: From where: ``HTTP`` and the address of the client, or ``CLI`` and the name of the
-            machine. None if that is not known.
+        source: From where: ``HTTP`` and the address of the client; or the name of the machine after
+            ``CLI``, or after ``serve`` for its own prunes. None if that is not known.
         id: That of the `~registry_wsgi.cache.results.DeletedModel`, for a delete.
     """
 

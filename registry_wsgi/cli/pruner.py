@@ -7,6 +7,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..cache.history import acting
+from .who import who
+
 if TYPE_CHECKING:
     from ..cache.model_cache import ModelCache
 
@@ -95,7 +98,8 @@ class Pruner:
         try:
             if not self._put_off(self._every):
                 return  # another worker has begun, and ended, since we looked
-            report = self._cache.prune(progress=self._give_way)
+            with acting(*who("serve")):
+                report = self._cache.prune(progress=self._give_way)
         finally:
             release()
         # Counted from the end, so that long prunes do not follow one another without a break.

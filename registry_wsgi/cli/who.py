@@ -7,8 +7,8 @@ import os
 __all__ = ["who"]
 
 
-def who() -> tuple[str, str]:
-    """Tell which user runs this command (with sudo: who has called it), and on which machine."""
+def who(how: str = "CLI") -> tuple[str, str]:
+    """Tell which user runs this (with sudo: who has called it), and *how*, on which machine."""
     try:
         import pwd  # noqa: PLC0415 - not everywhere
 
@@ -18,4 +18,4 @@ def who() -> tuple[str, str]:
     behind = os.environ.get("SUDO_USER")
     if behind and behind != user:
         user = f"{behind} as {user}"
-    return user, f"CLI {os.uname().nodename}"
+    return user, f"{how} {os.uname().nodename}"

@@ -19,23 +19,59 @@ metric                                              what it counts
 
 The last three leave out the prune after a delete, which only looks at the trash. No metric counts a
 dry run. Only the processes that are measured count: a prune from the command line does not.
+
+With a *cache*, there are gauges of its store besides. Whoever changes it, by the command line or
+with Ollama itself, these see it:
+
+=================================================== ================================================
+gauge                                               what it shows
+=================================================== ================================================
+``registry_wsgi_store_bytes``                       bytes of the disk that the store takes, by
+                                                    ``part``: ``own``, ``shared``, ``trash``,
+                                                    ``aside``, ``unneeded``, ``unfinished`` and
+                                                    ``rest`` (`registry_wsgi.cache.space.Space`),
+                                                    which add up to all of it
+``registry_wsgi_disk_bytes``                        bytes of the disk
+``registry_wsgi_disk_free_bytes``                   bytes of the disk that are free
+``registry_wsgi_models``                            models, by ``state``: ``in_place``, ``deleted``
+``registry_wsgi_last_prune_timestamp_seconds``      when the last prune of the whole store was, by
+                                                    any process, if the history knows; in seconds
+                                                    since the epoch
+``registry_wsgi_measured_timestamp_seconds``        when these gauges were measured
+=================================================== ================================================
+
+To measure is to look at each file of the store. A thread does that, at most once a minute and for a
+twentieth of the time, when somebody asks for the metrics. An answer waits for it for one second: of
+a large store it shows what was measured before, and the first answer does not have these gauges. If
+the store cannot be measured, they are not there. Each worker measures by itself.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from typing import TYPE_CHECKING
+import threading
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import REGISTRY as DEFAULT_REGISTRY
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from ..cache.collector import PruneReport
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+    from ..cache.model_cache import ModelCache
+    from ..cache.space import Space
+
 __all__ = ["Metrics"]
+
+_log = logging.getLogger("registry_wsgi")
 
 _PREFIX = "registry_wsgi"
 
@@ -46,6 +82,14 @@ _PATHS = {
     *(f"/api/{name}" for name in ("delete", "deleted", "evict", "forget", "prune", "restore")),
     *(f"/api/{name}" for name in ("history", "models", "orphans", "space", "usage")),
 }
+
+# How long an answer waits for the space to be measured, how long what was measured is shown at
+# least, and how many times as long as it took to measure; in seconds.
+_WAIT = 1.0
+_SHOWN = 60.0
+_TIMES = 20
+
+_PARTS = ("own", "shared", "trash", "aside", "unneeded", "unfinished", "rest")
 
 _SECONDS = (0.1, 1, 5, 15, 60, 300, 900, 3600)
 
@@ -59,10 +103,16 @@ class Metrics:
 
     Args:
         registry: Where the metrics are kept; None: the default one of ``prometheus_client``.
+        cache: Whose store the gauges are about. None: there are no gauges of a store.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(
+        self, registry: CollectorRegistry | None = None, *, cache: ModelCache | None = None
+    ) -> None:
         self._registry = DEFAULT_REGISTRY if registry is None else registry
+        self._gauges = None if cache is None else _StoreGauges(cache)
+        if self._gauges is not None:
+            self._registry.register(self._gauges)
         self._requests = Counter(
             f"{_PREFIX}_requests",
             "Requests handled.",
@@ -96,6 +146,8 @@ class Metrics:
         if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            if self._gauges is not None:
+                registry.register(self._gauges)
         return make_wsgi_app(registry)
 
     def deleted(self, name: str) -> None:
@@ -136,3 +188,92 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="mostrecent",
         )
+
+
+class _Measured(NamedTuple):
+    """What a store was like at one moment, in seconds since the epoch."""
+
+    when: float
+    space: Space
+    last_prune: float | None
+
+
+class _StoreGauges(Collector):
+    """
+    Gauges of the space of a store, measured in a thread so that no answer waits for long.
+
+    Args:
+        cache: Whose store it is.
+    """
+
+    def __init__(self, cache: ModelCache) -> None:
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._due = 0.0  # by the monotonic clock
+        self._measured: _Measured | None = None
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Name the gauges, so that nothing is measured to register them."""
+        return _families(None)
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Give the gauges, if they are known."""
+        with self._lock:
+            running = self._thread is not None and self._thread.is_alive()
+            if not running and time.monotonic() >= self._due:
+                # A process that ends does not wait for it.
+                self._thread = threading.Thread(
+                    target=self._measure, name="registry_wsgi metrics", daemon=True
+                )
+                self._thread.start()
+            thread = self._thread
+        if thread is not None:
+            thread.join(_WAIT)
+        return [family for family in _families(self._measured) if family.samples]
+
+    def _measure(self) -> None:
+        begun = time.monotonic()
+        measured = None
+        try:
+            prunes = (change for change in self._cache.history() if change.action == "prune")
+            last = next(prunes, None)
+            last_prune = None if last is None else last.when.timestamp()
+            measured = _Measured(time.time(), self._cache.space(), last_prune)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other metrics are there
+            _log.warning("the space of the store is not known to the metrics: %s", error)
+        self._measured = measured
+        ended = time.monotonic()
+        self._due = ended + max(_SHOWN, _TIMES * (ended - begun))
+
+
+def _families(measured: _Measured | None) -> list[GaugeMetricFamily]:
+    """Make the gauges of what was *measured*; without samples if nothing was."""
+
+    def family(name: str, text: str, label: str = "", **values: float | None) -> GaugeMetricFamily:
+        made = GaugeMetricFamily(f"{_PREFIX}_{name}", text, labels=[label] if label else [])
+        for key, value in values.items():
+            if value is not None:
+                made.add_metric([key] if label else [], value)
+        return made
+
+    space = None if measured is None else measured.space
+    disk, free = (None, None) if space is None else (space.disk, space.free)
+    parts = {part: getattr(space, part).taken for part in _PARTS} if space else {}
+    states = {"in_place": space.models, "deleted": space.deleted} if space else {}
+    return [
+        family("store_bytes", "Bytes of the disk that the store takes.", "part", **parts),
+        family("disk_bytes", "Bytes of the disk.", value=disk),
+        family("disk_free_bytes", "Bytes of the disk that are free.", value=free),
+        family("models", "Models in place and in the trash.", "state", **states),
+        family(
+            "last_prune_timestamp_seconds",
+            "When the last prune of the store was, by any process.",
+            value=measured and measured.last_prune,
+        ),
+        family(
+            "measured_timestamp_seconds",
+            "When the space was measured.",
+            value=measured and measured.when,
+        ),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 from werkzeug.test import Client
 
 from kit.requirements import require
+from kit.servers import wait_for
 from kit.trees import Tree
 from registry_wsgi import DiskStore, LocalRegistry, ModelCache
 from registry_wsgi.cache.collector import PruneReport
+from registry_wsgi.cache.space import Space
 
 NAME = "registry.ollama.ai/library/smol:latest"
 
@@ -174,3 +177,100 @@ def test_what_a_client_makes_up_is_no_series_of_its_own() -> None:
     text = generate_latest(registry).decode()
     assert 'registry_wsgi_requests_total{method="other",path="other",status="404"} 100.0' in text
     assert text.count("registry_wsgi_requests_total{") == 1
+
+
+def test_gauges_show_the_space_of_the_store(tree: Tree) -> None:
+    """As `ModelCache.space` has it, and when somebody last pruned, be it another process."""
+    require("prometheus_client")
+    from prometheus_client import CollectorRegistry
+
+    from registry_wsgi.http.metrics import Metrics
+
+    tree.add("smol", b"weights" * 1_000)
+    tree.add("gone", b"other" * 1_000)
+    cache = ModelCache(DiskStore(tree.root))
+    cache.unlink("gone")
+    registry = CollectorRegistry(auto_describe=True)
+    Metrics(registry, cache=cache)
+    known = wait_for(lambda: _gauges(registry), "the store to be measured")
+    space = cache.space()
+    parts = {key[1]: value for key, value in known.items() if key[0] == "store_bytes"}
+    assert parts.pop("trash") == space.trash.taken > 0
+    assert parts.pop("own") == space.own.taken > 0
+    assert sum(parts.values()) + space.trash.taken + space.own.taken == space.total.taken
+    assert known["disk_bytes", ""] == space.disk
+    assert 0 < known["disk_free_bytes", ""] <= known["disk_bytes", ""]
+    assert (known["models", "in_place"], known["models", "deleted"]) == (1, 1)
+    assert ("last_prune_timestamp_seconds", "") not in known
+
+    before = time.time()
+    ModelCache(DiskStore(tree.root)).prune()
+    cache.prune_deleted()
+    assert _gauges(registry) == known  # for a minute
+    again = CollectorRegistry()
+    Metrics(again, cache=cache)
+    known = wait_for(lambda: _gauges(again), "the store to be measured")
+    assert before <= known["last_prune_timestamp_seconds", ""] <= time.time()
+    assert before <= known["measured_timestamp_seconds", ""] <= time.time()
+
+
+def test_a_store_that_cannot_be_measured_has_no_gauges(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other metrics are there, and the log says why."""
+    require("prometheus_client")
+    from prometheus_client import CollectorRegistry
+
+    from registry_wsgi.http.metrics import Metrics
+
+    cache = ModelCache(DiskStore(tree.root))
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, cache=cache)
+    metrics.deleted(NAME)
+    tree.root.rename(tree.root.with_name("elsewhere"))
+
+    def warned() -> bool:
+        assert registry.get_sample_value("registry_wsgi_models_deleted_total") == 1
+        return "is not known to the metrics" in caplog.text
+
+    wait_for(warned, "the log to say so")
+    assert _gauges(registry) == {}
+
+
+def test_no_answer_waits_for_a_large_store(tree: Tree) -> None:
+    """While the store is being measured, the other metrics are told, and one thread measures."""
+    require("prometheus_client")
+    from prometheus_client import CollectorRegistry
+
+    from registry_wsgi.http.metrics import Metrics
+
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    class Slow(ModelCache):
+        def space(self) -> Space:
+            begun.release()
+            assert go_on.wait(20)
+            return super().space()
+
+    registry = CollectorRegistry()
+    Metrics(registry, cache=Slow(DiskStore(tree.root)))
+    try:
+        assert _gauges(registry) == {}
+        assert begun.acquire(timeout=20)
+        assert _gauges(registry) == {}
+        assert not begun.acquire(blocking=False)
+    finally:
+        go_on.set()
+    wait_for(lambda: _gauges(registry), "the store to be measured")
+
+
+def _gauges(registry: Any) -> dict[tuple[str, str], float]:
+    """The gauges of a store, by name and label."""
+    names = {"store_bytes", "disk_bytes", "disk_free_bytes", "models"}
+    names |= {"last_prune_timestamp_seconds", "measured_timestamp_seconds"}
+    return {
+        (name, "".join(sample.labels.values())): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if (name := sample.name.removeprefix("registry_wsgi_")) in names
+    }
