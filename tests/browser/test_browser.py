@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,8 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.wrappers import Response
 
 from kit.pages import served
-from kit.requirements import require
+from kit.requirements import require, require_command
+from kit.servers import Nginx
 from registry_wsgi import LocalRegistry, ModelCache
 from registry_wsgi.cache.collector import PruneReport
 from registry_wsgi.http.authorization import bearer_token
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 require("playwright", "axe_playwright_python")
 
 OpenPage = Callable[..., "Page"]
+
+PAGE = (Path(__file__).parents[2] / "docs" / "page.rst").read_text()
 
 SHOT = {"viewport": {"width": 980, "height": 720}, "reduced_motion": "reduce"}
 TALL = {"viewport": {"width": 360, "height": 1_000}}
@@ -207,6 +211,24 @@ def test_without_javascript_the_forms_do_it(open_page: OpenPage, cache: ModelCac
     see(page.locator("#notice"), "57.3 GB are free.")
     assert page.url.startswith(page.url.partition("/tools")[0] + "/tools/models/registry/?")
     assert cache.deleted() == []
+
+
+def test_behind_nginx_as_documented(open_page: OpenPage, cache: ModelCache, tmp_path: Path) -> None:
+    """With the location of the documentation, which passes the port on; no form is refused."""
+    require_command("nginx")
+    (location,) = re.findall(r"\n    (location /registry/ .*?\n    \})", PAGE, re.DOTALL)
+    app = LocalRegistry(None, cache, page="/registry/", authorize=lambda *_: True)
+    with served(app) as url:
+        changes = {"    # Every spelling": f"    {location}\n    # Every spelling"}
+        folder = tmp_path / "nginx"
+        folder.mkdir()
+        nginx = Nginx(folder, int(url.rpartition(":")[2]), 9, changes)
+        try:
+            page = open_page(nginx.url.rstrip("/"), java_script_enabled=False)
+            page.get_by_label("Delete gemma2:27b").click()
+            see(page.locator("#notice"), "Deleted gemma2:27b.")
+        finally:
+            nginx.stop()
 
 
 # Other sites

@@ -293,6 +293,80 @@ print(client.delete("/api/delete", json={{"model": "tinyllama"}}).status_code)
     assert not tree.path("tinyllama").exists()
 
 
+def used_by(user: str | None, client: Client) -> list[int]:
+    """What the storage page answers to a user: when shown, to a form of its own and of another."""
+    form = {"delete": "tinyllama"}
+    shown = client.get("/registry/")
+    assert (shown.location == "/login?next=/registry/") == (user is None)
+    ours, theirs = ({"Origin": origin} for origin in ("http://localhost", "http://evil.example"))
+    answers = [client.post("/registry/do", data=form, headers=by) for by in (theirs, ours)]
+    return [answer.status_code for answer in (shown, *answers)]
+
+
+def test_page_flask_login(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not logged in is sent to the login of the app, and a user who may not is refused."""
+    require("flask", "flask_login")
+    monkeypatch.setenv("SECRET_KEY", "secret")
+    app = run_example("page_flask_login.py")["create_app"]()
+    for user, statuses in ((None, [302, 403, 302]), ("bob", [403] * 3), ("ada", [200, 403, 303])):
+        client = app.test_client()
+        if user is not None:
+            with client.session_transaction() as session:
+                session["_user_id"] = user
+        assert used_by(user, client) == statuses
+        assert tree.path("tinyllama").exists() == (user != "ada")
+
+
+def test_page_django(tree: Tree, tmp_path: Path) -> None:
+    """The same with the users of Django."""
+    require("django")
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")}
+    code = f"""\
+import runpy
+import django
+from django.conf import settings
+settings.configure(
+    SECRET_KEY="secret",
+    LOGIN_URL="/login",
+    ALLOWED_HOSTS=["*"],
+    INSTALLED_APPS=["django.contrib." + app for app in ("auth", "contenttypes", "sessions")],
+    DATABASES={{"default": {database}}},
+    DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+)
+application = runpy.run_path({str(EXAMPLES / "page_django.py")!r})["application"]
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+from django.contrib.auth.models import User
+from django.test import Client as Browser
+from werkzeug.test import Client
+bob = User.objects.create_user("bob")
+ada = User.objects.create_superuser("ada")
+for user in (None, bob, ada):
+    client = Client(application)
+    if user:
+        browser = Browser()
+        browser.force_login(user)
+        client.set_cookie("sessionid", browser.cookies["sessionid"].value)
+    shown = client.get("/registry/")
+    deleted = client.post(
+        "/registry/do", data={{"delete": "tinyllama"}}, headers={{"Origin": "http://localhost"}}
+    )
+    print(shown.status_code, shown.location, deleted.status_code)
+"""
+    result = python("-c", code)
+    said = "302 /login?next=/registry/ 302\n403 None 403\n200 None 303\n"
+    assert (result.returncode, result.stdout) == (0, said), result.stderr
+    assert not tree.path("tinyllama").exists()
+
+
+def test_django_settings() -> None:
+    """Each key is a setting, with a value that it takes."""
+    require("django")
+    values = run_example("django_settings.py")["REGISTRY_WSGI"]
+    settings = Settings.read({}, **{key.lower(): value for key, value in values.items()})
+    assert settings.trusted_hosts == ("models.example",)
+
+
 def test_django_logging(tree: Tree) -> None:
     """One line for a delete, where Django alone would show none."""
     require("django")
@@ -677,6 +751,9 @@ def provoked(
 
     setting("OLLAMA_MODELS", f"{tree.root}/blobs/none")
     messages[-1] = messages[-1].replace("/blobs/none", "")
+    for place in (tree.root.parent, tree.blobs):
+        setting("OLLAMA_MODELS", str(place), lambda: open_cache().models())
+    messages[-2] = messages[-2].replace(f"{tree.root.parent}: ", "/srv: ")
     setting("OLLAMA_MODELS", "s4://models")
     setting("REGISTRY_WSGI_RETENTION", "7")
     setting("REGISTRY_WSGI_PRUNE", "maybe", Settings.read)

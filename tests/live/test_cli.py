@@ -377,6 +377,32 @@ def test_the_steps_of_ollamas_own_command_work(sample: Path, start: Start) -> No
     assert server.delete("sample-chat").status == 200
 
 
+def test_serve_has_the_page_if_asked(sample: Path, start: Start) -> None:
+    """A form of it deletes; a path that cannot be the page's is refused at the start."""
+    require("gunicorn")
+    port = start("serve", "--page").port()
+    site = {"Origin": f"http://127.0.0.1:{port}", "Host": f"127.0.0.1:{port}"}
+    site["Content-Type"] = "application/x-www-form-urlencoded"
+    statuses = []
+    for message in (
+        request("GET", "/registry/", headers={"Host": "localhost"}),
+        request("GET", "/registry/", headers={"Host": "evil.example"}),
+        request("POST", "/registry/do", b"delete=sample-chat", site),
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as connection:
+            connection.sendall(message)
+            answer = read_answer(connection)
+        assert answer is not None
+        statuses.append(answer.status)
+    assert statuses == [200, 403, 303]
+    assert not (sample / DELETED).exists()
+    code, _, said = run(*COMMAND, "serve", "--page", "registry", "--port", "0")
+    assert (code, said) == (
+        1,
+        'registry-wsgi: page: "registry": not a path for the page, as /registry/ is\n',
+    )
+
+
 def test_serve_prunes_every_so_often(sample: Path, start: Start) -> None:
     """In one of its workers, and ends as always."""
     server = start("serve", "--workers=2", "--prune-every=1s")

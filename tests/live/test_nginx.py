@@ -64,6 +64,18 @@ def test_our_errors_arrive_as_they_are(registry: Registry, nginx: Server) -> Non
     assert codes == ["not_found", "method_not_allowed", "content_too_large"]
 
 
+def test_the_port_is_passed_on(registry: Registry, nginx: Server) -> None:
+    """By it a page of the same origin is told from one of another port; both are named."""
+    origin = nginx.url.rstrip("/")
+    host = {"Host": origin[7:]}
+    wrong = {"Origin": "http://127.0.0.1:1", **host}
+    other = nginx.request("DELETE", "/api/delete", BODY, wrong)
+    assert other.status == 403
+    assert f"http://127.0.0.1:1, and the request came for {origin[7:]}" in other.body.decode()
+    assert nginx.request("DELETE", "/api/delete", BODY, {"Origin": origin, **host}).status == 200
+    assert not registry.has("smol")
+
+
 def test_what_is_far_too_large_is_refused_by_nginx(registry: Registry, nginx: Server) -> None:
     """We do not see it."""
     assert nginx.request("DELETE", "/api/delete", BODY.ljust(2 << 20)).status == 413
@@ -152,7 +164,7 @@ def test_each_side_is_told_a_host(serve: Serve) -> None:
     host = {"Host": "127.0.0.1:8080"}
 
     assert nginx.request("GET", "/", headers=host).header("X-Host") == "localhost"
-    assert nginx.request("GET", "/api/delete", headers=host).header("X-Host") == "127.0.0.1"
+    assert nginx.request("GET", "/api/delete", headers=host).header("X-Host") == "127.0.0.1:8080"
 
 
 # A password
