@@ -11,7 +11,7 @@ from datetime import datetime
 from .errors import InvalidNameError, escape
 from .names import Name
 
-__all__ = ["counted", "format_size", "format_time", "short_name"]
+__all__ = ["counted", "format_day", "format_size", "format_time", "short_name"]
 
 _UNITS = ("kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
 
@@ -30,6 +30,11 @@ def format_time(when: datetime) -> str:
         return f"{when.astimezone():%Y-%m-%d %H:%M}"
     except (OverflowError, ValueError):  # past the last date of the calendar: never
         return f"{when:%Y-%m-%d %H:%M}"
+
+
+def format_day(when: datetime) -> str:
+    """Write a day by the clock of this machine."""
+    return format_time(when).partition(" ")[0]
 
 
 def counted(number: int, noun: str) -> str:

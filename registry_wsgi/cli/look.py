@@ -12,6 +12,7 @@ from click.shell_completion import get_completion_class
 
 from ..durations import to_seconds
 from ..errors import escape
+from ..figures import format_day
 from ..sizes import to_bytes
 from .options import Options, checked, json_option, reverse_option
 from .targets import complete_models, named_in, resolve
@@ -74,7 +75,7 @@ def list_models(
     rest, which comes free if this model alone is deleted and pruned. ARRIVED is when the manifest
     was written. LAST READ is when the file system says that the largest blob was read, which may be
     a day behind; "-" where nobody can tell. PROTECTED are those that are not to be deleted, if
-    there are any.
+    there are any. A narrow terminal goes without SHARED, ID and ARRIVED, in this order.
     """
     cache = options.cache()
     wanted = set(resolve(cache, names)) if names else None
@@ -110,7 +111,7 @@ def list_models(
             format_size(model.shared),
             format_size(model.frees),
             format_time(model.modified),
-            format_time(model.read) if model.read else "-",
+            format_day(model.read) if model.read else "-",  # nobody knows the hour
             "yes" if model.protected else "",
         )[: len(headings)]
         for model in models
@@ -123,7 +124,8 @@ def list_models(
             f" deleting all of them frees {format_size(usage.size - usage.shared)}"
         )
 
-    echo_table(options.color, headings, rows, "There are no models.", sums=sums)
+    spare = ["SHARED", "ID", "ARRIVED"]
+    echo_table(options.color, headings, rows, "There are no models.", sums=sums, spare=spare)
 
 
 @click.command()

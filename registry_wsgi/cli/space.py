@@ -7,6 +7,7 @@ from functools import partial
 
 import click
 
+from ..figures import format_day
 from .change import confirm, must_ask
 from .options import Options, dry_run_option, json_option, quiet_option, yes_option
 from .targets import by_name, choose_delete, complete_deleted, resolve_deleted
@@ -18,7 +19,6 @@ from .terminal import (
     echo_table,
     fail_for,
     format_size,
-    format_time,
     short_file,
     short_name,
     show_progress,
@@ -71,7 +71,7 @@ def df(options: Options, *, as_json: bool) -> None:
             format_size(freed.size),
             format_size(freed.now),
             format_size(freed.later),
-            " to ".join(dict.fromkeys(_day(at) for at in (freed.first, freed.last) if at)),
+            " to ".join(dict.fromkeys(format_day(at) for at in (freed.first, freed.last) if at)),
         )
         for command, freed in space.frees.items()
     ]
@@ -102,7 +102,7 @@ def orphans(options: Options, *, as_json: bool) -> None:
             format_size(orphan.size),
             _age(orphan.changed, now),
             orphan.cause,
-            _day(orphan.goes),
+            format_day(orphan.goes),
         )
         for orphan in found
     ]
@@ -114,11 +114,6 @@ def orphans(options: Options, *, as_json: bool) -> None:
         return f"{files}, {size}, {format_size(sum(one.taken for one in found))} on disk"
 
     echo_table(options.color, headings, rows, "Everything is needed.", sums=sums)
-
-
-def _day(when: datetime) -> str:
-    """Write a day by the clock of this machine."""
-    return format_time(when).partition(" ")[0]
 
 
 def _age(changed: datetime, now: datetime) -> str:

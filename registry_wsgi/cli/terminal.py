@@ -117,13 +117,22 @@ def echo_table(
     empty: str = "",
     *,
     sums: Callable[[], str] | None = None,
+    spare: Sequence[str] = (),
+    wraps: str = "",
     stderr: bool = False,
 ) -> None:
     """
-    Write a table whose first column alone may take more than one line, and only on a terminal.
+    Write a table. A script gets all columns, and a row in each line; a terminal, what fits into it.
 
-    Without *rows* the sentence *empty* is said instead, on a terminal. Below the others stands what
-    *sums* gives, on a terminal alone: a script has a row in each line.
+    Args:
+        color: Whether a terminal may be written to in colors.
+        headings: Those of the columns. What is in the first may take more than one line.
+        rows: What is below.
+        empty: A sentence that a terminal gets if there are no rows.
+        sums: Gives a sentence that a terminal gets below the table.
+        spare: The columns that a narrow terminal does without, the least needed first.
+        wraps: Another column that may take more than one line.
+        stderr: Whether all this goes to stderr.
     """
     looks = _is_terminal(stderr=stderr)
     if not rows:
@@ -140,14 +149,24 @@ def echo_table(
         return
     from rich.table import Table  # noqa: PLC0415
 
+    console = _console(color, stderr=stderr)
+    columns = dict(zip(headings, zip(*rows, strict=True), strict=True))
+    for heading in spare:
+        widths = [max(map(len, (name, *cells))) for name, cells in columns.items()]
+        if sum(widths) + 2 * len(widths) - 2 > console.width:
+            columns.pop(heading, None)
     table = Table(box=None, pad_edge=False)
-    for place, (heading, end) in enumerate(zip(headings, right, strict=True)):
+    for place, heading in enumerate(columns):
         table.add_column(
-            heading, justify="right" if end else "left", no_wrap=place > 0, overflow="fold"
+            heading,
+            justify="right" if heading in _NUMBERS else "left",
+            no_wrap=place > 0 and heading != wraps,
+            overflow="fold",
+            min_width=min(len(max(columns[heading], key=len)), 20) if heading == wraps else None,
         )
-    for row in rows:
+    for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
-    _console(color, stderr=stderr).print(table)
+    console.print(table)
     if sums is not None:
         click.echo(sums(), err=stderr)
 

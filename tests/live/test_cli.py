@@ -88,7 +88,7 @@ def at_terminal(
         with hearing_ctrl_c():
             process = subprocess.Popen(
                 [*COMMAND, *arguments],
-                env=environment(COLUMNS="80", **variables),
+                env=environment(**{"COLUMNS": "80", **variables}),
                 stdin=theirs,
                 stdout=theirs,
                 stderr=theirs,
@@ -145,6 +145,21 @@ def test_at_a_terminal_lists_end_with_sums(sample: Path) -> None:
     code, screen = at_terminal("", "orphans")
     assert re.search("^000000000000…  +6 bytes ", screen, re.MULTILINE)
     assert re.fullmatch("1 file, 6 bytes, .* on disk", screen.splitlines()[-1])
+
+
+def test_a_narrow_terminal_gets_whole_names_and_fewer_columns(sample: Path) -> None:
+    """A wide one gets them all; a script does, however many letters fit into a line."""
+    for width, every in ((70, False), (200, True)):
+        code, screen = at_terminal("", "list", COLUMNS=str(width))
+        assert code == 0
+        lines = re.sub(r"\x1b\[\d*m", "", screen).splitlines()
+        assert any(line.startswith("sample-chat:terse ") for line in lines)
+        assert all(len(line) <= width for line in lines[:-1])
+        headings = set(lines[0].split())
+        assert {"NAME", "SIZE", "FREES"} < headings
+        assert ("ID" in headings) == every
+    _, output, _ = run(*COMMAND, "list", COLUMNS="40")
+    assert {"ID", "SHARED", "ARRIVED"} < set(output.splitlines()[0].split())
 
 
 def test_yes_at_a_terminal_goes_on(sample: Path) -> None:
