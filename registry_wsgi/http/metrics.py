@@ -62,12 +62,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from ..cache.collector import PruneReport
+from ..cache.model_cache import ModelCache
+from ..cache.space import Space
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-    from ..cache.model_cache import ModelCache
-    from ..cache.space import Space
 
 __all__ = ["Metrics"]
 

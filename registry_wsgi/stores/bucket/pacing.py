@@ -80,6 +80,10 @@ class Tuning:
             meaningless with more.
         probe_age: From what age on an object below ``probe/`` was left by a killed process, in
             seconds.
+        history: How many of the last changes are kept for `registry_wsgi.ModelCache.history`, each
+            an object below ``history/``; a prune removes older ones. That is one more request for
+            each change, for which no delete waits, and one for each when they are listed. 0: none
+            are kept.
     """
 
     page: int = 1_000
@@ -96,6 +100,7 @@ class Tuning:
     bury_pauses: tuple[float, ...] = (0.1, 0.5, 2.0)
     clock_skew: float = 300
     probe_age: float = 3600
+    history: int = 0
 
 
 class ChangedError(StoreError):

@@ -12,6 +12,7 @@ A store in a bucket of an object store: S3 and what speaks its language, GCS, Az
         protected/<pattern>                                  there as long as it is protected
         index/manifests, index/trash, index/condemned        what these were when read last
         probe/<when>-<random>                                there for a moment
+        history/<when>-<random>                              one change, if they are to be kept
 
 The first two are laid out as on disk: a models directory that is copied into a bucket is a store.
 
@@ -43,6 +44,7 @@ from ...errors import StoreError
 from ..base import Blob, Condemned, Deleted, Folder
 from .blobs import Blobs
 from .client import connect, identified, impatient, without_repeats
+from .history import History
 from .lookup import Indices
 from .manifests import Manifests, Protection
 from .pacing import Tuning
@@ -115,6 +117,10 @@ class ObjectStore:
         self.read_deleted, self.read_all_deleted = trash.read, trash.read_all
         self.protected = protection.protected
         self.protect, self.unprotect = protection.protect, protection.unprotect
+        self._history = History(bucket, clock) if bucket.tuning.history else None
+        if self._history is not None:  # else this is no HistoryStore
+            self.append_history = self._history.append_history
+            self.history = self._history.history
         # A wrong name, key or endpoint is told now, and a store that does not answer soon.
         look_at(Bucket(impatient(storage, bucket.tuning.opening), name, tuning, lister=lister))
 
@@ -281,4 +287,6 @@ class ObjectStore:
                 self._bucket.delete_unchanged([found.meta])
         self._blobs.marks.forget()
         self._indices.write()
+        if self._history is not None:
+            self._history.tidy()
         return {}
