@@ -13,10 +13,11 @@ copyright = "2026, registry-wsgi authors"
 release = version = registry_wsgi.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon", "sphinx_click"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "extra"]
 default_role = "py:obj"  # single backquotes, as in the docstrings, name an object and are checked
 smartquotes_action = "qe"  # quotes and ellipses: two hyphens are an option
 html_theme = "furo"
+html_extra_path = ["extra"]  # llms.txt, for programs that read documentation
 html_title = f"{project} {release}"
 
 autodoc_member_order = "bysource"

@@ -19,6 +19,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -490,6 +491,7 @@ class Reader:
         " run --port ",
         " runserver ",
         "registry-wsgi serve ",
+        "registry-wsgi demo ",
     )
 
     def __init__(self, folder: Path, tree: Tree) -> None:
@@ -616,6 +618,57 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, reader: Reader, tree
         (shown,) = [json.loads(block) for block in blocks(page, "json")]
         assert record.keys() == shown.keys()
         assert {**record, "time": 0} == {**shown, "time": 0}
+
+
+@pytest.mark.live
+def test_the_tutorial_shows_what_happens(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line of an answer is in what the command before says, in that order."""
+    require("click", "rich")
+    steps = re.split(r"^\$ ", "".join(blocks(DOCS / "tutorial.rst", "console")), flags=re.MULTILINE)
+    typed = 0
+    for step in steps[1:]:
+        command, *shown = step.splitlines()
+        if ".venv/bin/activate" in command:
+            continue
+        if command.startswith("export OLLAMA_MODELS="):
+            given = re.search(r"export OLLAMA_MODELS=(\S+)", reader.output.read_text())
+            assert given is not None
+            monkeypatch.setenv("OLLAMA_MODELS", given[1])
+            continue
+        typed += 1
+        said = reader.type(command) or reader.output.read_text()
+        said = said.replace(str(reader.port), "8434")
+        words = [
+            r"\s+".join(re.escape(word).replace("…", ".*") for word in line.split())
+            for line in shown
+        ]
+        assert re.search(r"(?s:.*?)".join(words), said), (command, said)
+    assert typed > 10
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "cronjob.yaml"])
+def test_the_files_for_containers_are_as_their_programs_take_them(name: str) -> None:
+    """YAML, whose commands are those of the command line, and whose volumes are there."""
+    require("yaml", "click", "rich")
+    found = import_module("yaml").safe_load((EXAMPLES / name).read_text())
+    if name == "compose.yaml":
+        registry = found["services"]["registry"]
+        command = shlex.split(registry["command"])
+        (volume,) = registry["volumes"]
+        assert volume in found["services"]["ollama"]["volumes"]
+        assert volume.partition(":")[0] in found["volumes"]
+        assert registry["environment"]["OLLAMA_MODELS"] == f"{volume.partition(':')[2]}/models"
+        assert {*registry["secrets"]} == {*found["secrets"]}
+    else:
+        pod = found["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        command = container["command"]
+        assert container["volumeMounts"][0]["name"] == pod["volumes"][0]["name"]
+    assert command[0] == "registry-wsgi"
+    options = set(
+        re.findall(r"--[a-z-]+", shell(f"registry-wsgi {command[1]} --help", DOCS).stdout)
+    )
+    assert {word for word in command if word.startswith("--")} <= options
 
 
 @pytest.mark.live
@@ -754,6 +807,9 @@ def provoked(
     for place in (tree.root.parent, tree.blobs):
         setting("OLLAMA_MODELS", str(place), lambda: open_cache().models())
     messages[-2] = messages[-2].replace(f"{tree.root.parent}: ", "/srv: ")
+    setting("OLLAMA_MODELS", f"{tree.root}/blobs")
+    setting("OLLAMA_MODELS", str(tree.root.parent))
+    messages[-1] = messages[-1].replace(f": {tree.root.parent}: ", ": /srv: ")
     setting("OLLAMA_MODELS", "s4://models")
     setting("REGISTRY_WSGI_RETENTION", "7")
     setting("REGISTRY_WSGI_PRUNE", "maybe", Settings.read)
