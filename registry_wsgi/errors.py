@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable
 
 __all__ = [
+    "BusyError",
     "ConfigurationError",
     "InvalidDurationError",
     "InvalidManifestError",
@@ -95,6 +96,10 @@ class InvalidSizeError(RegistryError, ValueError):
 
 class ConfigurationError(RegistryError):
     """A setting (an environment variable, a location, an option) cannot be used."""
+
+
+class BusyError(RegistryError):
+    """Another process does long work on the store, beside which this cannot be done."""
 
 
 class StoreError(RegistryError):

@@ -19,7 +19,7 @@ from ..errors import ConfigurationError, ModelProtectedError
 from ..stores.base import Deleted, Store, SurveyedStore, WatchedStore
 from .collector import PruneReport
 from .evict_plan import Action, Plan, Quota, make_plan, span
-from .space import measure
+from .space import Space, measure
 from .stock import Resident, look_at, protection, take_stock
 
 __all__ = ["EvictReport", "Eviction"]
@@ -129,12 +129,16 @@ class Eviction:
         stopped = next((why for why in self._steps(plan) if why), None)
         if stopped:
             _log.warning("the eviction has ended early: %s", stopped)
-        space = measure(self._store, self._retention, self._clock())
-        short = self._quota.short(space.total.taken, space.free)
+        space, short = self._measure()
         return EvictReport(
             *(not short, short, space.total.taken, space.free, self._freed),
             *(self._done, self._kept, stopped, self._failures),
         )
+
+    def _measure(self) -> tuple[Space, int]:
+        """Measure the space as it is now, and how many bytes are still wanting."""
+        space = measure(self._store, self._retention, self._clock())
+        return space, self._quota.short(space.total.taken, space.free)
 
     def _make_plan(self) -> Plan:
         now = self._clock()
@@ -223,12 +227,27 @@ class Eviction:
         store = self._store
         if not isinstance(store, WatchedStore) or not any(store.is_open(blob) for blob in blobs):
             return False
-        self._done.append(replace(action, entry=entry.id, bytes=0, final=False))
+        self._leave([(action, entry)])
         return True
 
+    def _leave(self, steps: Iterable[tuple[Action, Deleted]]) -> None:
+        """Note which models have gone into the trash, and stay there."""
+        self._done += [
+            replace(action, entry=entry.id, bytes=0, final=False)
+            for action, entry in steps
+            if action.kind == "evict"
+        ]
+
     def _forget_each(self, steps: Sequence[tuple[Action, Deleted]]) -> str:
-        """Remove deleted models for good, and say why to stop, if so."""
+        """
+        Remove deleted models for good, and say why to stop, if so.
+
+        If there is room enough by now, as somebody else has removed something, they stay.
+        """
         if not steps:
+            return ""
+        if not self._measure()[1]:
+            self._leave(steps)
             return ""
         report = self._forget([entry for _, entry in steps])
         self._failures += report.failures
@@ -237,8 +256,8 @@ class Eviction:
         for action, entry in steps:
             if entry.id not in left:
                 gone.append(replace(action, entry=entry.id))
-            elif action.kind == "evict":
-                self._done.append(replace(action, entry=entry.id, bytes=0, final=False))
+            else:
+                self._leave([(action, entry)])
         if report.held_blobs:
             self._done += [replace(action, bytes=0) for action in gone]
             return (

@@ -29,6 +29,7 @@ from functools import cached_property
 from typing import Any
 
 from ..durations import Duration, to_seconds
+from ..figures import counted
 from ..sizes import Size, to_bytes
 
 __all__ = ["DAY", "Action", "InPlace", "InTrash", "Plan", "Quota", "Stock", "make_plan", "span"]
@@ -51,6 +52,8 @@ class InPlace:
         kept: Why it may not go. Empty: it may.
         weights: The content that tells whether it is read. Models with the same are one unit: they
             are read together, and free the space only together. None: it is a unit of its own.
+        read: When it was last read, as far as is known. Of those that came at the same time, as in
+            a store that was moved, the one that was not read for longer goes first.
     """
 
     name: str
@@ -58,6 +61,7 @@ class InPlace:
     used: float
     kept: str = ""
     weights: Hashable = None
+    read: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +246,10 @@ class _Unit:
         return max(model.used for model in self.models)
 
     @cached_property
+    def read(self) -> float:
+        return max(model.read for model in self.models)
+
+    @cached_property
     def names(self) -> list[str]:
         return [model.name for model in self.models]
 
@@ -347,7 +355,7 @@ class _Planner:
                 staying.update(blob for model in unit.models for blob in model.blobs)
             else:
                 waiting.append(unit)
-        waiting.sort(key=lambda unit: (unit.used, unit.names))
+        waiting.sort(key=lambda unit: (unit.used, unit.read, unit.names))
         return waiting, staying
 
     def _is_tight(self, *, floor: bool) -> bool:
@@ -393,4 +401,4 @@ def span(seconds: float) -> str:
     for unit, length in (("days", DAY), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} seconds"
+    return counted(int(max(seconds, 0)), "second")

@@ -11,6 +11,7 @@ from operator import methodcaller
 
 from ..durations import Duration, to_seconds
 from ..errors import (
+    BusyError,
     InvalidNameError,
     ModelNotFoundError,
     ModelProtectedError,
@@ -473,6 +474,8 @@ class ModelCache:
             must stay exceeds is not kept.
 
         Raises:
+            BusyError: Another one has the store (`claim`), to evict or to prune. Two at once would
+                each look like a user of the models to the other.
             ConfigurationError: There is no limit; or there is *min_free*, and no disk.
             InvalidDurationError: One of the durations is invalid.
             InvalidSizeError: One of the sizes is invalid.
@@ -491,7 +494,15 @@ class ModelCache:
             forget=lambda entries: self._forget(entries, dry_run=False, progress=progress),
             prune=lambda: self.prune(progress=progress),
         )
-        return eviction.plan() if dry_run else eviction.run()
+        if dry_run:
+            return eviction.plan()
+        release = self.claim()
+        if release is None:
+            raise BusyError("a prune or an eviction is under way")
+        try:
+            return eviction.run()
+        finally:
+            release()
 
     def _forget(
         self,
@@ -544,7 +555,7 @@ class ModelCache:
         """
         Be the only one to do a long piece of work (`registry_wsgi.stores.base.Store.claim`).
 
-        No method heeds it. It is there so that of two who want to prune one can be told to wait.
+        Only `evict` heeds it. It is there so that of two who want to prune one can be told to wait.
 
         Returns:
             What gives the claim back, from any thread. None if another has it now.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ..errors import InvalidManifestError, escape
+from ..errors import InvalidManifestError, StoreError, escape
 from ..stores.base import Deleted, File, Manifest, Store, SurveyedStore, WatchedStore
 from .evict_plan import DAY, InPlace, InTrash, Stock
 from .manifest import blob_name
@@ -15,6 +16,9 @@ from .reading import name_of
 from .space import Ledger, files_of, read_needs
 
 __all__ = ["Look", "Resident", "look_at", "protection", "take_stock"]
+
+# How long to wait before each try to take stock, in seconds.
+_PAUSES = (0, 0.05, 0.2, 0.5, 1, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,9 @@ def take_stock(store: Store, retention: float, now: float) -> tuple[Stock, dict[
     """
     Find out what is in *store*.
 
+    The stock is taken anew if something was removed meanwhile. What somebody else is just removing
+    would look like something that stays, and more would go than has to.
+
     Args:
         store: Which store.
         retention: How long what nothing needs is kept, in seconds.
@@ -112,8 +119,23 @@ def take_stock(store: Store, retention: float, now: float) -> tuple[Stock, dict[
 
     Raises:
         InvalidManifestError: A manifest cannot be read, so nobody knows which blobs it needs.
-        StoreError: The storage failed.
+        StoreError: The storage failed, or did not come to rest.
     """
+    for pause in _PAUSES:
+        time.sleep(pause)
+        before = _mark(store)
+        taken = _take_stock(store, retention, now)
+        if _mark(store) == before:
+            return taken
+    raise StoreError("blobs came and went all the while: try again")
+
+
+def _mark(store: Store) -> Hashable:
+    """Make what is equal for as long as nothing is deleted, restored, set aside or removed."""
+    return store.blobs_changed(), frozenset(store.condemned()), frozenset(store.deleted())
+
+
+def _take_stock(store: Store, retention: float, now: float) -> tuple[Stock, dict[str, Resident]]:
     models: dict[str, tuple[Manifest, Sequence[str]]] = {}
     trash: dict[Deleted, Sequence[str]] = {}
 
@@ -151,7 +173,7 @@ def take_stock(store: Store, retention: float, now: float) -> tuple[Stock, dict[
         look = look_at(store, model, is_protected, now)
         residents[name] = replace(model, read=look.read)
         unit = None if weights is None else contents.blobs[weights]
-        in_place.append(InPlace(name, found, look.used, look.kept, unit))
+        in_place.append(InPlace(name, found, look.used, look.kept, unit, look.read))
     in_trash = [
         InTrash(
             entry.id,

@@ -13,6 +13,7 @@ from ..sizes import to_bytes
 from .change import can_ask, confirm
 from .options import Options, checked, dry_run_option, json_option, yes_option
 from .terminal import (
+    LISTED,
     counted,
     echo_json,
     echo_table,
@@ -135,7 +136,10 @@ def _echo(options: Options, report: EvictReport, *, stderr: bool = False) -> Non
         click.echo(f"Left where it is: {escape(failure)}", err=stderr)
     if report.kept and (options.verbose or not report.ok):
         stays = [(short_name(name), escape(why)) for name, why in report.kept.items()]
-        echo_table(options.color, ["STAYS", "WHY"], stays, stderr=stderr)
+        shown = stays if options.verbose else stays[:LISTED]
+        echo_table(options.color, ["STAYS", "WHY"], shown, stderr=stderr)
+        if len(shown) < len(stays):
+            click.echo(f"and {len(stays) - len(shown):,} more", err=stderr)
 
 
 def _subject(action: Action) -> str:

@@ -21,6 +21,7 @@ from werkzeug.wrappers import Response
 
 from ..cache.results import plain
 from ..errors import (
+    BusyError,
     InvalidNameError,
     ModelExistsError,
     ModelIncompleteError,
@@ -57,6 +58,7 @@ _REFUSALS: dict[type[Exception], type[HTTPException]] = {
     ModelProtectedError: _Protected,
     ModelNotFoundError: NotFound,
     ModelExistsError: Conflict,
+    BusyError: Conflict,
     ModelIncompleteError: Gone,
 }
 

@@ -11,8 +11,8 @@ from werkzeug.wrappers import Response
 
 from ..cache.evict_plan import Quota
 from ..errors import ConfigurationError, InvalidDurationError, InvalidSizeError
-from .answers import json_response, no_answer
-from .maintenance import claim_unless, read_options
+from .answers import json_response, refused
+from .maintenance import read_options
 from .request import Request
 
 __all__ = ["Evictions"]
@@ -25,8 +25,7 @@ class Evictions:
     The endpoint.
 
     Args:
-        cache: Where the models are: with the methods ``evict`` and ``claim`` of
-            `registry_wsgi.ModelCache`.
+        cache: Where the models are: with the method ``evict`` of `registry_wsgi.ModelCache`.
         limits: The options of that method that the server is set to.
 
     Raises:
@@ -38,7 +37,6 @@ class Evictions:
         if not callable(evict):
             raise ConfigurationError(f"evict: {cache!r} has no method evict()")
         self._evict = evict
-        self._cache = cache
         self._limits = dict(limits)
         try:
             self._quota = Quota.of(**limits)
@@ -59,7 +57,7 @@ class Evictions:
             raise BadRequest(str(error)) from error
         if tighter is not None:
             raise Forbidden(f"{tighter} would let go more than this server is set to")
-        with claim_unless(self._cache, dry_run=dry_run), no_answer():
+        with refused():
             report = asdict(self._evict(**asked, dry_run=dry_run))
         # A client is told how many failures there are, and not the paths.
         report["failed"] = len(report.pop("failures"))

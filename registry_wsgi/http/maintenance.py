@@ -64,7 +64,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import asdict
 from datetime import datetime
@@ -97,7 +97,6 @@ __all__ = [
     "Maintenance",
     "Stream",
     "claim",
-    "claim_unless",
     "read_options",
     "read_time",
     "stream_prune",
@@ -241,14 +240,17 @@ class Maintenance:
         options = read_options(request.body(), _PRUNE_OPTIONS)
         request.permit("prune_all" if options.get("all") else "prune", _EVERYTHING)
         stream = options.pop("stream", False)
-        dry_run = options.get("dry_run", False)
+        # A dry run changes nothing: it need not wait, and nobody need wait for it.
+        release = _no_claim if options.get("dry_run") else claim(self._cache)
         if stream:
-            release = _no_claim if dry_run else claim(self._cache)
             return stream_prune(
                 lambda progress: self._cache.prune(**options, progress=progress), release
             )
-        with claim_unless(self._cache, dry_run=dry_run), no_answer():
-            return json_response(_told(self._cache.prune(**options)))
+        try:
+            with no_answer():
+                return json_response(_told(self._cache.prune(**options)))
+        finally:
+            release()
 
 
 def claim(cache: MaintainedCache) -> Callable[[], None]:
@@ -262,20 +264,6 @@ def claim(cache: MaintainedCache) -> Callable[[], None]:
     if release is None:
         raise Conflict("a prune is under way")
     return release
-
-
-@contextmanager
-def claim_unless(cache: MaintainedCache, *, dry_run: bool) -> Iterator[None]:
-    """
-    Be the only one to prune *cache* for as long as the body runs.
-
-    A dry run changes nothing: it need not wait, and nobody need wait for it.
-    """
-    release = _no_claim if dry_run else claim(cache)
-    try:
-        yield
-    finally:
-        release()
 
 
 def stream_prune(prune: Callable[[Progress], PruneReport], release: Callable[[], None]) -> Stream:

@@ -28,6 +28,10 @@ __all__ = ["Reads"]
 # Long ago, so that any mount moves the time: in seconds.
 _LONG = 40 * 86_400
 
+# Who else asks whether a blob is open has it open, but only for a moment, in seconds. This often it
+# is looked at again.
+_TRIES, _MOMENT = 3, 0.005
+
 # Python has it where the system does.
 _NAMELESS: int = getattr(os, "O_TMPFILE", 0)
 
@@ -54,17 +58,13 @@ class Reads(Blobs):
 
     def is_open(self, name: str) -> bool | None:
         path = self.places.blob(self._present(name))
-        try:
-            with Reported(path):
-                opened = open_regular(path)
-        except UntouchableError:  # another user's
-            return None
-        if opened is None:
-            return False
-        try:
-            return _is_open_elsewhere(opened[0])
-        finally:
-            os.close(opened[0])
+        is_open = _is_open(path)
+        for _ in range(_TRIES):
+            if not is_open:
+                break
+            time.sleep(_MOMENT)
+            is_open = _is_open(path)
+        return is_open
 
 
 def _where_reads_show(folder: str) -> int | None:
@@ -100,6 +100,20 @@ def _where_reads_should_show(folder: str) -> int | None:
         if not os.statvfs(folder).f_flag & getattr(os, "ST_NOATIME", ~0):
             return os.stat(folder).st_dev
     return None
+
+
+def _is_open(path: str) -> bool | None:
+    try:
+        with Reported(path):
+            opened = open_regular(path)
+    except UntouchableError:  # another user's
+        return None
+    if opened is None:
+        return False
+    try:
+        return _is_open_elsewhere(opened[0])
+    finally:
+        os.close(opened[0])
 
 
 def _is_open_elsewhere(file: int) -> bool | None:

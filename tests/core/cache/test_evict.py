@@ -6,8 +6,10 @@ import dataclasses
 import mmap
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from kit.trees import blob, fingerprint
 from registry_wsgi.cache.evict import EvictReport
 from registry_wsgi.cache.evict_plan import Action, make_plan
 from registry_wsgi.errors import (
+    BusyError,
     ConfigurationError,
     InvalidManifestError,
     InvalidSizeError,
@@ -372,6 +375,64 @@ def test_a_pull_under_way_holds_back_what_it_may_use(store: Store) -> None:
     assert store.trash() == {"five"}
     assert len(store.models()) == 4
     assert [(action.final, action.bytes) for action in report.actions] == [(False, 0)]
+
+
+def test_one_at_a_time(store: Store) -> None:
+    """The second is told to wait, and does nothing; a dry run waits for nobody."""
+    release = store.cache.claim()
+    assert release is not None
+    with pytest.raises(BusyError):
+        store.cache.evict(max_used=0)
+    assert store.cache.evict(max_used=0, dry_run=True).actions
+    assert len(store.models()) == 5
+    release()
+    assert store.cache.evict(max_used=0).actions
+    again = store.cache.claim()
+    assert again is not None
+    again()
+
+
+def test_who_looks_at_the_same_time_does_not_count_as_a_user(store: Store) -> None:
+    """Dry runs, as many as there are: what goes is what would go without them."""
+    with ThreadPoolExecutor(1) as pool:
+        done = threading.Event()
+
+        def look() -> None:
+            while not done.wait(0.002):
+                store.store.is_open(blob(weights("five")))  # type: ignore[attr-defined]
+
+        looks = pool.submit(look)
+        try:
+            report = store.cache.evict(unused="45d")
+        finally:
+            done.set()
+        looks.result(60)
+    assert store.models() == {*READ} - {"five"}
+    assert report.kept == {}
+
+
+def test_if_there_is_room_by_then_nothing_more_goes_for_good(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else has removed something since it was planned."""
+    junk = store.tree.root / "junk"
+    junk.write_bytes(b"x" * 3 * WEIGHTS)
+    before(monkeypatch, junk.unlink)
+    report = store.cache.evict(max_used=taken(store) - WEIGHTS)
+    assert report.ok
+    assert len(store.models() | store.trash()) == 5
+    assert not any(action.final for action in report.actions)
+
+
+def test_a_store_that_never_rests_is_not_judged(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is just being removed would look like something that stays."""
+    monkeypatch.setattr("registry_wsgi.cache.stock._PAUSES", (0, 0))
+    monkeypatch.setattr(store.store, "blobs_changed", iter(range(9)).__next__)
+    with pytest.raises(StoreError, match="came and went all the while"):
+        store.cache.evict(max_used=0)
+    assert len(store.models()) == 5
 
 
 class Full:

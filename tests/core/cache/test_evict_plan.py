@@ -242,6 +242,14 @@ def test_the_least_recently_read_goes_first_and_can_be_restored() -> None:
     assert (plan.short, plan.used) == (0, 150)
 
 
+def test_of_those_that_came_together_the_least_recently_read_goes_first() -> None:
+    """As in a store that was moved to another disk, with its times of access."""
+    moved = [
+        replace(model(name, 50, 9), read=read) for name, read in (("a", 3), ("b", 1), ("c", 2))
+    ]
+    assert evicted(make_plan(Stock(moved), Quota(max_used=50), 0)) == ["b", "c"]
+
+
 def test_a_floor_that_is_out_of_reach_costs_no_model() -> None:
     """If others fill the disk, the models cannot help."""
     stock = Stock([model("old", 50, 9)], [InTrash("t", "x", {"t": 5}, -DAY)], free=10)
@@ -288,7 +296,14 @@ def test_models_with_the_same_weights_are_one() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(9 * DAY, "9 days"), (DAY, "24 hours"), (200, "3 minutes"), (7, "7 seconds"), (-1, "0 sec")],
+    [
+        (9 * DAY, "9 days"),
+        (DAY, "24 hours"),
+        (200, "3 minutes"),
+        (7, "7 seconds"),
+        (-1, "0 seconds"),
+        (1.5, "1 second"),
+    ],
 )
 def test_spans_are_written_in_the_largest_unit(seconds: float, text: str) -> None:
     """At least two of it; a time that is still to come is 0."""

@@ -100,6 +100,18 @@ def test_a_limit_that_is_not_kept_is_1(tree: Tree, run: Run) -> None:
     assert [*report["kept"]] == ["registry.ollama.ai/library/new:latest"]
 
 
+def test_one_at_a_time(tree: Tree, run: Run) -> None:
+    """A dry run waits for nobody."""
+    release = open_cache(tree.root).claim()
+    assert release is not None
+    assert run("--unused", "30d", "-n")[0] == 0
+    code, out, err = run("--unused", "30d")
+    assert (code, out, err) == (1, "", "registry-wsgi: a prune or an eviction is under way\n")
+    release()
+    assert tree.path("old").exists()
+    assert run("--unused", "30d")[0] == 0
+
+
 @pytest.mark.parametrize(
     "argv",
     [
