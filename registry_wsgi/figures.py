@@ -6,14 +6,26 @@ The command line and the storage page write them alike, so both have them from h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from .errors import InvalidNameError, escape
 from .names import Name
 
-__all__ = ["counted", "format_day", "format_size", "format_time", "short_name"]
+__all__ = [
+    "counted",
+    "format_day",
+    "format_size",
+    "format_time",
+    "made_by",
+    "short_name",
+    "short_names",
+]
 
 _UNITS = ("kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
+
+# How many names stand in one line of a table.
+_NAMED = 3
 
 
 def format_size(size: int) -> str:
@@ -52,3 +64,17 @@ def short_name(name: str) -> str:
         return Name.parse(name).short
     except InvalidNameError:
         return escape(name)
+
+
+def short_names(names: Sequence[str], count: int) -> str:
+    """Write the first of *names*, and how many more there are of *count* models."""
+    if not names:
+        return counted(count, "model") if count else ""
+    more = max(count, len(names)) - min(len(names), _NAMED)
+    first = ", ".join(map(short_name, names[:_NAMED]))
+    return f"{first} and {more:,} more" if more else first
+
+
+def made_by(user: str | None, source: str | None) -> str:
+    """Write who made a change and from where, as far as that is known."""
+    return ", ".join(escape(text) for text in (user, source) if text)

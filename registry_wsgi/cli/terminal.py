@@ -22,7 +22,7 @@ from ..cache.downloads import is_temporary
 from ..cache.results import plain, restorable_until
 from ..durations import moment
 from ..errors import escape, one_line
-from ..figures import counted, format_size, format_time, short_name
+from ..figures import counted, format_size, format_time, made_by, short_name, short_names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,9 +71,6 @@ _NUMBERS = (
 )
 
 _DIGITS = re.compile(r"sha256[-:]([0-9a-fA-F]{12})[0-9a-fA-F]{52}")
-
-# How many names stand in one line of a table.
-_NAMED = 3
 
 #: How many names are shown one by one where thousands may be meant.
 LISTED = 20
@@ -427,15 +424,6 @@ def system_error(error: OSError) -> str:
     return f"{named}{error.strerror or error}"
 
 
-def short_names(names: Sequence[str], count: int) -> str:
-    """Write the first of *names*, and how many more there are of *count* models."""
-    if not names:
-        return counted(count, "model") if count else ""
-    more = max(count, len(names)) - min(len(names), _NAMED)
-    first = ", ".join(map(short_name, names[:_NAMED]))
-    return f"{first} and {more:,} more" if more else first
-
-
 def by_whom(change: Change | DeletedModel) -> str:
     """Write who made *change* and from where, as far as that is known."""
-    return ", ".join(escape(text) for text in (change.user, change.source) if text)
+    return made_by(change.user, change.source)

@@ -84,7 +84,7 @@ def _put(tree: Tree, content: str, size: float, age: float) -> dict[str, Any]:
     if not path.exists():
         with path.open("wb") as file:
             file.truncate(int(size * _GB))
-        os.utime(path, (NOW - age * DAY,) * 2)
+        os.utime(path, (NOW - age / 3 * DAY, NOW - age * DAY))
     return {"digest": f"sha256:{digits}", "size": int(size * _GB)}
 
 

@@ -9,8 +9,8 @@ behind any proxy that passes this path on.
 Who may use it:
 
 - ``authorize`` is asked about each action, as for `registry_wsgi.http.maintenance`: ``models`` for
-  the page itself, ``space`` and ``deleted`` for these two parts of it, which are left out if that
-  is refused; ``delete``, ``restore``, ``forget`` and ``prune``. ``prune_all`` is never asked for.
+  the page itself, ``space``, ``deleted`` and ``history`` for these parts of it, which are left out
+  if that is refused; ``delete``, ``restore``, ``forget`` and ``prune``. ``prune_all`` never is.
 - Without ``authorize`` the page answers only under ``localhost``, ``127.0.0.1`` and ``[::1]``. So
   no page in a browser reaches it under a name of its own (DNS rebinding).
 - A form is taken only if the browser says that it is from the same origin, by ``Sec-Fetch-Site``

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from markupsafe import Markup
 
 from ...cache.collector import Item, PruneReport
+from ...cache.history import Change
 from ...cache.results import DeletedModel, Model, Usage, restorable_until
 from ...cache.space import Freed, Space
 from ...errors import InvalidNameError, escape
-from ...figures import counted, format_size, format_time, short_name
+from ...figures import counted, format_size, format_time, made_by, short_name, short_names
 from ...names import Name
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "View",
     "confirmation",
     "deletes",
+    "history_part",
     "message",
     "models_part",
     "plan_part",
@@ -34,11 +36,14 @@ __all__ = [
 #: How many models are shown at once.
 ROWS = 200
 
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
 #: By what the models can be sorted, and whether the largest comes first.
 ORDERS: Mapping[str, tuple[str, Callable[[Model], object], bool]] = {
     "frees": ("what deleting frees", lambda model: (model.frees, model.size), True),
     "size": ("size", lambda model: model.size, True),
     "arrived": ("arrival, the latest first", lambda model: model.modified, True),
+    "read": ("last read, the longest ago first", lambda model: model.read or _NEVER, False),
     "name": ("name", lambda model: short_name(model.name).lower(), False),
 }
 
@@ -49,7 +54,7 @@ _PARTS = {
     "aside": ("Set aside", "by a prune"),
     "unneeded": ("Unneeded", "by any model"),
     "unfinished": ("Unfinished", "downloads and creates"),
-    "rest": ("Rest", "manifests and folders"),
+    "rest": ("Rest", "manifests"),
     "other": ("Other files", "not models"),
     "free": ("Free", ""),
 }
@@ -61,6 +66,8 @@ _REASONS = {
 }
 
 _LISTED = 200  # how many items of a plan are named
+
+_CHANGES = 10  # how many of the last changes are listed
 
 _NOTHING = Markup("")
 
@@ -205,7 +212,9 @@ def models_part(models: Sequence[Model], view: View, retention: float) -> Markup
         ' <select id="sort" name="sort">{orders}</select></label> <button>Show</button></form>'
         '<form method="post" action="do"><input type="hidden" name="view" value="{view}">'
         "{table}{pages}</form>"
-        '<p class="dim note">“Deleting frees” leaves out what other models use, too.</p></section>'
+        '<p class="dim note">“Deleting frees” leaves out what other models use, too. “Last read” is'
+        " when the file system says that the largest blob was read, and may be a day behind.</p>"
+        "</section>"
     ).format(
         count=count,
         rule=_rule(retention),
@@ -250,7 +259,7 @@ def _head(*columns: tuple[str, str]) -> Markup:
 def _table(models: Iterable[Model], most: int) -> Markup:
     head = _head(
         *(("c", ""), ("", "Name"), ("s", "Size"), ("f", "Deleting frees")),
-        *(("a", "Arrived"), ("d", "")),
+        *(("a", "Arrived"), ("r", "Last read"), ("d", "")),
     )
     return Markup(
         '<table role="table" id="t">{}<tbody role="rowgroup">{}</tbody></table>'
@@ -268,7 +277,8 @@ _DELETE = Markup('<button name="delete" value="{0}" aria-label="Delete {0}">Dele
 _ROW = Markup(
     '<tr role="row"><td role="cell" class="c">{}</td><th role="rowheader" scope="row">{}{}</th>'
     '<td role="cell" class="s">{}</td><td role="cell" class="f">{}{}</td>'
-    '<td role="cell" class="a">{}</td><td role="cell" class="d">{}</td></tr>'
+    '<td role="cell" class="a">{}</td><td role="cell" class="r">{}</td>'
+    '<td role="cell" class="d">{}</td></tr>'
 )
 
 
@@ -289,6 +299,7 @@ def _row(model: Model, most: int) -> Markup:
         format_size(model.frees),
         _BAR.format(model.frees / most * 100),
         _time(model.modified),
+        _time(model.read) if model.read else "not known",
         act,
     )
 
@@ -341,6 +352,7 @@ def _deleted_row(model: DeletedModel) -> Markup:
     (delete,) = deletes([model])
     name = short_name(model.name)
     valid = is_valid(model.name)
+    by = made_by(model.user, model.source)
     act = Markup('<button name="restore" value="{}" aria-label="Restore {}">Restore</button> ')
     gone = Markup(
         '<a class="button" href="prune?{}#plan" aria-label="Remove {} for good: see first what'
@@ -351,13 +363,39 @@ def _deleted_row(model: DeletedModel) -> Markup:
         '<td role="cell" class="a">{}</td><td role="cell" class="u">{}</td>'
         '<td role="cell" class="d">{}{}</td></tr>'
     ).format(
-        _name(model.name),
+        _name(model.name) + (Markup(" <small>by {}</small>").format(by) if by else ""),
         format_size(model.size),
         _time(model.deleted),
         restorable_until(model),
         act.format(delete, name) if valid and model.restorable else "",
         gone.format(urlencode({"only": delete}), name) if valid else "",
     )
+
+
+def history_part(changes: Sequence[Change]) -> Markup:
+    """List the last changes, the latest first."""
+    if not changes:
+        return _NOTHING
+    row = Markup(
+        '<tr role="row"><td role="cell" class="a">{}</td><td role="cell">{}</td>'
+        '<th role="rowheader" scope="row">{}</th><td role="cell" class="s">{}</td>'
+        '<td role="cell" class="b">{}</td></tr>'
+    )
+    rows = [
+        row.format(
+            _time(change.when),
+            escape(change.action),
+            Markup("<bdi>{}</bdi>").format(short_names(change.names, change.models)),
+            format_size(change.bytes) if change.bytes else "",
+            made_by(change.user, change.source),
+        )
+        for change in changes[:_CHANGES]
+    ]
+    head = _head(("a", "When"), ("", "What"), ("", "Model"), ("s", "Size"), ("b", "By"))
+    return Markup(
+        '<section id="history" aria-labelledby="history-h"><h2 id="history-h">Last changes</h2>'
+        '<table role="table">{}<tbody role="rowgroup">{}</tbody></table></section>'
+    ).format(head, _list(rows))
 
 
 def prune_part(retention: float, deleted: bool, plan: Markup = _NOTHING) -> Markup:

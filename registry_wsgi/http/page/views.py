@@ -33,6 +33,7 @@ from .assets import Asset, assets, frame
 from .parts import (
     View,
     confirmation,
+    history_part,
     message,
     models_part,
     plan_part,
@@ -192,13 +193,16 @@ class StoragePage:
         if _may(request, "space"):
             with refused():
                 space = space_part(self._cache.space())
-        request.action = "models"
         if said is None:
             said = self._said(_query(request), trash or [], view)
         below = Markup()
         if trash is not None:
             below = trash_part(trash)
         below += prune_part(self._cache.retention, bool(trash), plan or Markup())
+        if callable(getattr(self._cache, "history", None)) and _may(request, "history"):
+            with refused():
+                below += history_part(self._cache.history())
+        request.action = "models"
         return said + space + models + below
 
     def _said(

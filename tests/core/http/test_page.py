@@ -135,6 +135,7 @@ def test_the_page_shows_what_there_is(page: TestApp[Any], cache: ModelCache, tre
     assert "7.0 kB" in text(shown, "#t tbody tr")
     assert "protected" in text(shown, "#t tbody tr")
     assert "smol:latest" in text(shown, "#trash")
+    assert "delete smol:latest 7.0 kB" in text(shown, "#history tbody")
     assert "free of" in text(shown, "#space")
     assert "would free nothing now, and" in text(shown, "#space")
 
@@ -377,8 +378,8 @@ def test_each_action_is_asked_about(cache: ModelCache) -> None:
 
     page = browser(LocalRegistry(None, cache, page="/registry/", authorize=authorize))
     shown = show(page)
-    assert soup(shown).select_one("#trash") is soup(shown).select_one("#space") is None
-    assert asked == [("models", "*"), ("deleted", "*"), ("space", "*")]
+    assert not soup(shown).select("#trash, #space, #history")
+    assert asked == [(part, "*") for part in ("models", "deleted", "space", "history")]
     asked.clear()
     assert post(page, "delete=&model=other&model=smol", **OURS).status_code == 403
     assert asked == [("delete", f"{HOST}/library/{n}:latest") for n in ("other", "smol")]
