@@ -42,8 +42,9 @@ class Change:
 
     Attributes:
         when: When it was made (UTC), by the clock of the cache that made it.
-        action: ``delete``, ``restore``, ``forget``, ``expire`` (the removal of what has expired in
-            the trash, after a delete), ``prune``, ``repair``, ``protect`` or ``unprotect``.
+        action: ``delete``, ``evict`` (a delete by `registry_wsgi.ModelCache.evict`), ``restore``,
+            ``forget``, ``expire`` (the removal of what has expired in the trash, after a delete),
+            ``prune``, ``repair``, ``protect`` or ``unprotect``.
         names: The full names of the models, at most twenty; for ``protect`` and ``unprotect`` the
             pattern.
         models: How many models these are.
@@ -51,7 +52,7 @@ class Change:
         user: Who made it; None if that is not known.
         source: From where: ``HTTP`` and the address of the client; or the name of the machine after
             ``CLI``, or after ``serve`` for its own prunes. None if that is not known.
-        id: That of the `~registry_wsgi.cache.results.DeletedModel`, for a delete.
+        id: That of the `~registry_wsgi.cache.results.DeletedModel`, for what goes into the trash.
     """
 
     when: datetime

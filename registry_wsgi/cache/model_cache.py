@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from operator import methodcaller
 
 from ..durations import Duration, to_seconds
@@ -126,7 +127,7 @@ class ModelCache:
         """
         return self._discard(name) is not None
 
-    def _discard(self, name: str) -> Deleted | None:
+    def _discard(self, name: str, action: str = "delete") -> Deleted | None:
         """Move the model *name* into the trash, as `unlink`, and give its entry there."""
         key = self._find(name)
         if key is None:
@@ -152,7 +153,7 @@ class ModelCache:
             when = manifest.written
         entry = self.store.discard(key, blobs, when, self.retention)
         if entry is not None:
-            self._note("delete", str(found or key), size=total(blobs.values()), entry=entry.id)
+            self._note(action, str(found or key), size=total(blobs.values()), entry=entry.id)
             tell(self.observer, lambda observer: observer.deleted(str(found or key)))
         return entry
 
@@ -490,7 +491,7 @@ class ModelCache:
             quota,
             self.retention,
             self._clock,
-            discard=self._discard,
+            discard=partial(self._discard, action="evict"),
             forget=lambda entries: self._forget(entries, dry_run=False, progress=progress),
             prune=lambda: self.prune(progress=progress),
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -222,3 +224,16 @@ def test_it_takes_its_part_of_the_space(tree: Tree) -> None:
     assert cache.space().rest.files == before.files + 2  # that of the protection, too
     assert cache.orphans() == []
     assert cache.verify().ok
+
+
+def test_what_an_eviction_lets_go_is_told_from_a_delete(tree: Tree) -> None:
+    """By its action; who has started it is known as for a delete."""
+    tree.add("smol", b"weights")
+    read = time.time() - 40 * DAY
+    for path in tree.blobs.iterdir():
+        os.utime(path, (read, read - DAY))
+    cache = ModelCache(DiskStore(tree.root), clock=lambda: time.time() + 90 * DAY)
+    with acting("timer"):
+        cache.evict(max_used=1)
+    evicted = [change for change in cache.history() if change.action == "evict"]
+    assert [(change.names, change.user) for change in evicted] == [((NAME,), "timer")]
