@@ -16,9 +16,11 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -196,6 +198,65 @@ def test_every_example_is_shown_and_run() -> None:
     users += (ROOT / "tests" / "kit").glob("*.py")
     source = "".join(path.read_text() for path in users)
     assert [name for name in there if f'"{name}"' not in source] == []
+
+
+def test_proxy(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It streams, follows no redirect, and no spelling of the path gets a delete to Ollama."""
+    require("httpx")
+    asked: list[tuple[str, str, bytes]] = []
+    go_on = threading.Event()
+
+    class Ollama(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            path = self.requestline.split()[1]  # in `self.path` a double slash is single
+            asked.append((self.command, path, body))
+            moved = path.startswith("//")
+            self.send_response(307 if moved else 200)
+            if moved:
+                self.send_header("Location", path[1:])
+            self.send_header("Transfer-Encoding", "chunked")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            for piece in (b"one", b"two"):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                self.wfile.flush()
+                assert moved or go_on.wait(LIMIT)
+            self.wfile.write(b"0\r\n\r\n")
+
+        do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the names of http.server
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Ollama) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OLLAMA_UPSTREAM", f"http://127.0.0.1:{server.server_port}")
+        example = run_example("proxy.py")
+        client = Client(example["application"])
+        answer = client.post("/api/chat?a=b%20c", data=b'{"model": "tinyllama"}')
+        pieces = answer.iter_encoded()
+        assert next(iter(pieces)) == b"one"  # while Ollama still waits
+        go_on.set()
+        assert b"".join(pieces) == b"two"
+        answer.close()
+        assert asked == [("POST", "/api/chat?a=b%20c", b'{"model": "tinyllama"}')]
+        asked.clear()
+        for path in ("/api/delete/", "//api/delete", "/x/../api/delete", "/API/delete"):
+            environ = {"PATH_INFO": path}
+            for method in ("DELETE", "GET"):
+                answer = client.open(method=method, environ_overrides=environ, buffered=True)
+                assert (answer.status_code == 405) == (method == "DELETE"), path
+        assert {method for method, _, _ in asked} == {"GET"}
+        moved = client.get(environ_overrides={"PATH_INFO": "//api/tags"}, buffered=True)
+        assert (moved.status_code, moved.headers["Location"]) == (307, "/api/tags")
+        assert asked[-1] == ("GET", "//api/tags", b"")
+        assert delete(client) == 200
+        server.shutdown()
+        example["client"].close()
+    assert not tree.path("tinyllama").exists()
 
 
 def test_plain(tree: Tree) -> None:
