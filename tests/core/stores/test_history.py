@@ -12,7 +12,7 @@ import pytest
 
 from kit.faults import failing
 from kit.kinds import Kind
-from kit.os_seam import watched
+from kit.os_seam import Call, watched
 from kit.trees import Tree
 from kit.views import state
 from registry_wsgi import DiskStore
@@ -139,6 +139,24 @@ def test_only_one_of_several_renames_it(tree: Tree, store: DiskStore, file: Path
     store.append_history("two")
     assert file.read_text() == "\ntwo"
     assert store.history()[-3:] == ["x", "one", "two"]
+
+
+def test_one_that_was_renamed_meanwhile_is_not_taken_for_the_new_one(
+    tree: Tree, store: DiskStore, file: Path
+) -> None:
+    """Else the few lines of the new one would take the place of all those before."""
+    file.write_bytes(b"\nx" * 70_000)
+
+    def rename(call: Call) -> None:
+        if call.path == str(file) and file.stat().st_size > 1_000:
+            file.rename(tree.root / "history.old.jsonl")
+            file.write_bytes(b"\none")
+
+    with watched(rename, ["fstat"]):
+        store.append_history("two")
+    lines = store.history()
+    assert lines[-2:] == ["one", "two"]
+    assert len(lines) == 70_002
 
 
 def test_without_locks_it_is_renamed_all_the_same(store: DiskStore, file: Path) -> None:
