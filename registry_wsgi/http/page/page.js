@@ -104,9 +104,11 @@ function guard(promise) {
 
 async function find() {
   looking?.abort();
-  looking = new AbortController();
+  const mine = looking = new AbortController();
+  await new Promise(done => setTimeout(done, 120));  // a server of 10,000 models need not list them for each key
+  if (mine !== looking) return;
   const query = new URLSearchParams(new FormData($("#find")));
-  const fresh = await read(await ask("./?part=list&" + query, { signal: looking.signal }));
+  const fresh = await read(await ask("./?part=list&" + query, { signal: mine.signal }));
   for (const part of ["#count", "#list form[method=post]"]) $(part).replaceWith($(part, fresh));
   history.replaceState(null, "", "./?" + query);
   say($("#count").textContent + " models");
