@@ -334,7 +334,8 @@ def echo_verified(report: VerifyReport, *, deep: bool, repair: bool) -> None:
         needed = f" (needed by {users})" if users else ""
         repaired = "repaired " if problem.repaired else ""
         subject, detail = escape(problem.subject), one_line(problem.detail)
-        click.echo(f"{repaired}{problem.kind} {subject}: {detail}{needed}")
+        what = f"{repaired}{problem.kind} {subject}".rstrip()  # all manifests may be out of reach
+        click.echo(f"{what}: {detail}{needed}")
     checked = f"{counted(report.models, 'model')}, {counted(report.blobs, 'blob')}"
     read = (
         f"{format_size(report.bytes)} read" if deep else f"{format_size(report.bytes)}, sizes only"
@@ -342,7 +343,7 @@ def echo_verified(report: VerifyReport, *, deep: bool, repair: bool) -> None:
     bad = sum(not problem.repaired and problem.kind != "foreign" for problem in report.problems)
     verdict = "all is well" if report.ok else counted(bad, "problem")
     click.echo(f"{checked}, {read}: {verdict}")
-    if not report.ok:
+    if any(problem.kind != "out of reach" for problem in report.problems) and not report.ok:
         click.echo(f"{'' if repair else 'Try --repair. '}Pulling a model again mends it.")
 
 

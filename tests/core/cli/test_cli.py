@@ -1002,6 +1002,19 @@ def test_what_is_near_the_models_directory_is_not_taken_for_it(sample: Path, run
         assert (code, f"{place}: {said}" in err) == (2, True), err
 
 
+def test_what_is_out_of_reach_is_not_mended_by_a_pull(sample: Path, run: Run) -> None:
+    """So that is not said of it, but of other problems."""
+    folder = sample / "manifests" / "example.com"
+    folder.symlink_to("nowhere")
+    code, out, _ = run("verify")
+    assert (code, "Pulling a model again" in out) == (1, False)
+    assert out.startswith("out of reach example.com: ")
+    folder.unlink()
+    next(sample.glob("blobs/*")).unlink()
+    code, out, _ = run("verify")
+    assert (code, "Pulling a model again" in out) == (1, True)
+
+
 def test_where_the_service_keeps_its_models_is_named(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
