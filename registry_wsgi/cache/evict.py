@@ -20,7 +20,7 @@ from ..stores.base import Deleted, Store, SurveyedStore, WatchedStore
 from .collector import PruneReport
 from .evict_plan import Action, Plan, Quota, make_plan, span
 from .space import Space, measure
-from .stock import Resident, look_at, protection, take_stock
+from .stock import Resident, last_reads, look_at, protection, take_stock
 
 __all__ = ["EvictReport", "Eviction"]
 
@@ -166,10 +166,11 @@ class Eviction:
         for some in _growing(list(units.values())):
             yield self._evict(some)
 
-    def _why_not(self, names: Iterable[str]) -> str | None:
+    def _why_not(self, names: Sequence[str]) -> str | None:
         """Say why a unit may no longer go: what was true when it was planned is looked at anew."""
         now = self._clock()
         is_protected = protection(self._store)
+        reads = last_reads(self._store, [self._residents[name] for name in names])
         for name in names:
             model = self._residents[name]
             manifest = self._store.read(model.key)
@@ -178,7 +179,8 @@ class Eviction:
             before = model.manifest
             if manifest.modified > before.modified or manifest.data != before.data:
                 return "has changed meanwhile"
-            look = look_at(self._store, replace(model, manifest=manifest), is_protected, now)
+            model_now = replace(model, manifest=manifest)
+            look = look_at(self._store, model_now, reads, is_protected, now)
             if look.kept:
                 return look.kept
             if now - look.used < self._quota.recent:

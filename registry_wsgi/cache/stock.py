@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidManifestError, StoreError, escape
@@ -15,7 +15,7 @@ from .patterns import matches
 from .reading import name_of
 from .space import Ledger, files_of, read_needs
 
-__all__ = ["Look", "Resident", "look_at", "protection", "take_stock"]
+__all__ = ["Look", "Resident", "last_reads", "look_at", "protection", "take_stock"]
 
 # How long to wait before each try to take stock, in seconds.
 _PAUSES = (0, 0.05, 0.2, 0.5, 1, 3)
@@ -58,13 +58,27 @@ class Look:
     kept: str
 
 
-def look_at(store: Store, model: Resident, is_protected: Callable[[str], bool], now: float) -> Look:
+def last_reads(store: Store, models: Iterable[Resident]) -> dict[str, float]:
+    """Tell when the weights of *models* were last read, by their names, of those that are known."""
+    names = {model.weights for model in models if model.weights is not None}
+    return dict(store.last_reads(names)) if isinstance(store, WatchedStore) else {}
+
+
+def look_at(
+    store: Store,
+    model: Resident,
+    reads: Mapping[str, float],
+    is_protected: Callable[[str], bool],
+    now: float,
+) -> Look:
     """
     Look whether a model may go.
 
     Args:
         store: Where it is.
         model: The model.
+        reads: What `last_reads` tells. (All models are looked at together: if this fails for a
+            moment, no other model is to go in the place of one.)
         is_protected: Tells whether the model at a key is protected.
         now: The time in seconds since the epoch.
     """
@@ -75,7 +89,6 @@ def look_at(store: Store, model: Resident, is_protected: Callable[[str], bool], 
         return Look(0, came, "is protected")
     if model.weights is None:
         return Look(0, came, "has no blobs here")
-    reads = dict(store.last_reads([model.weights])) if isinstance(store, WatchedStore) else {}
     read = reads.get(model.weights)
     if read is None or not isinstance(store, WatchedStore):
         return Look(0, came, "gives no sign of when it was last read")
@@ -152,10 +165,9 @@ def _take_stock(store: Store, retention: float, now: float) -> tuple[Stock, dict
             " blobs it needs: delete it or put it right"
         )
     ledger = Ledger(needs, now)
+    needed_by_each = (*(blobs for _, blobs in models.values()), *trash.values())
     contents = _Contents(
-        blob
-        for blobs in (*(blobs for _, blobs in models.values()), *trash.values())
-        for blob in blobs
+        (blob for blobs in needed_by_each for blob in blobs), {entry.id for entry in trash}
     )
     for file in files_of(store):
         ledger.add(file)
@@ -165,12 +177,14 @@ def _take_stock(store: Store, retention: float, now: float) -> tuple[Stock, dict
 
     is_protected = protection(store)
     residents: dict[str, Resident] = {}
-    in_place = []
     for key, (manifest, blobs) in models.items():
         name = str(name_of(key) or key)
-        found, weights = contents.of(blobs)
-        model = Resident(key, manifest, blobs, weights)
-        look = look_at(store, model, is_protected, now)
+        residents[name] = Resident(key, manifest, blobs, contents.of(blobs)[1])
+    reads = last_reads(store, residents.values())
+    in_place = []
+    for name, model in residents.items():
+        found, weights = contents.of(model.blobs)
+        look = look_at(store, model, reads, is_protected, now)
         residents[name] = replace(model, read=look.read)
         unit = None if weights is None else contents.blobs[weights]
         in_place.append(InPlace(name, found, look.used, look.kept, unit, look.read))
@@ -203,9 +217,10 @@ def _take_stock(store: Store, retention: float, now: float) -> tuple[Stock, dict
 class _Contents:
     """The content of each blob that a model needs, in place or in the trash."""
 
-    def __init__(self, wanted: Iterable[str]) -> None:
+    def __init__(self, wanted: Iterable[str], entries: Container[str]) -> None:
         self.blobs: dict[str, Hashable] = {}
         self._wanted = {*wanted}
+        self._entries = entries
         self._held: defaultdict[str, dict[str, Hashable]] = defaultdict(dict)
         self._files: dict[Hashable, tuple[File, int]] = {}
 
@@ -217,7 +232,10 @@ class _Contents:
         if top == "blobs" and "/" not in below:
             self.blobs[name] = file.content
         elif top == "trash":
-            self._held[below.partition("/")[0]][name] = file.content
+            entry = below.partition("/")[0]
+            if entry not in self._entries:
+                return  # a delete that was killed has left it, and it has the content for now
+            self._held[entry][name] = file.content
         _, seen = self._files.get(file.content, (file, 0))
         self._files[file.content] = file, seen + 1
 

@@ -40,7 +40,8 @@ class Reads(Blobs):
     """A `~registry_wsgi.stores.base.WatchedStore` in the directory ``blobs``."""
 
     def last_reads(self, names: Iterable[str]) -> Iterator[tuple[str, float]]:
-        device = _where_reads_show(self.places.blobs)
+        with Reported(self.places.blobs):
+            device = _where_reads_show(self.places.blobs)
         if device is None:
             return
         layers = layers_at(device)
@@ -106,14 +107,14 @@ def _is_open(path: str) -> bool | None:
     try:
         with Reported(path):
             opened = open_regular(path)
+            if opened is None:
+                return False
+            try:
+                return _is_open_elsewhere(opened[0])
+            finally:
+                os.close(opened[0])
     except UntouchableError:  # another user's
         return None
-    if opened is None:
-        return False
-    try:
-        return _is_open_elsewhere(opened[0])
-    finally:
-        os.close(opened[0])
 
 
 def _is_open_elsewhere(file: int) -> bool | None:
