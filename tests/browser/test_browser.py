@@ -15,7 +15,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.wrappers import Response
 
 from kit.pages import served
-from kit.requirements import require, require_command
+from kit.requirements import require_command
 from kit.servers import Nginx
 from registry_wsgi import LocalRegistry, ModelCache
 from registry_wsgi.cache.collector import PruneReport
@@ -23,8 +23,6 @@ from registry_wsgi.http.authorization import bearer_token
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
-
-require("playwright", "axe_playwright_python")
 
 OpenPage = Callable[..., "Page"]
 
