@@ -11,10 +11,11 @@ So these hold (*the trash* includes the models of step 1, as its youngest):
 
 - Nothing that may not go does, nor what may have been read within ``recent``.
 - A model is removed for good only after all that was in the trash before.
+- Nothing is removed for good that frees nothing, as models in place need all that it has.
 - A model that goes into the trash can be restored if the limits leave room for it.
 - If no limit wants anything, nothing goes.
-- If the models and the trash still take too much, no model is left that may go and would free
-  something, and nothing is left in the trash.
+- If the models and the trash still take too much, nothing is left that may go and would free
+  something: no model, and nothing in the trash.
 
 Space is counted by content: what several models need, or the trash besides, is free once the last
 of them is gone.
@@ -328,13 +329,15 @@ class _Planner:
                 continue  # the prune has it
             if not self.short:
                 break
+            if not self._could_free(entry.blobs):
+                continue
             _drop(self.held, entry.blobs)
             reason = f"in the trash for {span(self.now - entry.when)}, and room is wanted"
             yield Action("forget", entry.name, entry.id, self._remove(entry.blobs), reason)
         for unit in evicted:
             reason = f"not read for {span(self.now - unit.used)}"
             for model in unit.models:
-                final, freed = bool(self.short), 0
+                final, freed = bool(self.short) and self._could_free(model.blobs), 0
                 if final:
                     _drop(self.held, model.blobs)
                     freed = self._remove(model.blobs)
@@ -367,6 +370,10 @@ class _Planner:
         if not floor or quota.min_free is None or self.free is None:
             return False
         return self.free + self.total - least < quota.min_free
+
+    def _could_free(self, blobs: Iterable[Hashable]) -> bool:
+        """Tell whether *blobs* take space that no model in place needs."""
+        return any(self.size.get(blob) and blob not in self.live for blob in blobs)
 
     def _remove(self, blobs: Iterable[Hashable], more: int = 0) -> int:
         """Remove those of *blobs* that nobody needs any more, and tell what that frees."""

@@ -179,11 +179,23 @@ def check(stock: Stock, quota: Quota, shuffle: random.Random) -> Plan:
     # The models are those that a search finds.
     assert evicted(plan) == least(stock, quota)
 
-    # The oldest of the trash first; a model for good only after all of it.
-    lasting = [entry for entry in stock.trash if not entry.expired]
+    # The oldest of the trash first; a model for good only after all of it that can free something.
+    needed = {
+        blob for model in stock.models if model.name not in evicted(plan) for blob in model.blobs
+    }
+
+    def could_free(one: InPlace | InTrash) -> bool:
+        return any(size and blob not in needed for blob, size in one.blobs.items())
+
+    lasting = [entry for entry in stock.trash if not entry.expired and could_free(entry)]
     lasting.sort(key=lambda entry: (entry.when, entry.id))
     assert forgotten(plan) == [entry.id for entry in lasting][: len(forgotten(plan))]
-    finals = [action.final for action in plan.actions if action.kind == "evict"]
+    for action in plan.actions:
+        assert not (action.kind == "evict" and action.final) or could_free(named[str(action.model)])
+    useful = [name for name in evicted(plan) if could_free(named[name])]
+    finals = [
+        action.final for action in plan.actions if action.model in useful and action.kind == "evict"
+    ]
     assert finals == sorted(finals, reverse=True)
     if any(finals):
         assert len(forgotten(plan)) == len(lasting)
@@ -199,7 +211,7 @@ def check(stock: Stock, quota: Quota, shuffle: random.Random) -> Plan:
 
     # If there is still too much, nothing is left to go.
     if quota.max_used is not None and plan.used > quota.max_used:
-        assert not after.trash
+        assert not any(map(could_free, after.trash))
         assert not after.due
         assert {model.name for model in after.models} <= {*plan.kept}
     return plan
@@ -256,6 +268,17 @@ def test_a_floor_that_is_out_of_reach_costs_no_model() -> None:
     plan = make_plan(stock, Quota(min_free=100), 0)
     assert (evicted(plan), forgotten(plan), plan.short) == ([], ["t"], 85)
     assert evicted(make_plan(stock, Quota(min_free=60), 0)) == ["old"]
+
+
+def test_what_frees_nothing_does_not_go_for_good() -> None:
+    """A deleted model whose blobs another model needs can still be restored."""
+    stock = Stock(
+        [InPlace("kept", {"w": 9}, 0, "is protected", "w")],
+        [InTrash("copy", "x", {"w": 9}, -2 * DAY), InTrash("other", "y", {"w": 9, "z": 1}, -DAY)],
+    )
+    plan = make_plan(stock, Quota(max_used=1), 0)
+    assert forgotten(plan) == ["other"]
+    assert (plan.used, plan.short) == (9, 8)
 
 
 def test_a_model_that_would_free_nothing_stays() -> None:
