@@ -362,7 +362,8 @@ class ModelCache:
             all: Also models whose manifest is older than *age*, unless they are protected. Their
                 blobs stay for as long as a model that stays uses them.
             before: What was deleted, or has come, after this moment stays, whatever its age: when a
-                dry run has ``begun``, say. A time without an offset is local.
+                dry run has ``begun``, say. What was not old enough at this moment, or had not
+                expired, stays, too. A time without an offset is local.
             dry_run: Touch nothing, and report what would go.
             deleted_only: Leave out what is needed by nothing but was not deleted. When nothing has
                 expired this only lists the trash, however large the store is. None: no, unless the

@@ -43,7 +43,8 @@ The options of ``/api/prune`` are ``age`` (``"7d"``; left out: the retention), `
 ISO form with its offset from UTC: what was deleted or has come after that stays), ``all``,
 ``dry_run``, ``quiet_store`` (nobody else is at work, so nothing waits for pulls) and ``stream``.
 The last four are false if they are left out. The report names what goes, in ``items``. With the
-``begun`` of a dry run as its ``before``, a prune leaves what was deleted or has come since.
+``begun`` of a dry run as its ``before``, a prune leaves what was deleted, has come or has
+expired since.
 
 ``/api/evict`` is there if the server is set to limits: by ``LocalRegistry(…, evict={…})`` with
 options of `registry_wsgi.ModelCache.evict`, or by the variables ``REGISTRY_WSGI_EVICT_…``. Its

@@ -105,5 +105,6 @@ def find_expired(store: Store, limits: Limits) -> list[Deleted]:
     """List the deleted models whose time is over, be it theirs, ours, or the age of this run."""
     if limits.keep is None:
         return store.deleted(limits.cutoff)
-    expired = store.deleted(max(limits.time, limits.now), limits.keep)
+    until = min(max(limits.time, limits.now), limits.before)
+    expired = store.deleted(until, limits.keep)
     return [entry for entry in expired if entry.when <= limits.before]

@@ -50,6 +50,7 @@ class Limits:
         pause: How long a run waits after setting blobs aside in a store at rest, so that a pull
             which has looked at one of them shows, in seconds.
         before: What was deleted or has come after this moment stays, in seconds since the epoch.
+            So does what was not old enough, or had not expired, at this moment.
         deadline: By when a run for which a client waits must know what is needed, by
             ``time.monotonic()``. Such a run does not pause: what it sets aside is left to a later
             run. None: nobody waits.
@@ -73,6 +74,11 @@ class Limits:
         return to_micros(self.time) / 1_000_000
 
     @cached_property
+    def judged(self) -> float:
+        """The time by which things are old enough to go: now, or *before* if that is earlier."""
+        return min(self.time, self.before)
+
+    @cached_property
     def cutoff(self) -> float:
         """
         Up to when something must have changed last to be old.
@@ -80,7 +86,7 @@ class Limits:
         In a quiet store everything is at least 0 seconds old: also a file that another machine,
         whose clock is ahead, has dated in the future.
         """
-        old = math.inf if self.quiet and self.age <= 0 else self.time - self.age
+        old = math.inf if self.quiet and self.age <= 0 else self.judged - self.age
         return min(old, self.before)
 
     def due(self, *, pull: bool) -> float:
@@ -96,7 +102,7 @@ class Limits:
         ===== ==== ==================================================
         """
         if pull and not self.quiet:
-            return min(self.time - self.age - self.hold, self.before)
+            return min(self.judged - self.age - self.hold, self.before)
         return self.cutoff
 
     @cached_property

@@ -1263,6 +1263,22 @@ def test_what_is_deleted_or_comes_after_the_moment_stays(scene: Scene) -> None:
     assert scene.broken() == []
 
 
+def test_what_grows_old_after_the_moment_stays(scene: Scene) -> None:
+    """A deleted model whose time is over only since, and a file that had not the age."""
+    scene.inhabit()
+    scene.model("gone", b"gone")
+    almost = scene.cache.retention - 60
+    with scene.clock.ago(almost):
+        scene.cache.unlink("gone")
+    scene.put_blob(f"sha256-{1:064x}", b"x", age=almost)
+    begun = scene.cache.prune(dry_run=True).begun
+    scene.clock.now += 120
+    for age in (None, scene.cache.retention):
+        report = scene.cache.prune(age=age, before=begun)
+        assert (report.models, report.blobs) == (0, 0)
+    assert scene.cache.prune().models == 1
+
+
 def test_what_is_set_aside_after_the_moment_stays(disk: DiskScene) -> None:
     """Another prune has set it aside since; the next prune takes it."""
     disk.inhabit()
