@@ -11,7 +11,8 @@ So these hold (*the trash* includes the models of step 1, as its youngest):
 
 - Nothing that may not go does, nor what may have been read within ``recent``.
 - A model is removed for good only after all that was in the trash before.
-- Nothing is removed for good that frees nothing, as models in place need all that it has.
+- Nothing is removed for good that frees nothing, or less than a hundredth of its size, as models in
+  place need the rest.
 - A model that goes into the trash can be restored if the limits leave room for it.
 - If no limit wants anything, nothing goes.
 - If the models and the trash still take too much, nothing is left that may go and would free
@@ -372,8 +373,10 @@ class _Planner:
         return self.free + self.total - least < quota.min_free
 
     def _could_free(self, blobs: Iterable[Hashable]) -> bool:
-        """Tell whether *blobs* take space that no model in place needs."""
-        return any(self.size.get(blob) and blob not in self.live for blob in blobs)
+        """Tell whether a hundredth of *blobs* at least is space that no model in place needs."""
+        sizes = {blob: self.size.get(blob, 0) for blob in blobs}
+        freed = sum(size for blob, size in sizes.items() if blob not in self.live)
+        return freed > 0 and freed * 100 >= sum(sizes.values())
 
     def _remove(self, blobs: Iterable[Hashable], more: int = 0) -> int:
         """Remove those of *blobs* that nobody needs any more, and tell what that frees."""

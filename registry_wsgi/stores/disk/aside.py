@@ -148,16 +148,24 @@ class Aside(Part):
 
     def note_own_changes(self, since: float, changed: float) -> None:
         for path in self._folders():
-            parts = os.path.relpath(path, self.places.root).split("/")
-            with suppress(OSError, StoreError), self.places.open() as top:
-                with self.places.shared(top, *parts) as folder:
-                    folder.date(since)
-                    if self.own_changes()[1] <= changed:
-                        time.sleep(TICK)  # so that what follows has another time
-                        folder.date(since)
-                    if last_change(self.places.blobs) != changed:
-                        folder.date(time.time())  # somebody else was at work just now
+            if self._note(path, since, changed):
                 return
+        # On a full disk the directory could not be made. After what was removed there is room.
+        self._note(self.places.condemned, since, changed, make=True)
+
+    def _note(self, path: str, since: float, changed: float, *, make: bool = False) -> bool:
+        """Note our own changes by the times of the directory *path*; False if it cannot be had."""
+        parts = os.path.relpath(path, self.places.root).split("/")
+        with suppress(OSError, StoreError), self.places.open() as top:
+            with self.places.shared(top, *parts, make=make) as folder:
+                folder.date(since)
+                if self.own_changes()[1] <= changed:
+                    time.sleep(TICK)  # so that what follows has another time
+                    folder.date(since)
+                if last_change(self.places.blobs) != changed:
+                    folder.date(time.time())  # somebody else was at work just now
+            return True
+        return False
 
     def _look(self, folders: list[str], name: str) -> Blob | None:
         for folder in folders:

@@ -185,7 +185,8 @@ def check(stock: Stock, quota: Quota, shuffle: random.Random) -> Plan:
     }
 
     def could_free(one: InPlace | InTrash) -> bool:
-        return any(size and blob not in needed for blob, size in one.blobs.items())
+        freed = sum(size for blob, size in one.blobs.items() if blob not in needed)
+        return freed > 0 and freed >= sum(one.blobs.values()) / 100
 
     lasting = [entry for entry in stock.trash if not entry.expired and could_free(entry)]
     lasting.sort(key=lambda entry: (entry.when, entry.id))
@@ -273,12 +274,15 @@ def test_a_floor_that_is_out_of_reach_costs_no_model() -> None:
 def test_what_frees_nothing_does_not_go_for_good() -> None:
     """A deleted model whose blobs another model needs can still be restored."""
     stock = Stock(
-        [InPlace("kept", {"w": 9}, 0, "is protected", "w")],
-        [InTrash("copy", "x", {"w": 9}, -2 * DAY), InTrash("other", "y", {"w": 9, "z": 1}, -DAY)],
+        [InPlace("kept", {"w": 900}, 0, "is protected", "w")],
+        [
+            InTrash("copy", "x", {"w": 900, "config": 4}, -2 * DAY),
+            InTrash("other", "y", {"w": 900, "z": 10}, -DAY),
+        ],
     )
     plan = make_plan(stock, Quota(max_used=1), 0)
     assert forgotten(plan) == ["other"]
-    assert (plan.used, plan.short) == (9, 8)
+    assert (plan.used, plan.short) == (904, 903)
 
 
 def test_a_model_that_would_free_nothing_stays() -> None:

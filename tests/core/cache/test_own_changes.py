@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kit.clocks import HOUR
+from kit.faults import full_disk
 from kit.inside import pause_for
 from kit.os_seam import Call, watched
 from kit.trees import Tree, blob, broken
@@ -53,6 +54,25 @@ def test_after_its_own_removal_a_prune_frees_at_once(quiet: Tree) -> None:
     assert ahead(quiet, 24 * 8).prune(age="1h").blobs == 2
     assert used(quiet) == pytest.approx(before, abs=1e-6)
     assert broken(quiet.root) == []
+
+
+def test_so_it_is_on_a_full_disk(quiet: Tree) -> None:
+    """Where the folder with the note could not be made before there was room."""
+    before = used(quiet)
+    refuse, full = full_disk(), True
+
+    def act(call: Call) -> None:
+        nonlocal full
+        full = full and not (call.name == "unlink" and "/blobs/" in call.path)
+        if full:
+            refuse(call)
+
+    time.sleep(0.02)
+    with watched(act):
+        assert ahead(quiet).forget("one").blobs == 1
+    assert DiskStore(quiet.root).blobs_changed() > before
+    assert used(quiet) == pytest.approx(before, abs=1e-6)
+    assert ahead(quiet).forget("two").blobs == 1
 
 
 def test_a_second_run_does_not_wait_for_the_first(quiet: Tree) -> None:
