@@ -119,7 +119,15 @@ class UntouchableError(StoreError):
 
 
 class InvalidManifestError(StoreError):
-    """A file under ``manifests/`` cannot be read as a manifest: the message names it."""
+    """
+    A file under ``manifests/`` cannot be read as a manifest: the message names it.
+
+    Attributes:
+        model: The full name of the model because of which no blob is removed; None if that is not
+            known, or another call has failed.
+    """
+
+    model: str | None = None
 
 
 class OutOfReachError(StoreError):
@@ -127,7 +135,12 @@ class OutOfReachError(StoreError):
     Part of ``manifests/`` cannot be reached: a link leads nowhere, a directory cannot be entered.
 
     Nobody knows which models are there, so no blob may be removed. The message names the place.
+
+    Attributes:
+        model: As that of `InvalidManifestError`; None for a whole folder, too.
     """
+
+    model: str | None = None
 
 
 class ModelNotFoundError(RegistryError, LookupError):

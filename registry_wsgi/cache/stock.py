@@ -160,10 +160,12 @@ def _take_stock(store: Store, retention: float, now: float) -> tuple[Stock, dict
 
     needs = read_needs(store, retention, each)
     if needs.unreadable:
-        raise InvalidManifestError(
+        unreadable = InvalidManifestError(
             f"{escape(needs.unreadable[0])}: its manifest cannot be read, so nobody knows which"
             " blobs it needs: delete it or put it right"
         )
+        unreadable.model = needs.unreadable[0]
+        raise unreadable
     ledger = Ledger(needs, now)
     needed_by_each = (*(blobs for _, blobs in models.values()), *trash.values())
     contents = _Contents(

@@ -22,17 +22,23 @@ from werkzeug.wrappers import Response
 from ..cache.results import plain
 from ..errors import (
     BusyError,
+    InvalidManifestError,
     InvalidNameError,
     ModelExistsError,
     ModelIncompleteError,
     ModelNotFoundError,
     ModelProtectedError,
+    OutOfReachError,
 )
+from ..figures import short_name
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = [
+    "Blocked",
+    "blocked",
+    "blocked_by",
     "describe",
     "empty",
     "error_response",
@@ -46,6 +52,28 @@ __all__ = [
 
 class _Protected(Forbidden):
     error_code = "protected"
+
+
+class Blocked(Conflict):
+    """
+    Nothing is removed until somebody mends the store.
+
+    Attributes:
+        for_the_log: What the log says instead of the description, with the path and the cause.
+    """
+
+    error_code = "blocked"
+
+    def __init__(self, error: InvalidManifestError | OutOfReachError) -> None:
+        if error.model is None:
+            what = "a part of the manifests cannot be read; the log says which"
+        else:
+            what = f"{short_name(error.model)}: its manifest cannot be read"
+        super().__init__(
+            f"{what}. So nobody knows which blobs are needed, and nothing is removed until that is"
+            " deleted or put right"
+        )
+        self.for_the_log = str(error)
 
 
 # Statuses whose code is not the name of the status in lower case.
@@ -109,6 +137,20 @@ def refused() -> Iterator[None]:
     except tuple(_REFUSALS) as error:
         kind = next(kind for known, kind in _REFUSALS.items() if isinstance(error, known))
         raise kind(str(error)) from error
+
+
+def blocked_by(error: BaseException | None) -> Blocked | None:
+    """Make the answer to *error* if it says that nothing is removed; None for any other error."""
+    return Blocked(error) if isinstance(error, InvalidManifestError | OutOfReachError) else None
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    """Turn the exceptions by which a cache says that nothing is removed into a 409."""
+    try:
+        yield
+    except (InvalidManifestError, OutOfReachError) as error:
+        raise Blocked(error) from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 
 from ..cache.evict_plan import Quota
 from ..errors import ConfigurationError, InvalidDurationError, InvalidSizeError
-from .answers import json_response, refused
+from .answers import blocked, json_response, refused
 from .maintenance import read_options
 from .request import Request
 
@@ -57,7 +57,7 @@ class Evictions:
             raise BadRequest(str(error)) from error
         if tighter is not None:
             raise Forbidden(f"{tighter} would let go more than this server is set to")
-        with refused():
+        with blocked(), refused():
             report = asdict(self._evict(**asked, dry_run=dry_run))
         # A client is told how many failures there are, and not the paths.
         report["failed"] = len(report.pop("failures"))

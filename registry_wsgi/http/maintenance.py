@@ -4,7 +4,12 @@ The maintenance API: list the trash, restore and prune over HTTP.
 It is there with ``LocalRegistry(…, maintenance=True)``, and with ``REGISTRY_WSGI_MAINTENANCE=1``
 under `registry_wsgi.create_app` and ``registry-wsgi serve``. Bodies are JSON objects. Errors are
 those of `registry_wsgi.http.middleware`, 409 ``conflict`` (a prune is under way, or a model of that
-name is in place) and 410 ``gone`` (blobs of the model are gone).
+name is in place), 409 ``blocked`` and 410 ``gone`` (blobs of the model are gone).
+
+While a manifest cannot be read, nobody knows which blobs are needed. So ``prune``, ``forget`` and
+``evict`` remove nothing and answer 409 ``blocked``, also to a dry run, until that model is deleted
+or put right. The error names it, and so does ``unreadable`` in ``/api/space``. If a whole folder
+cannot be read, or holds nothing while blobs lie there, only the log says which.
 
 =============================== =========== ======================================================
 request                         action      what it does
@@ -56,7 +61,7 @@ A prune goes on to its end if the client goes away. While one is under way, be i
 that serves the same store, a second one is answered 409, unless it is a dry run. With ``stream``
 the answer begins at once, with one JSON object a line: what is being done, how much is done and how
 much there is (or null), ``{"status": …, "completed": …, "total": …}``, as Ollama has it for a pull.
-The last line is the report with ``"status": "success"``, or an error.
+The last line is the report with ``"status": "success"``, or an error (code ``blocked``, say).
 """
 
 from __future__ import annotations
@@ -90,7 +95,16 @@ from ..errors import (
     escape,
     quote,
 )
-from .answers import describe, failure, json_response, no_answer, refused, to_json
+from .answers import (
+    blocked,
+    blocked_by,
+    describe,
+    failure,
+    json_response,
+    no_answer,
+    refused,
+    to_json,
+)
 from .request import Endpoint, Request
 
 __all__ = [
@@ -233,7 +247,7 @@ class Maintenance:
         options = read_options(request.body(), _FORGET_OPTIONS)
         model = options.pop("model", "")
         request.permit_model("forget", model)
-        with refused():
+        with blocked(), refused():
             forget: Callable[..., PruneReport] = getattr(self._cache, "forget")  # noqa: B009
             return json_response(_told(forget(model, **options)))
 
@@ -248,7 +262,7 @@ class Maintenance:
                 lambda progress: self._cache.prune(**options, progress=progress), release
             )
         try:
-            with no_answer():
+            with blocked(), no_answer():
                 return json_response(_told(self._cache.prune(**options)))
         finally:
             release()
@@ -297,7 +311,7 @@ def stream_prune(prune: Callable[[Progress], PruneReport], release: Callable[[],
             lines.put({"status": "success", **_told(report)})
         else:
             done.set_exception(raised)
-            lines.put(describe(failure()))
+            lines.put(describe(blocked_by(raised) or failure()))
         lines.put(None)
 
     progress("pruning", 0, None)  # some servers send no headers before there is a body

@@ -41,7 +41,7 @@ from ..cache.history import acting
 from ..cache.observer import Observer, tell
 from ..cache.opening import open_cache
 from ..cache.protocol import clean_up
-from .answers import empty, error_response, failure, no_answer, refused
+from .answers import Blocked, empty, error_response, failure, no_answer, refused
 from .authorization import Authorize
 from .evict import Evictions
 from .log import log_request, text_of
@@ -171,6 +171,8 @@ class LocalRegistry:
             response = self._answer(request, origins)
         except HTTPException as problem:
             error, foreign = problem.description, problem.response is not None
+            if isinstance(problem, Blocked):
+                error = problem.for_the_log
             response = describe(problem, environ)
         except Exception as raised:  # noqa: BLE001 - whatever it is, the client gets an answer
             error, cause = text_of(raised), raised

@@ -216,15 +216,19 @@ def _refuse(key: str, error: StoreError | None) -> None:
     folder = key.count("/") < 3
     model = _is_model(key)
     if isinstance(error, OutOfReachError) and (folder or model):
-        raise OutOfReachError(
+        unreached = OutOfReachError(
             f"manifests/{key}: {error}; nobody knows which models are there, so no blob is removed"
             " until it can be reached, or is removed"
-        ) from error
+        )
+        unreached.model = str(name_of(key)) if model else None
+        raise unreached from error
     if not isinstance(error, InvalidManifestError | OutOfReachError):
         raise error
     if model:
-        raise InvalidManifestError(
+        invalid = InvalidManifestError(
             f"manifests/{key}: {error}; no blob is removed until this model is deleted or its"
             " manifest is put right"
-        ) from error
+        )
+        invalid.model = str(name_of(key))
+        raise invalid from error
     _log.warning("manifests/%s: not a manifest, skipped", escape(key))

@@ -13,7 +13,6 @@ from markupsafe import Markup
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import (
     BadRequest,
-    Conflict,
     HTTPException,
     UnsupportedMediaType,
 )
@@ -22,10 +21,10 @@ from werkzeug.wrappers import Response
 from ...cache import Cache
 from ...cache.collector import PruneReport
 from ...cache.results import DeletedModel
-from ...errors import ConfigurationError, InvalidManifestError, RegistryError
+from ...errors import ConfigurationError, RegistryError
 from ...figures import counted, format_size
 from ...names import Name
-from ..answers import refused
+from ..answers import blocked, refused
 from ..maintenance import claim, read_time, stream_prune
 from ..request import Endpoint, Request
 from .access import check_form, check_path, here_alone, secure
@@ -385,14 +384,8 @@ def _kind(what: str) -> dict[str, Any]:
 
 
 def _report_of(run: partial[PruneReport]) -> PruneReport:
-    try:
-        with refused():
-            return run()
-    except InvalidManifestError as error:
-        raise Conflict(
-            "A manifest cannot be read, so nobody knows which blobs it needs, and nothing is"
-            " removed. The page names the model."
-        ) from error
+    with blocked(), refused():
+        return run()
 
 
 def _may(request: Request, action: str) -> bool:

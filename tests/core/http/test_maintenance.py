@@ -19,7 +19,7 @@ from werkzeug.test import Client, TestResponse
 from kit.os_seam import Call, watched
 from kit.trees import HOST, Tree, blob, broken
 from registry_wsgi import DiskStore, LocalRegistry, ModelCache, create_app
-from registry_wsgi.errors import ConfigurationError
+from registry_wsgi.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -454,11 +454,45 @@ def test_a_stream_tells_how_far_it_is(cache: ModelCache, client: Client) -> None
     assert cache.deleted() == []
 
 
+@pytest.mark.parametrize("world", ["half-written", "dangling", "folder"])
+def test_what_cannot_be_read_stops_whatever_removes(
+    tree: Tree, cache: ModelCache, caplog: pytest.LogCaptureFixture, world: str
+) -> None:
+    """With a 409 that names the model and no path, also of a dry run and in a stream."""
+    cache.unlink("smol")
+    if world == "half-written":
+        tree.write("bad", b"{")
+    elif world == "dangling":
+        tree.path("bad").parent.mkdir(parents=True)
+        tree.path("bad").symlink_to(tree.root / "nowhere")
+    else:
+        (tree.manifests / "a.host").symlink_to(tree.root / "nowhere")
+    app = LocalRegistry(None, cache, maintenance=True, evict={"max_used": "1B"})
+    client = Buffered(validator(app))
+    prune, forget = "/api/prune", {"model": "smol", "dry_run": True}
+    answers = [
+        *(post(client, prune), post(client, prune, {"dry_run": True})),
+        *(post(client, "/api/forget", forget), post(client, "/api/evict", {"dry_run": True})),
+    ]
+    last = lines(post(client, prune, {"stream": True}))[-1]
+    for answer in answers[: 3 if world == "folder" else 4]:
+        assert error(answer) == (409, "blocked")
+        assert answer.json == last
+    assert last["error"].startswith("bad:latest: " if world != "folder" else "a part of")
+    assert str(tree.root) not in last["error"]
+    assert str(tree.root) in caplog.text or world == "half-written"
+    assert [model.name for model in cache.deleted()] == [NAME]
+
+
 def test_a_prune_that_fails_is_an_error_whose_cause_only_the_log_has(
-    tree: Tree, cache: ModelCache, client: Client, caplog: pytest.LogCaptureFixture
+    cache: ModelCache, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In a stream it is the last line; another can begin at once."""
-    tree.write("bad", b"{")
+
+    def fail(**_: object) -> None:
+        raise StoreError("bad/latest: no luck")
+
+    cache.prune = fail  # type: ignore[method-assign,assignment]
     failed = {"code": "internal_error", "error": "internal server error"}
     answer = post(client, "/api/prune", {"age": "0"})
     assert (answer.status_code, answer.json) == (500, failed)
