@@ -125,7 +125,7 @@ def _echo(options: Options, report: EvictReport, *, stderr: bool = False) -> Non
     ]
     if rows:
         headings = ["WHAT", "FREES", "THEN", "WHY"]
-        echo_table(options.color, headings, rows, wraps="WHY", stderr=stderr)
+        echo_table(options.color, headings, rows, wraps=["WHY"], stderr=stderr)
     verb = "Would free" if report.dry_run else "Freed"
     free = "" if report.free is None else f", {format_size(report.free)} of the disk are free"
     used = f"the store takes {format_size(report.used)}{free}"
@@ -137,7 +137,7 @@ def _echo(options: Options, report: EvictReport, *, stderr: bool = False) -> Non
     if report.kept and (options.verbose or not report.ok):
         stays = [(short_name(name), escape(why)) for name, why in report.kept.items()]
         shown = stays if options.verbose else stays[:LISTED]
-        echo_table(options.color, ["STAYS", "WHY"], shown, wraps="WHY", stderr=stderr)
+        echo_table(options.color, ["STAYS", "WHY"], shown, wraps=["WHY"], stderr=stderr)
         if len(shown) < len(stays):
             click.echo(f"and {len(stays) - len(shown):,} more", err=stderr)
 

@@ -207,7 +207,7 @@ def history(options: Options, names: tuple[str, ...], last: int, *, as_json: boo
         for change in changes
     ]
     headings = ["WHEN", "WHAT", "MODEL", "SIZE", "BY"]
-    echo_table(options.color, headings, rows, "No change is known.")
+    echo_table(options.color, headings, rows, "No change is known.", wraps=["MODEL", "BY"])
 
 
 @click.command()

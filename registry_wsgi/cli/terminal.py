@@ -72,6 +72,9 @@ _NUMBERS = (
 
 _DIGITS = re.compile(r"sha256[-:]([0-9a-fA-F]{12})[0-9a-fA-F]{52}")
 
+# How many letters of a column that wraps stand in a line at least: as many as a time has.
+_LEAST = 16
+
 #: How many names are shown one by one where thousands may be meant.
 LISTED = 20
 
@@ -115,7 +118,7 @@ def echo_table(
     *,
     sums: Callable[[], str] | None = None,
     spare: Sequence[str] = (),
-    wraps: str = "",
+    wraps: Sequence[str] = (),
     stderr: bool = False,
 ) -> None:
     """
@@ -128,7 +131,7 @@ def echo_table(
         empty: A sentence that a terminal gets if there are no rows.
         sums: Gives a sentence that a terminal gets below the table.
         spare: The columns that a narrow terminal does without, the least needed first.
-        wraps: Another column that may take more than one line.
+        wraps: Other columns that may take more than one line.
         stderr: Whether all this goes to stderr.
     """
     looks = _is_terminal(stderr=stderr)
@@ -153,13 +156,14 @@ def echo_table(
         if sum(widths) + 2 * len(widths) - 2 > console.width:
             columns.pop(heading, None)
     table = Table(box=None, pad_edge=False)
-    for place, heading in enumerate(columns):
+    for heading, texts in columns.items():
+        may_wrap = heading in (headings[0], *wraps)
         table.add_column(
             heading,
             justify="right" if heading in _NUMBERS else "left",
-            no_wrap=place > 0 and heading != wraps,
+            no_wrap=not may_wrap,
             overflow="fold",
-            min_width=min(len(max(columns[heading], key=len)), 20) if heading == wraps else None,
+            min_width=min(max(map(len, texts)), _LEAST) if may_wrap else None,
         )
     for row in zip(*columns.values(), strict=True):
         table.add_row(*row)

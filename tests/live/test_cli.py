@@ -26,6 +26,7 @@ from kit.requirements import installation, require, require_command, unavailable
 from kit.servers import LIMIT, Answer, read_answer, request, wait_for
 from kit.trees import broken, contents
 from registry_wsgi import open_cache
+from registry_wsgi.cache.history import acting
 from registry_wsgi.cli.sample import make_sample
 
 require("click", "rich")
@@ -160,6 +161,26 @@ def test_a_narrow_terminal_gets_whole_names_and_fewer_columns(sample: Path) -> N
         assert ("ID" in headings) == every
     _, output, _ = run(*COMMAND, "list", COLUMNS="40")
     assert {"ID", "SHARED", "ARRIVED"} < set(output.splitlines()[0].split())
+
+
+def test_long_names_wrap_and_take_nothing_else_away(sample: Path) -> None:
+    """In the history each time, each size and whoever made a change stay readable."""
+    cache = open_cache()
+    name = f"hf.co/{'someone' * 4}/{'A-Long-Name' * 5}-GGUF:Q4_K_M"
+    with acting("alice@example.org", "HTTP 2001:db8:85a3::8a2e:370:7334"):
+        cache.protect(name)
+        assert cache.unlink("sample-chat:terse")
+    code, screen = at_terminal("", "history")
+    assert code == 0
+    lines = re.sub(r"\x1b\[\d*m", "", screen).splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    first = [line for line in lines if re.match(r"[\d-]{10} [\d:]{5}  (delete|protect) ", line)]
+    assert len(first) == 2
+    assert any(re.search(r" \d[\d.]* (kB|bytes)  ", line) for line in first)
+    start, end = lines[0].index("MODEL"), lines[0].index("SIZE")
+    assert name.lower() in "".join(line[start:end].strip() for line in lines)
+    start = lines[0].index("BY")
+    assert "alice@example.org," in "".join(line[start:].strip() for line in lines)
 
 
 def test_yes_at_a_terminal_goes_on(sample: Path) -> None:

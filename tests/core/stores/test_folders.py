@@ -63,9 +63,14 @@ def test_a_folder_is_another_when_something_came_or_went(kind: Kind) -> None:
 
 def test_a_change_of_just_now_has_no_mark(tmp_path: Path) -> None:
     """Where another change could keep the times of a directory, it has no mark."""
-    tree = Tree(tmp_path / "models")
-    tree.write(KEY, b"{}")
-    assert None in [folder.mark for folder in DiskStore(tree.root).folders()]
+    tree, store = Tree(tmp_path / "models"), DiskStore(tmp_path / "models")
+
+    def changed_just_now(number: int) -> bool:
+        tree.write(f"registry.ollama.ai/library/smol/{number}", b"{}")
+        return None in [folder.mark for folder in store.folders()]
+
+    # On a busy machine some looks come too late.
+    assert any(map(changed_just_now, range(100)))
 
 
 def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path) -> None:
