@@ -10,6 +10,7 @@ nothing. So if the disk gets back less than half of what has gone, the run ends.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from typing import TypeVar
 from ..errors import ConfigurationError, ModelProtectedError
 from ..stores.base import Deleted, Store, SurveyedStore, WatchedStore
 from .collector import PruneReport
-from .evict_plan import Action, Plan, Quota, make_plan, span
+from .evict_plan import Action, Plan, Quota, Stock, make_plan, span
 from .space import Space, measure
 from .stock import Resident, last_reads, look_at, protection, take_stock
 
@@ -76,8 +77,9 @@ class Eviction:
         retention: How long what nothing needs is kept, in seconds.
         clock: The time in seconds since the epoch.
         discard: Moves a model into the trash.
-        forget: Removes deleted models for good.
-        prune: Removes what is no longer needed.
+        forget: Removes deleted models for good; with *dry_run*, reports what that would do.
+        prune: Removes what is no longer needed; with *dry_run*, reports what that would do.
+        why_held: Says why what is removed now would only be set aside; None if it would be free.
 
     Raises:
         ConfigurationError: There is no limit; or one for the disk, and no disk.
@@ -91,8 +93,9 @@ class Eviction:
         clock: Callable[[], float],
         *,
         discard: Callable[[str], Deleted | None],
-        forget: Callable[[list[Deleted]], PruneReport],
-        prune: Callable[[], PruneReport],
+        forget: Callable[..., PruneReport],
+        prune: Callable[..., PruneReport],
+        why_held: Callable[[], str | None],
     ) -> None:
         self._store = store
         self._quota = quota
@@ -101,6 +104,7 @@ class Eviction:
         self._discard = discard
         self._forget = forget
         self._prune = prune
+        self._why_held = why_held
         self._residents: Mapping[str, Resident] = {}
         self._taken = self._taken_of_disk()
         self._freed = 0
@@ -114,22 +118,23 @@ class Eviction:
 
     def plan(self) -> EvictReport:
         """Report what a run would do."""
-        plan = self._make_plan()
+        plan, held = self._make_plan()
         freed = sum(action.bytes for action in plan.actions)
         return EvictReport(
             *(not plan.short, plan.short, plan.used, plan.free, freed),
-            *(plan.actions, plan.kept),
+            *(plan.actions, plan.kept, held if plan.short else None),
             dry_run=True,
         )
 
     def run(self) -> EvictReport:
         """Let go what is to go."""
-        plan = self._make_plan()
+        plan, held = self._make_plan()
         self._kept.update(plan.kept)
         stopped = next((why for why in self._steps(plan) if why), None)
+        space, short = self._measure()
+        stopped = stopped or (held if short else None)
         if stopped:
             _log.warning("the eviction has ended early: %s", stopped)
-        space, short = self._measure()
         return EvictReport(
             *(not short, short, space.total.taken, space.free, self._freed),
             *(self._done, self._kept, stopped, self._failures),
@@ -140,19 +145,42 @@ class Eviction:
         space = measure(self._store, self._retention, self._clock())
         return space, self._quota.short(space.total.taken, space.free)
 
-    def _make_plan(self) -> Plan:
+    def _make_plan(self) -> tuple[Plan, str | None]:
+        """Plan, and say why what is removed now would only be set aside, if so."""
         now = self._clock()
         stock, self._residents = take_stock(self._store, self._retention, now)
-        return make_plan(stock, self._quota, now)
+        plan = make_plan(stock, self._quota, now)
+        held = self._why_held() if any(action.final for action in plan.actions) else None
+        return (plan, None) if held is None else (self._plan_while(held, plan, stock, now), held)
+
+    def _plan_while(self, held: str, plan: Plan, stock: Stock, now: float) -> Plan:
+        """
+        Plan only what costs nothing while what is removed would only be set aside.
+
+        To remove a model for good would free nothing then. A prune goes as it always does.
+        """
+        rest = make_plan(stock, replace(self._quota, max_used=None, min_free=None), now)
+        pruned = [action for action in plan.actions if action.kind == "prune"]
+        if pruned:
+            freed = self._prune(dry_run=True).bytes
+            pruned = [replace(action, bytes=min(action.bytes, freed)) for action in pruned]
+        freed = sum(action.bytes for action in pruned)
+        goes = {action.model for action in (*pruned, *rest.actions)}
+        stays = [str(action.model) for action in plan.actions if action.model not in goes]
+        kept = {**plan.kept, **dict.fromkeys(stays, f"stays for now: {held}")}
+        used, free = rest.used - freed, None if rest.free is None else rest.free + freed
+        short = self._quota.short(used, free)
+        return Plan([*pruned, *rest.actions], rest.units, kept, used, free, short)
 
     def _steps(self, plan: Plan) -> Iterator[str]:
         """Take the steps of *plan*, as often as asked; after each, say why to stop, if so."""
         for action in plan.actions:
             if action.kind == "prune":
-                report = self._prune()
+                foretold = self._prune(dry_run=True)
+                report = self._prune(dry_run=False)
                 self._failures += report.failures
-                if not (report.held_blobs or report.failed or report.unsettled):
-                    self._note([action])
+                if not report.unsettled:
+                    self._note(_as_freed([action], report, foretold))
                 yield self._check_disk()
         trash = [action for action in plan.actions if action.kind == "forget"]
         for batch in _growing(trash):
@@ -251,7 +279,15 @@ class Eviction:
         if not self._measure()[1]:
             self._leave(steps)
             return ""
-        report = self._forget([entry for _, entry in steps])
+        entries = [entry for _, entry in steps]
+        foretold = self._forget(entries, dry_run=True)
+        if foretold.held_blobs:
+            held = self._why_held()
+            # Where blobs are only marked, as in a bucket, they are always held.
+            if held or self._store.sets_aside:
+                self._leave(steps)
+                return held or "a download is under way, and may use what would go"
+        report = self._forget(entries, dry_run=False)
         self._failures += report.failures
         left = {entry.id for entry in self._store.deleted()} if report.models < len(steps) else ()
         gone = []
@@ -297,6 +333,22 @@ class Eviction:
     def _taken_of_disk(self) -> int | None:
         disk = self._store.disk() if isinstance(self._store, SurveyedStore) else None
         return None if disk is None else disk.used
+
+
+def _as_freed(
+    actions: Iterable[Action], report: PruneReport, foretold: PruneReport
+) -> Iterator[Action]:
+    """
+    Give each of *actions* the bytes that it has freed, as *report* has them.
+
+    A report counts the bytes of files, a plan those of the disk. If all went that was *foretold*,
+    so did all that was planned. Else at most as much is free as the report says.
+    """
+    left = report.bytes if report.bytes < foretold.bytes else math.inf
+    for action in actions:
+        freed = int(min(action.bytes, left))
+        left -= freed
+        yield replace(action, bytes=freed)
 
 
 def _growing(items: Sequence[_T]) -> Iterator[Sequence[_T]]:

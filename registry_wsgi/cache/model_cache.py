@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from operator import methodcaller
 
-from ..durations import Duration, to_seconds
+from ..durations import Duration, moment, to_seconds
 from ..errors import (
     BusyError,
     InvalidNameError,
@@ -23,7 +23,15 @@ from ..errors import (
 from ..names import Name
 from ..sizes import Size
 from ..stores.base import Deleted, Store
-from .collector import PAUSE, Limits, OutOfTimeError, Progress, PruneReport, collect
+from .collector import (
+    PAUSE,
+    Limits,
+    OutOfTimeError,
+    Progress,
+    PruneReport,
+    collect,
+    look_for_hold,
+)
 from .evict import Eviction, EvictReport
 from .evict_plan import Quota
 from .history import Change, add_deleters, note_change, read_history
@@ -450,7 +458,9 @@ class ModelCache:
 
         They go into the trash, the least recently read first. For good goes only as much as
         *max_used* or *min_free* want: first what a prune removes anyhow, then what is in the trash,
-        the oldest first. What a pull under way may use stays, as for `forget`.
+        the oldest first. While a pull shows, or may have begun as the store was in use of late,
+        nothing goes for good that a ``forget`` or a prune would only set aside: only *unused* lets
+        models go then, into the trash, and the report says why.
 
         A model stays that is protected, that a process has open, that may have been read or has
         come within *recent*, or of which nobody can tell when it was last read: where the file
@@ -493,8 +503,9 @@ class ModelCache:
             self.retention,
             self._clock,
             discard=partial(self._discard, action="evict"),
-            forget=lambda entries: self._forget(entries, dry_run=False, progress=progress),
-            prune=lambda: self.prune(progress=progress),
+            forget=partial(self._forget, progress=progress),
+            prune=partial(self.prune, progress=progress),
+            why_held=partial(self._why_held, progress),
         )
         if dry_run:
             return eviction.plan()
@@ -505,6 +516,20 @@ class ModelCache:
             return eviction.run()
         finally:
             release()
+
+    def _why_held(self, progress: Progress | None) -> str | None:
+        """Say why what is removed now would only be set aside; None if it would be free."""
+        limits = Limits(self._clock(), 0, self.in_flight, self.hold, pause=self.pause)
+        activity = look_for_hold(self.store, limits, progress)
+        if activity is None:
+            return None
+        if activity.pull:
+            return "a download is under way, and may use what would go"
+        until = moment(activity.used + self.in_flight)
+        return (
+            "the store was in use of late: what would go is held until"
+            f" {until:%Y-%m-%d %H:%M:%S} UTC"
+        )
 
     def _forget(
         self,

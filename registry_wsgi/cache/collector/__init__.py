@@ -50,6 +50,7 @@ aside, so a run may be killed anywhere, and any number may work at once.
 from __future__ import annotations
 
 from .collect import collect
+from .hold import look_for_hold
 from .limits import PAUSE, Limits
 from .progress import OutOfTimeError, Progress
 from .report import Item, PruneReport, Removed
@@ -63,4 +64,5 @@ __all__ = [
     "PruneReport",
     "Removed",
     "collect",
+    "look_for_hold",
 ]

@@ -365,16 +365,66 @@ def test_a_model_opened_at_the_last_moment_can_be_restored(
     assert store.cache.restore("five")
 
 
-def test_a_pull_under_way_holds_back_what_it_may_use(store: Store) -> None:
-    """The models that were let go stay in the trash, and the run ends there and says why."""
-    store.partial(b"x" * 100, age=60)
-    report = store.cache.evict(max_used=0)
+def hold(store: Store, why: str) -> str:
+    """Let what goes be held, and tell the beginning of the reason."""
+    if why == "pull":
+        store.partial(b"x" * 100, age=60)
+        return "a download is under way"
+    store.use(age=60)
+    return "the store was in use of late: what would go is held until 2"
+
+
+@pytest.mark.parametrize("why", ["pull", "use"])
+def test_what_would_only_be_set_aside_stays(store: Store, why: str) -> None:
+    """Be it in place or in the trash, however often it is tried, and a dry run says the same."""
+    store.deleted("gone", weights("gone"), ago=2 * DAY)
+    store.blob(weights("nobody's"))
+    for _ in range(2):
+        reason = hold(store, why)
+        planned = store.cache.evict(max_used=0, dry_run=True)
+        report = store.evict(max_used=0)
+        assert (report.ok, report.freed) == (False, 0)
+        assert report.stopped is not None
+        assert report.stopped.startswith(reason)
+        assert planned.stopped == report.stopped
+        assert report.kept[name_of("five")] == report.kept[name_of("gone")]
+        assert report.kept[name_of("five")] == f"stays for now: {report.stopped}"
+        assert store.models() == {*READ}
+        assert store.trash() == {"gone"}
+    # Once nobody is at work it goes.
+    store.clock.now += 2 * HOUR
+    assert store.cache.evict(max_used=0).freed >= 6 * WEIGHTS
+
+
+def test_what_is_unused_goes_into_the_trash_all_the_same(store: Store) -> None:
+    """That removes nothing."""
+    hold(store, "use")
+    report = store.evict(max_used=0, unused="35d")
+    assert store.trash() == {"five", "four"}
+    assert store.models() == {"one", "two", "three"}
     assert not report.ok
+
+
+@pytest.mark.parametrize("why", ["pull", "use"])
+def test_whoever_comes_after_the_plan_holds_back_what_goes(
+    store: Store, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """The first model that was let go is whole in the trash, and the run ends there."""
+    real = store.store.discard
+
+    def discard(*given: Any) -> Any:
+        hold(store, why)
+        return real(*given)
+
+    monkeypatch.setattr(store.store, "discard", discard)
+    report = store.cache.evict(max_used=0)
+    assert (report.ok, report.freed) == (False, 0)
     assert report.stopped is not None
-    assert "a download is under way" in report.stopped
+    assert report.stopped.startswith(hold(store, why))
     assert store.trash() == {"five"}
     assert len(store.models()) == 4
     assert [(action.final, action.bytes) for action in report.actions] == [(False, 0)]
+    assert store.cache.restore("five")
 
 
 def test_one_at_a_time(store: Store) -> None:
