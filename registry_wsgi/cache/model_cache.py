@@ -268,7 +268,8 @@ class ModelCache:
         Measure what takes the space of the store, and what each command would free.
 
         Each content counts once, in the blocks of the disk that it takes. Of a bucket only the
-        blobs are known, and no disk.
+        blobs are known, and no disk. While a manifest cannot be read or be reached, no command
+        frees anything, and the result says why.
 
         Raises:
             StoreError: The storage failed.
@@ -280,6 +281,8 @@ class ModelCache:
         List the files that nothing needs, the largest first.
 
         Raises:
+            OutOfReachError: A part of the manifests is out of reach, so that nobody knows what is
+                needed; as for `prune`, but however young the blobs are.
             StoreError: The storage failed.
         """
         return list_orphans(self.store, self.retention)

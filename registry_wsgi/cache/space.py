@@ -18,11 +18,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ..durations import moment
-from ..errors import InvalidManifestError, StoreError, escape
+from ..errors import InvalidManifestError, OutOfReachError, StoreError, escape
 from ..stores.base import Deleted, Disk, File, Manifest, Store, SurveyedStore
 from ..stores.layout import WORKSHOPS, entry_time
 from .downloads import download_of
 from .manifest import blob_name, is_blob_name, mentioned_blobs, needed_blobs
+from .reach import check_for_absent_manifests, is_empty_host, why_unknown
 from .reading import name_of, read_models
 
 __all__ = [
@@ -107,6 +108,8 @@ class Space:
             under way has; ``forget *``. While a pull is under way they free that later.
         unreadable: The models whose manifests cannot be read. No blob is removed until they are
             deleted or put right.
+        out_of_reach: Why nobody knows which models there are, so that nothing is free: a disk is
+            not mounted, say. None: all manifests are within reach.
     """
 
     disk: int | None
@@ -124,6 +127,7 @@ class Space:
     total: Amount
     frees: Mapping[str, Freed]
     unreadable: tuple[str, ...] = ()
+    out_of_reach: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +142,10 @@ class Orphan:
         taken: How many bytes of the disk they take.
         changed: When one of them last changed (UTC).
         cause: What has probably left it there: ``interrupted download``, ``unfinished create``,
-            ``delete by another program``, ``set aside by a prune``, ``foreign``.
-        goes: From when on ``prune`` takes it (UTC), if nobody is using it.
+            ``delete by another program``, ``set aside by a prune``, ``foreign``. Of a blob it is
+            ``unknown: a manifest cannot be read`` if that is so: such a model may need it.
+        goes: From when on ``prune`` takes it (UTC), if nobody is using it. None: a manifest cannot
+            be read, so that nothing goes.
     """
 
     file: str
@@ -148,7 +154,7 @@ class Orphan:
     taken: int
     changed: datetime
     cause: str
-    goes: datetime
+    goes: datetime | None
 
 
 def measure(store: Store, retention: float, now: float) -> Space:
@@ -162,14 +168,23 @@ def measure(store: Store, retention: float, now: float) -> Space:
 
 
 def list_orphans(store: Store, retention: float) -> list[Orphan]:
-    """List what nothing needs, the largest first; *retention* is in seconds."""
+    """
+    List what nothing needs, the largest first; *retention* is in seconds.
+
+    Raises:
+        StoreError: The manifests or a part of them are out of reach, as for a prune.
+    """
     needs = read_needs(store, retention)
     groups: defaultdict[str, _Group] = defaultdict(_Group)
+    traceless = False
     for file in files_of(store):
         place = needs.place(file)
+        traceless = traceless or place.is_blob_without_a_trace
         if place.kind in ("aside", "unfinished", "unneeded") and place.group:
             groups[place.group].add(file, place)
-    orphans = [group.orphan(name, retention) for name, group in groups.items()]
+    needs.check_reach(traceless=traceless)
+    known = not needs.unreadable
+    orphans = [group.orphan(name, retention, known=known) for name, group in groups.items()]
     return sorted(orphans, key=lambda orphan: (-orphan.size, orphan.file))
 
 
@@ -188,6 +203,11 @@ class _Place(NamedTuple):
     goes: float = math.inf
     group: str = ""
 
+    @property
+    def is_blob_without_a_trace(self) -> bool:
+        """Whether it is a blob that no model needs, and that none in the trash did."""
+        return self.kind == "unneeded" and is_blob_name(self.group)
+
 
 @dataclass
 class Needs:
@@ -202,6 +222,9 @@ class Needs:
         models: How many models there are.
         deleted: How many are in the trash.
         unreadable: The names of the models whose manifests cannot be read.
+        out_of_reach: Why part of the manifests is out of reach. None: none is known to be.
+        empty_hosts: The hosts whose folders have nothing in them.
+        trashed: The entries of the trash.
     """
 
     retention: float
@@ -211,6 +234,25 @@ class Needs:
     models: int = 0
     deleted: int = 0
     unreadable: list[str] = field(default_factory=list)
+    out_of_reach: StoreError | None = None
+    empty_hosts: list[str] = field(default_factory=list)
+    trashed: list[Deleted] = field(default_factory=list)
+
+    def check_reach(self, *, traceless: bool) -> None:
+        """
+        Check that it is known which models there are, by the rule of the collector.
+
+        Args:
+            traceless: Whether there are blobs that no model needs, and that none in the trash did.
+
+        Raises:
+            StoreError: It is not, as a disk may be missing: an `OutOfReachError`, or what a store
+                raises that lists no blobs.
+        """
+        if self.out_of_reach is not None:
+            raise self.out_of_reach
+        found = self.models + len(self.unreadable)
+        check_for_absent_manifests(found, self.empty_hosts, lambda: traceless, lambda: self.trashed)
 
     def place(self, file: File) -> _Place:
         """Tell what *file* is needed for."""
@@ -259,6 +301,12 @@ def read_needs(store: Store, retention: float, each: Each = _ignore) -> Needs:
             the manifest, and with the names of the blobs that it needs.
     """
     needs = Needs(retention)
+    try:
+        if isinstance(store, SurveyedStore):  # its blobs are listed in another way by `files_of`
+            next(iter(store.blobs()), None)
+        needs.empty_hosts += (one.path for one in store.folders() if is_empty_host(one))
+    except StoreError as error:
+        needs.out_of_reach = error
 
     def parse(key: str, manifest: Manifest) -> Iterable[str]:
         try:
@@ -268,9 +316,14 @@ def read_needs(store: Store, retention: float, each: Each = _ignore) -> Needs:
             return mentioned_blobs(manifest.data)
 
     def refuse(key: str, error: StoreError | None) -> None:
-        if error is not None and name_of(key) is not None:
-            _log.warning("manifests/%s: %s", escape(key), error)
-            needs.unreadable.append(str(name_of(key)))
+        stop = why_unknown(key, error)
+        if stop is None:
+            return
+        _log.warning("manifests/%s: %s", escape(key), error)
+        if isinstance(stop, OutOfReachError):
+            needs.out_of_reach = needs.out_of_reach or stop
+        if key.count("/") == 3:
+            needs.unreadable.append(str(name_of(key) or key))
 
     for key, manifest, blobs in read_models(store.read_all(), parse, refuse):
         needs.models += 1
@@ -278,6 +331,7 @@ def read_needs(store: Store, retention: float, each: Each = _ignore) -> Needs:
         each(key, manifest, blobs)
     for entry, found in store.read_all_deleted():
         needs.deleted += 1
+        needs.trashed.append(entry)
         expires = entry.expires(retention)
         needs.entries[entry.id] = max(expires, needs.entries.get(entry.id, expires))
         # A blob is as old as the last delete of a model that needs it.
@@ -326,18 +380,23 @@ class _Group:
         """Tell from when on they may go: they are as young as the youngest."""
         return self.changed + (0 if self.place.kind == "aside" else retention)
 
-    def orphan(self, name: str, retention: float) -> Orphan:
-        changed, goes = moment(self.changed), moment(self.goes(retention))
+    def orphan(self, name: str, retention: float, *, known: bool) -> Orphan:
+        """Describe them; *known* is whether all manifests can be read."""
+        changed = moment(self.changed)
+        goes = moment(self.goes(retention)) if known else None
         download = self.place.kind == "unfinished" and is_blob_name(name)
         file = f"{name}-partial" if download else name
-        return Orphan(file, self.files, self.size, self.taken, changed, self._cause(name), goes)
+        cause = self._cause(name, known=known)
+        return Orphan(file, self.files, self.size, self.taken, changed, cause, goes)
 
-    def _cause(self, name: str) -> str:
+    def _cause(self, name: str, *, known: bool) -> str:
         if self.place.kind == "aside":
             return "set aside by a prune"
         if self.place.kind == "unfinished":
             return "interrupted download" if is_blob_name(name) else "unfinished create"
-        return "delete by another program" if blob_name(name) else "foreign"
+        if not blob_name(name):
+            return "foreign"
+        return "delete by another program" if known else "unknown: a manifest cannot be read"
 
 
 class Ledger:
@@ -352,6 +411,7 @@ class Ledger:
     def __init__(self, needs: Needs, now: float) -> None:
         self._needs = needs
         self._now = now
+        self._traceless = False
         self._amounts = {kind: [0, 0, 0] for kind in _KINDS}
         self._frees = {command: _Sum() for command in ("prune", "prune --age 0", "forget *")}
         self._downloads: defaultdict[str, _Group] = defaultdict(_Group)
@@ -360,6 +420,7 @@ class Ledger:
 
     def add(self, file: File) -> None:
         place = self._needs.place(file)
+        self._traceless = self._traceless or place.is_blob_without_a_trace
         if file.links != 1:
             _, other, seen = self._linked.get(file.content, (file, place, 0))
             kind = min(place.kind, other.kind, key=_KINDS.index)
@@ -381,7 +442,12 @@ class Ledger:
             self._count(place, group.files, group.size, group.taken)
         parts = {kind: Amount(*numbers) for kind, numbers in self._amounts.items()}
         total = Amount(*map(sum, zip(*self._amounts.values(), strict=True)))
-        stopped = bool(self._needs.unreadable)
+        out_of_reach = None
+        try:
+            self._needs.check_reach(traceless=self._traceless)
+        except StoreError as error:
+            out_of_reach = str(error)
+        stopped = bool(self._needs.unreadable or out_of_reach)
         return Space(
             disk=disk and disk.size,
             free=disk and disk.free,
@@ -394,6 +460,7 @@ class Ledger:
                 for command, some in self._frees.items()
             },
             unreadable=tuple(self._needs.unreadable),
+            out_of_reach=out_of_reach,
             **parts,
         )
 

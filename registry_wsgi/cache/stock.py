@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..errors import InvalidManifestError, StoreError, escape
+from ..errors import InvalidManifestError, OutOfReachError, StoreError, escape
 from ..stores.base import Deleted, File, Manifest, Store, SurveyedStore, WatchedStore
 from .evict_plan import DAY, InPlace, InTrash, Stock
 from .manifest import blob_name
@@ -159,6 +159,7 @@ def _take_stock(store: Store, retention: float, now: float) -> tuple[Stock, dict
             models[place] = manifest, list(dict.fromkeys(blobs))
 
     needs = read_needs(store, retention, each)
+    needs.check_reach(traceless=False)
     if needs.unreadable:
         unreadable = InvalidManifestError(
             f"{escape(needs.unreadable[0])}: its manifest cannot be read, so nobody knows which"
@@ -176,6 +177,8 @@ def _take_stock(store: Store, retention: float, now: float) -> tuple[Stock, dict
         contents.add(file)
     disk = store.disk() if isinstance(store, SurveyedStore) else None
     space = ledger.space(disk)
+    if space.out_of_reach is not None:
+        raise OutOfReachError(space.out_of_reach)
 
     is_protected = protection(store)
     residents: dict[str, Resident] = {}

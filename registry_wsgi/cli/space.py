@@ -7,6 +7,7 @@ from functools import partial
 
 import click
 
+from ..errors import one_line
 from ..figures import format_day
 from .change import confirm, must_ask
 from .options import Options, dry_run_option, json_option, quiet_option, yes_option
@@ -76,7 +77,9 @@ def df(options: Options, *, as_json: bool) -> None:
         for command, freed in space.frees.items()
     ]
     echo_table(options.color, ["COMMAND", "SIZE", "FREES NOW", "LATER", "FROM"], commands)
-    if space.unreadable:
+    if space.out_of_reach is not None:
+        click.echo(f"Nothing can be freed: {one_line(space.out_of_reach)}")
+    elif space.unreadable:
         names = ", ".join(map(short_name, space.unreadable))
         click.echo(f"No blob is removed until these are deleted or put right: {names}")
 
@@ -89,7 +92,7 @@ def orphans(options: Options, *, as_json: bool) -> None:
     List the files that nothing needs, why, and when they go.
 
     From the day of GOES on a prune takes them, unless somebody uses them; "prune --age 0" takes
-    them at once.
+    them at once. While a manifest cannot be read, no day is known, and nothing goes.
     """
     found = options.cache().orphans()
     if as_json:
@@ -102,7 +105,7 @@ def orphans(options: Options, *, as_json: bool) -> None:
             format_size(orphan.size),
             _age(orphan.changed, now),
             orphan.cause,
-            format_day(orphan.goes),
+            format_day(orphan.goes) if orphan.goes else "",
         )
         for orphan in found
     ]

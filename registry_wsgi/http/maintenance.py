@@ -9,7 +9,8 @@ name is in place), 409 ``blocked`` and 410 ``gone`` (blobs of the model are gone
 While a manifest cannot be read, nobody knows which blobs are needed. So ``prune``, ``forget`` and
 ``evict`` remove nothing and answer 409 ``blocked``, also to a dry run, until that model is deleted
 or put right. The error names it, and so does ``unreadable`` in ``/api/space``. If a whole folder
-cannot be read, or holds nothing while blobs lie there, only the log says which.
+cannot be read, or holds nothing while blobs lie there, only the log says which; ``/api/orphans``
+then answers 409, too, and ``/api/space`` has ``out_of_reach``.
 
 =============================== =========== ======================================================
 request                         action      what it does
@@ -67,12 +68,13 @@ The last line is the report with ``"status": "success"``, or an error (code ``bl
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from inspect import signature
@@ -127,6 +129,8 @@ _PRUNE_OPTIONS = {"age": "string", "before": "string", "all": "boolean", **_BOTH
 _PRUNE_OPTIONS["stream"] = "boolean"
 _FORGET_OPTIONS = {"model": "string", "at": "string", **_BOTH}
 _KINDS: dict[str, type] = {"string": str, "boolean": bool, "list": list}
+
+_log = logging.getLogger("registry_wsgi")
 
 # What a cache has that can be asked for its models and its space.
 _LOOKS = ("models", "space", "orphans", "usage", "find")
@@ -209,8 +213,13 @@ class Maintenance:
 
     def _look(self, what: str, request: Request) -> Response:
         request.permit("models" if what == "models" else "space", _EVERYTHING)
-        with no_answer():
+        with blocked(), no_answer():
             found = getattr(self._cache, what)()
+        if what == "space" and getattr(found, "out_of_reach", None):
+            _log.warning("nothing can be freed: %s", found.out_of_reach)
+            # The client is told no path of this machine.
+            told = "a part of the manifests cannot be read; the log says which"
+            found = replace(found, out_of_reach=told)
         return json_response(found if what == "space" else {what: found})
 
     def _usage(self, request: Request) -> Response:

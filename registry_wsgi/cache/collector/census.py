@@ -6,18 +6,19 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ...errors import InvalidManifestError, OutOfReachError, StoreError
+from ...errors import InvalidManifestError, StoreError
 from ...stores.base import Blob, Deleted, Manifest, Store
 from ..listing import total
 from ..manifest import blob_name, is_blob_name, mentioned_blobs, parse_manifest
 from ..patterns import matches
+from ..reach import check_for_absent_manifests
 from ..reading import name_of
 from .limits import Activity, Limits
 from .progress import Progress, counted
 from .reader import Reader
 from .references import References
 
-__all__ = ["Census", "Expired", "OldModels", "check_for_absent_manifests", "take_census"]
+__all__ = ["Census", "Expired", "OldModels", "check_manifests", "take_census"]
 
 _log = logging.getLogger("registry_wsgi")
 
@@ -170,27 +171,19 @@ def size_of(manifest: Manifest | None) -> int:
         return 0
 
 
-def check_for_absent_manifests(store: Store, census: Census) -> None:
+def check_manifests(store: Store, census: Census) -> None:
     """
     Refuse to take manifests for gone that may be on a disk which is not mounted.
 
     Raises:
-        OutOfReachError: There is no model at all, or none of a host that has a folder, while there
-            are blobs that no model needs and that nothing in the trash has needed.
+        OutOfReachError: As `check_for_absent_manifests` has it.
     """
-    empty = [f"manifests/{host}" for host in census.reader.empty_hosts]
-    if not census.reader.found:
-        empty = ["manifests"]
-    if not empty or not _has_blobs_without_a_trace(census.references, census.expired.deleted):
-        return
-    deleted = {entry.key.partition("/")[0] for entry in store.deleted()}
-    for folder in empty:
-        if folder == "manifests" or folder.partition("/")[2] not in deleted:
-            raise OutOfReachError(
-                f"{folder}: has no models, and there are blobs that no model needs and none in the"
-                " trash did. If a disk belongs there, mount it; if the blobs may go, prune once"
-                " with --age 0"
-            )
+    check_for_absent_manifests(
+        census.reader.found,
+        census.reader.empty_hosts,
+        lambda: _has_blobs_without_a_trace(census.references, census.expired.deleted),
+        store.deleted,
+    )
 
 
 def _has_blobs_without_a_trace(references: References, expired: Mapping[str, float]) -> bool:

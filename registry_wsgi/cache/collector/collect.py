@@ -6,7 +6,7 @@ import logging
 
 from ...durations import moment
 from ...stores.base import Deleted, Store
-from .census import check_for_absent_manifests, take_census
+from .census import check_manifests, take_census
 from .judge import Plan, judge, look_for_pulls
 from .limits import Limits
 from .progress import Progress, in_time
@@ -52,7 +52,7 @@ def collect(
     if not census.settled:
         plan = Plan()
     elif plan.doomed and not limits.quiet:
-        check_for_absent_manifests(store, census)
+        check_manifests(store, census)
     if plan:
         look_for_pulls(store, limits, census)
     plan.wait_for_pulls(limits, census)

@@ -6,10 +6,11 @@ import logging
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 
-from ...errors import InvalidManifestError, OutOfReachError, StoreError, escape
+from ...errors import InvalidManifestError, OutOfReachError, StoreError
 from ...stores.base import Deleted, Manifest, Read, Store
 from ..manifest import mentioned_blobs, needed_blobs
-from ..reading import is_left_by_others, name_of, read_models
+from ..reach import is_empty_host, is_model, why_unknown
+from ..reading import read_models
 from .progress import Progress, counted
 from .references import References
 
@@ -189,7 +190,7 @@ class Reader:
         self.empty_hosts.clear()
         for folder in self._store.folders():
             marks[folder.path] = folder.mark
-            if folder.empty and folder.path and "/" not in folder.path:
+            if is_empty_host(folder):
                 self.empty_hosts.append(folder.path)
         return marks
 
@@ -198,37 +199,16 @@ def _needs(key: str, manifest: Manifest) -> Collection[str]:
     try:
         return needed_blobs(manifest.data)
     except InvalidManifestError as error:
-        if _is_model(key):
+        if is_model(key):
             raise
         _refuse(key, error)
         return mentioned_blobs(manifest.data)
 
 
-def _is_model(key: str) -> bool:
-    return name_of(key) is not None and not is_left_by_others(key)
-
-
 def _refuse(key: str, error: StoreError | None) -> None:
     """Stop the run for what cannot be read, unless nothing lists it as a model."""
-    if error is None:
-        _log.warning("manifests/%s: not a file, or gone: skipped", escape(key))
-        return
-    folder = key.count("/") < 3
-    model = _is_model(key)
-    if isinstance(error, OutOfReachError) and (folder or model):
-        unreached = OutOfReachError(
-            f"manifests/{key}: {error}; nobody knows which models are there, so no blob is removed"
-            " until it can be reached, or is removed"
-        )
-        unreached.model = str(name_of(key)) if model else None
-        raise unreached from error
-    if not isinstance(error, InvalidManifestError | OutOfReachError):
+    stop = why_unknown(key, error)
+    if stop is error is not None:
         raise error
-    if model:
-        invalid = InvalidManifestError(
-            f"manifests/{key}: {error}; no blob is removed until this model is deleted or its"
-            " manifest is put right"
-        )
-        invalid.model = str(name_of(key))
-        raise invalid from error
-    _log.warning("manifests/%s: not a manifest, skipped", escape(key))
+    if stop is not None:
+        raise stop from error

@@ -174,6 +174,11 @@ def _free(space: Space) -> Markup:
 
 
 def _unreadable(space: Space) -> Markup:
+    if space.out_of_reach is not None and not space.unreadable:
+        return Markup(
+            '<p class="warn">Nothing can be freed, as manifests are out of reach:'
+            " a disk may be missing. <code>registry-wsgi df</code> says where.</p>"
+        )
     if not space.unreadable:
         return _NOTHING
     names = Markup(", ").join(map(_name, space.unreadable))

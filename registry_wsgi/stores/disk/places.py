@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from ...errors import StoreError
+from ...errors import OutOfReachError, StoreError
 from ..layout import checked, checked_key, entry_time, stamp_after
 from .directory import Directory
 from .system import Reported, listed, status_of
@@ -156,7 +156,7 @@ class Places:
                 " are not understood here: no blob is removed"
             )
         if not os.path.isdir(self.manifests) and not self.is_empty():
-            raise StoreError(
+            raise OutOfReachError(
                 f"{self.manifests}: no such directory, so it is not known which blobs are needed"
             )
 

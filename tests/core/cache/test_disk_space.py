@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import time
 from collections import deque
 from dataclasses import fields
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ from kit.trees import blob, manifest
 from registry_wsgi import ModelCache
 from registry_wsgi.cache.space import Amount, Freed, Space
 from registry_wsgi.durations import moment
+from registry_wsgi.errors import StoreError
 
 PARTS = ("own", "shared", "trash", "aside", "unneeded", "unfinished", "rest")
 
@@ -158,6 +162,51 @@ def test_while_a_manifest_cannot_be_read_nothing_is_free(disk: DiskScene) -> Non
     assert space.unneeded.size == 7_000
 
 
+def test_while_a_manifest_cannot_be_read_no_cause_is_named(disk: DiskScene) -> None:
+    """The model may need any of the blobs, be they mentioned in what is left of it or not."""
+    disk.tree.write("broken", b"{")
+    found = {one.file: one for one in disk.cache.orphans()}
+    assert found[blob(b"n" * 40_000)].cause == "unknown: a manifest cannot be read"
+    assert found["notes.txt"].cause == "foreign"
+    assert {one.goes for one in found.values()} == {None}
+
+
+def _take_away(disk: DiskScene, how: str) -> None:
+    """Put the manifests out of reach."""
+    manifests = disk.tree.manifests
+    if how == "gone":
+        manifests.rename(manifests.with_name("gone"))
+    elif how == "empty":
+        shutil.rmtree(manifests)
+        manifests.mkdir()
+    elif how == "empty host":
+        (manifests / "hf.co").mkdir()
+    else:
+        (manifests / "hf.co").symlink_to(manifests / "unmounted")
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "empty host", "link to nowhere"])
+def test_with_manifests_out_of_reach_nothing_is_free(disk: DiskScene, how: str) -> None:
+    """All say so as a prune does: the list of what nothing needs is not one to remove by."""
+    total = disk.cache.space().total.size
+    assert disk.cache.space().out_of_reach is None
+    _take_away(disk, how)
+    disk.clock.now += 30 * DAY
+    with pytest.raises(StoreError) as refused:
+        disk.cache.prune()
+    for call in (
+        disk.cache.orphans,
+        partial(disk.cache.evict, max_used=0, dry_run=True),
+        partial(disk.cache.evict, max_used=0),
+    ):
+        with pytest.raises(refused.type, match=re.escape(str(refused.value))):
+            call()
+    space = check(disk.cache.space())
+    assert space.out_of_reach == str(refused.value)
+    assert set(space.frees.values()) == {Freed()}
+    assert abs(space.total.size - total) < 10_000
+
+
 def test_blobs_on_another_disk_count_there(disk: DiskScene, tmp_path: Path) -> None:
     """A link leads there; the free space is that of the disk they are on."""
     blobs = disk.tree.blobs.rename(tmp_path / "elsewhere")
@@ -230,6 +279,7 @@ def test_orphans_are_named_with_their_cause_and_when_they_go(disk: DiskScene) ->
         (orphan.size for orphan in orphans.values()), reverse=True
     )
     goes = orphans[download].goes
+    assert goes is not None
     assert abs(goes - moment(disk.clock.now) - timedelta(days=6)) < timedelta(seconds=1)
     disk.clock.now = goes.timestamp() - 1
     assert (disk.tree.blobs / download).exists()

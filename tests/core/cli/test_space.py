@@ -198,6 +198,24 @@ def test_orphans_are_listed(models: Tree, run: Run) -> None:
     ]
 
 
+def test_with_manifests_out_of_reach_nothing_is_an_orphan(models: Tree, run: Run) -> None:
+    """The list would be taken for one of what may be removed."""
+    models.manifests.rename(models.root / "gone")
+    code, out, err = run("orphans")
+    assert (code, out) == (1, "")
+    assert "not known which blobs are needed" in err
+    code, out, _ = run("df")
+    assert (code, out.splitlines()[-1].partition(": ")[0]) == (0, "Nothing can be freed")
+    assert json.loads(run("df", "--json")[1])["frees"]["prune"]["now"] == 0
+
+
+def test_orphans_of_a_damaged_model_have_no_cause(models: Tree, run: Run) -> None:
+    """Nobody knows what such a model needs, and nothing goes."""
+    (models.manifests / "registry.ollama.ai" / "library" / "other" / "latest").write_bytes(b"{")
+    line = run("orphans")[1].splitlines()[1]
+    assert line.rstrip().endswith("unknown: a manifest cannot be read")
+
+
 def test_list_says_what_deleting_each_model_frees(run: Run) -> None:
     """That is what no other uses."""
     assert [model["frees"] for model in json.loads(run("list", "--json")[1])] == [5, 7_000]

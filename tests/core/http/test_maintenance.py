@@ -337,6 +337,18 @@ def test_the_space_is_told(tree: Tree, cache: ModelCache, client: Client) -> Non
     assert orphan["goes"] is not None
 
 
+def test_with_manifests_out_of_reach_nothing_is_an_orphan(
+    tree: Tree, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The space says so, and no path of the machine; the log has that."""
+    (tree.manifests / "hf.co").symlink_to(tree.root / "unmounted")
+    assert error(client.get("/api/orphans")) == (409, "blocked")
+    answer = client.get("/api/space")
+    assert "the log says which" in lines(answer)[0]["out_of_reach"]
+    assert str(tree.root) not in answer.text
+    assert "nothing can be freed: manifests/hf.co: " in caplog.text
+
+
 def test_the_use_of_a_selection_is_not_the_sum(client: Client) -> None:
     """What its models share is free when all of them go."""
     usages = [
