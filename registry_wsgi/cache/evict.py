@@ -10,13 +10,13 @@ nothing. So if the disk gets back less than half of what has gone, the run ends.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from ..errors import ConfigurationError, ModelProtectedError
+from ..figures import counted
 from ..stores.base import Deleted, Store, SurveyedStore, WatchedStore
 from .collector import PruneReport
 from .evict_plan import Action, Plan, Quota, Stock, make_plan, span
@@ -42,11 +42,12 @@ class EvictReport:
     What an eviction let go, or would let go.
 
     Attributes:
-        ok: Whether all limits are kept in the end.
+        ok: Whether all limits are kept in the end, and nothing has failed.
         short: How many bytes are still wanting.
         used: How many bytes of the disk the store takes in the end, with its trash.
         free: How many bytes of the disk are free in the end. None: there is no disk.
-        freed: How many bytes all steps together free.
+        freed: How many bytes all steps together free. What could not be removed, was put back or is
+            only set aside counts nothing.
         actions: The steps, in order.
         kept: Why models do not go: for each that stays for another reason than that it need not
             go, its full name and the reason.
@@ -136,7 +137,7 @@ class Eviction:
         if stopped:
             _log.warning("the eviction has ended early: %s", stopped)
         return EvictReport(
-            *(not short, short, space.total.taken, space.free, self._freed),
+            *(not (short or self._failures), short, space.total.taken, space.free, self._freed),
             *(self._done, self._kept, stopped, self._failures),
         )
 
@@ -296,15 +297,15 @@ class Eviction:
                 gone.append(replace(action, entry=entry.id))
             else:
                 self._leave([(action, entry)])
-        if report.held_blobs:
-            self._done += [replace(action, bytes=0) for action in gone]
-            return (
-                "a download is under way or was of late, and may use what has gone: a prune frees"
-                " that later"
-            )
-        self._note(gone)
+        self._note(_as_freed(gone, report, foretold))
         if report.unsettled:
             return "models came and went all the while"
+        if report.held_blobs:
+            return self._why_held() or "what has gone is only set aside: a later prune frees it"
+        if 2 * report.bytes < foretold.bytes:
+            if not report.failed:
+                return "what was to go was put back, as somebody uses it"
+            return f"{counted(report.failed, 'file')} could not be moved or removed"
         return self._check_disk()
 
     def _note(self, actions: Iterable[Action]) -> None:
@@ -336,17 +337,19 @@ class Eviction:
 
 
 def _as_freed(
-    actions: Iterable[Action], report: PruneReport, foretold: PruneReport
+    actions: Sequence[Action], report: PruneReport, foretold: PruneReport
 ) -> Iterator[Action]:
     """
     Give each of *actions* the bytes that it has freed, as *report* has them.
 
-    A report counts the bytes of files, a plan those of the disk. If all went that was *foretold*,
-    so did all that was planned. Else at most as much is free as the report says.
+    A report counts the bytes of files, a plan those of the disk: these count if all has gone that
+    was *foretold*, and that is not far less than planned. Else no more counts than was reported.
     """
-    left = report.bytes if report.bytes < foretold.bytes else math.inf
+    planned = sum(action.bytes for action in actions)
+    less = report.held_blobs or report.bytes < foretold.bytes or 2 * report.bytes < planned
+    left = report.bytes if less else planned
     for action in actions:
-        freed = int(min(action.bytes, left))
+        freed = min(action.bytes, left)
         left -= freed
         yield replace(action, bytes=freed)
 

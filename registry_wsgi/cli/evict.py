@@ -77,7 +77,7 @@ def evict(
 
     A model stays that is protected, open or may have been read within --recent, and each of which
     nobody can tell when it was last read. At a terminal it asks. The exit code is 1 if a limit is
-    not kept.
+    not kept, or something could not be removed.
     """
     if max_used is None and min_free is None and unused is None:
         raise click.UsageError("give at least one of --max-used, --min-free and --unused")
@@ -105,11 +105,14 @@ def evict(
         echo_json(report)
     else:
         _echo(options, report)
-    if not report.ok:
-        raise click.ClickException(f"not kept: {format_size(report.short)} are still wanting")
+    failures = []
+    if report.short:
+        failures.append(f"not kept: {format_size(report.short)} are still wanting")
     if report.failures:
         files = counted(len(report.failures), "file")
-        raise click.ClickException(f"{files} could not be moved or removed; the rest is done")
+        failures.append(f"{files} could not be moved or removed; the rest is done")
+    if failures:
+        raise click.ClickException("; ".join(failures))
 
 
 def _echo(options: Options, report: EvictReport, *, stderr: bool = False) -> None:
@@ -134,7 +137,7 @@ def _echo(options: Options, report: EvictReport, *, stderr: bool = False) -> Non
         click.echo(f"Ended early: {report.stopped}.", err=stderr)
     for failure in report.failures:
         click.echo(f"Left where it is: {escape(failure)}", err=stderr)
-    if report.kept and (options.verbose or not report.ok):
+    if report.kept and (options.verbose or report.short):
         stays = [(short_name(name), escape(why)) for name, why in report.kept.items()]
         shown = stays if options.verbose else stays[:LISTED]
         echo_table(options.color, ["STAYS", "WHY"], shown, wraps=["WHY"], stderr=stderr)

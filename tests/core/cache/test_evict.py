@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from registry_wsgi.errors import (
     InvalidManifestError,
     InvalidSizeError,
     StoreError,
+    UntouchableError,
 )
 from registry_wsgi.stores.base import Disk, WatchedStore
 
@@ -525,6 +526,62 @@ def test_a_disk_that_gets_half_back_does_not(store: Store, monkeypatch: pytest.M
     assert len(store.models()) == 2
     assert report.stopped is None
     assert not report.ok
+
+
+def cannot_set_aside(store: Store, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let the weights of some models be immutable, say."""
+    real = store.store.condemn
+    fixed = {blob(weights(name)) for name in names}
+
+    def condemn(blobs: Iterable[str], when: float) -> Iterator[Any]:
+        for one in blobs:
+            if one in fixed:
+                raise UntouchableError(f"{one}: operation not permitted")
+            yield from real([one], when)
+
+    monkeypatch.setattr(store.store, "condemn", condemn)
+
+
+def test_what_cannot_be_removed_is_not_counted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named, and the run ends before all models go for nothing."""
+    cannot_set_aside(store, monkeypatch, *READ)
+    report = store.cache.evict(max_used=2 * WEIGHTS)
+    assert (report.ok, report.freed) == (False, 0)
+    assert report.stopped == "1 file could not be moved or removed"
+    assert [action.bytes for action in report.actions] == [0]
+    assert [*report.failures] == [f"{blob(weights('five'))}: operation not permitted"]
+    assert len(store.models()) == 4
+
+
+def test_a_failure_is_not_ok_even_if_the_limits_are_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two files that nothing needs cannot be removed: the other does."""
+    store.blob(weights("nobody's"))
+    store.blob(weights("nobody's either"))
+    cannot_set_aside(store, monkeypatch, "nobody's")
+    report = store.cache.evict(max_used=taken(store) - WEIGHTS // 2)
+    assert (report.ok, report.short, report.stopped) == (False, 0, None)
+    assert report.freed == WEIGHTS
+    assert len(report.failures) == 1
+
+
+def test_what_is_put_back_is_not_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull has begun to use it, say."""
+
+    def purge(blobs: Iterable[Any]) -> Iterator[Any]:
+        for one, _ in blobs:
+            yield one, False
+
+    monkeypatch.setattr(store.store, "purge", purge)
+    report = store.cache.evict(max_used=2 * WEIGHTS)
+    assert (report.ok, report.freed) == (False, 0)
+    assert report.stopped == "what was to go was put back, as somebody uses it"
+    assert [action.bytes for action in report.actions] == [0]
+    assert store.weights_of("five").exists()
+    assert len(store.models()) == 4
 
 
 def test_a_floor_counts_what_the_disk_has(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
