@@ -441,7 +441,7 @@ def plan_part(
         "danger" if gone else "",
         "Remove for good" if gone else "Set aside",
     )
-    look = {key: value for key, value in fields.items() if key != "before"}
+    look = {key: value for key, value in fields.items() if key in ("prune", "forget")}
     look = {{"prune": "what", "forget": "only"}.get(key, key): value for key, value in look.items()}
     wait = Markup(
         '<a class="button" href="prune?{}#plan">No download is under way: do not wait</a>'

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 from urllib.parse import parse_qsl, urlencode
 
 from markupsafe import Markup
@@ -62,12 +65,35 @@ _MOST_UNDOS = 50
 _MOST_PROBLEMS = 5
 
 # From what age on a model goes when the trash is emptied: an age of 0 would also say that no
-# download is under way. What is deleted later than this before the look stays.
-_JUST_NOW = timedelta(seconds=1)
+# download is under way.
+_JUST_NOW = timedelta(microseconds=1)
 
 _FORM = "application/x-www-form-urlencoded"
 
 _HTML = "text/html; charset=utf-8"
+
+
+_CHANGED = Markup(
+    'Nothing was removed. What would go is no longer what you saw: <a href="#plan">look at it once'
+    " more</a>."
+)
+
+
+class _Removal(NamedTuple):
+    """
+    A removal for good, to be shown or done.
+
+    Attributes:
+        run: Does it; with ``dry_run=True`` it only tells what would go.
+        fields: What the form says that asks for it.
+        title: What it is about.
+        quiet: Whether nothing waits for downloads.
+    """
+
+    run: partial[PruneReport]
+    fields: dict[str, str]
+    title: str
+    quiet: bool
 
 
 class _Act(Protocol):
@@ -239,23 +265,49 @@ class StoragePage:
         quiet = "quiet" in query
         only = query.get("only", "")
         if only:
-            name, entry = self._one_delete(request, "forget", only)
-            fields = {"forget": only}
-            title = f"What would go: {name}"
-            run = partial(self._cache.forget, name, at=entry, quiet_store=quiet, dry_run=True)
+            removal = self._forgetting(request, only, quiet=quiet)
         else:
-            what = query.get("what", "")
-            request.permit("prune", _EVERYTHING)
-            fields = {"prune": what}
-            title = "What would go"
-            run = partial(self._cache.prune, **_kind(what), quiet_store=quiet, dry_run=True)
-        report = _report_of(run)
-        if not only and report.begun is not None:
-            young = _JUST_NOW if what == "trash" else timedelta()
-            fields["before"] = (report.begun - young).isoformat()
-        plan = plan_part(report, fields, title, quiet=quiet, forgets=bool(only))
+            removal = self._pruning(request, query.get("what", ""), quiet=quiet)
+        return self._planned(request, removal, _view_of(query))
+
+    def _forgetting(self, request: Request, text: str, *, quiet: bool) -> _Removal:
+        name, entry = self._one_delete(request, "forget", text)
+        run = partial(self._cache.forget, name, at=entry, quiet_store=quiet)
+        return _Removal(run, {"forget": text}, f"What would go: {name}", quiet=quiet)
+
+    def _pruning(self, request: Request, what: str, *, quiet: bool) -> _Removal:
+        request.permit("prune", _EVERYTHING)
+        run = partial(self._cache.prune, **_kind(what), quiet_store=quiet)
+        return _Removal(run, {"prune": what}, "What would go", quiet=quiet)
+
+    def _planned(
+        self,
+        request: Request,
+        removal: _Removal,
+        view: View,
+        *,
+        said: Markup | None = None,
+        status: int = 200,
+    ) -> Response:
+        """Show what *removal* would take, with a form that is bound to just that."""
+        action, model = request.action, request.model_name
+        report = _report_of(removal.run, dry_run=True)
+        fields = {**removal.fields, "shown": _digest(report)}
+        forgets = "forget" in fields
+        if not forgets and report.begun is not None:
+            fields["before"] = report.begun.isoformat()
+        plan = plan_part(report, fields, removal.title, quiet=removal.quiet, forgets=forgets)
         request.permit("models", _EVERYTHING)
-        return self._page(request, _view_of(query), plan=plan)
+        response = self._page(request, view, said=said, plan=plan, status=status)
+        request.action, request.model_name = action, model
+        return response
+
+    def _shown_anew(
+        self, request: Request, removal: _Removal, form: MultiDict[str, str]
+    ) -> Response:
+        """Say that nothing was removed, and show what would go by now."""
+        said = message(_CHANGED, bad=True)
+        return self._planned(request, removal, _view_of(form), said=said, status=409)
 
     # What is done
 
@@ -355,23 +407,22 @@ class StoragePage:
         return name, entry
 
     def _forget(self, request: Request, form: MultiDict[str, str]) -> Response:
-        name, entry = self._one_delete(request, "forget", form["forget"])
-        run = partial(self._cache.forget, name, at=entry, quiet_store="quiet" in form)
-        return _see_report(_report_of(run))
+        removal = self._forgetting(request, form["forget"], quiet="quiet" in form)
+        if _is_as_shown(removal.run, form):
+            return _see_report(_report_of(removal.run))
+        return self._shown_anew(request, removal, form)
 
     def _prune(self, request: Request, form: MultiDict[str, str]) -> Response:
-        request.permit("prune", _EVERYTHING)
-        options = _kind(form["prune"])
-        # Without it more could go than was shown.
-        options["before"] = read_time("before", form.get("before", ""))
-        run = partial(self._cache.prune, **options, quiet_store="quiet" in form)
-        release = claim(self._cache)
-        if "application/x-ndjson" in request.environ.get("HTTP_ACCEPT", ""):
-            return stream_prune(lambda progress: run(progress=progress), release)
-        try:
-            return _see_report(_report_of(run))
-        finally:
-            release()
+        removal = self._pruning(request, form["prune"], quiet="quiet" in form)
+        run = partial(removal.run, before=read_time("before", form.get("before", "")))
+        with ExitStack() as held:
+            held.callback(claim(self._cache))
+            if _is_as_shown(run, form):
+                if "application/x-ndjson" in request.environ.get("HTTP_ACCEPT", ""):
+                    release = held.pop_all().close
+                    return stream_prune(lambda progress: run(progress=progress), release)
+                return _see_report(_report_of(run))
+        return self._shown_anew(request, removal, form)
 
 
 def _kind(what: str) -> dict[str, Any]:
@@ -383,9 +434,26 @@ def _kind(what: str) -> dict[str, Any]:
     raise BadRequest("the form does not say what to prune")
 
 
-def _report_of(run: partial[PruneReport]) -> PruneReport:
+def _report_of(run: partial[PruneReport], **options: Any) -> PruneReport:
     with blocked(), refused():
-        return run()
+        return run(**options)
+
+
+def _digest(report: PruneReport) -> str:
+    """Make a digest of what goes by *report*: all that it names, and how much it does not."""
+    goes = [[str(report.models), str(report.blobs), str(report.left_out)]]
+    goes += sorted(
+        # Each delete has a time of its own. That of a file changes with its links.
+        [item.model, item.when.isoformat()] if item.model else ["", item.file or ""]
+        for item in report.items
+        if not item.held
+    )
+    return hashlib.sha256(json.dumps(goes).encode()).hexdigest()
+
+
+def _is_as_shown(run: partial[PruneReport], form: Mapping[str, str]) -> bool:
+    """Tell whether what *run* would take is what the form was shown with."""
+    return _digest(_report_of(run, dry_run=True)) == form.get("shown")
 
 
 def _may(request: Request, action: str) -> bool:

@@ -203,6 +203,54 @@ def test_a_prune_takes_what_was_shown_and_nothing_else(
     assert not (tree.blobs / blob(b"own")).exists()
 
 
+def test_nothing_goes_that_was_not_shown(
+    page: TestApp[Any], cache: ModelCache, clock: Clock, tree: Tree
+) -> None:
+    """Another program takes a manifest away: the new plan is shown, and then goes."""
+    tree.add("stays", b"stays")
+    cache.unlink("smol")
+    clock.move(seconds=1)
+    due, trash = (press(page, show(page), f"what={what}") for what in ("due", "trash"))
+    links = soup(show(page)).select("#trash a.button")
+    one = show(page).goto(links[0]["href"])
+    tree.path("other").unlink()
+    for shown in (trash, one):
+        again = press(page, shown, "Remove for good")
+        assert again.status_code == 409
+        assert text(again, "#notice p").startswith("Nothing was removed.")
+        assert "2 blobs" in text(again, "#verdict")
+    assert len(cache.deleted()) == 1
+    assert text(due, "#verdict") == "There is nothing to remove."
+    shown = press(page, again, "Remove for good")
+    assert text(shown, "#notice p").startswith("Removed 1 model and 2 blobs for good")
+
+
+def test_what_expires_after_the_look_stays(
+    page: TestApp[Any], cache: ModelCache, clock: Clock, tree: Tree
+) -> None:
+    """It was not in the plan."""
+    cache.unlink("smol")
+    clock.move(seconds=cache.retention - 60)
+    tree.add_blob(b"orphan")
+    shown = press(page, show(page), "what=due")
+    clock.move(seconds=120)
+    shown = press(page, shown, "Remove for good")
+    assert text(shown, "#notice p").startswith("Removed 0 models and 1 blob for good")
+    assert len(cache.deleted()) == 1
+
+
+def test_the_trash_can_be_emptied_at_once(
+    page: TestApp[Any], cache: ModelCache, clock: Clock
+) -> None:
+    """A moment after the last delete."""
+    cache.unlink("smol")
+    clock.move(milliseconds=1)
+    shown = press(page, show(page), "what=trash")
+    assert "removes 1 deleted model and 1 blob" in text(shown, "#verdict")
+    press(page, shown, "Remove for good")
+    assert cache.deleted() == []
+
+
 def test_what_is_due_goes(page: TestApp[Any], cache: ModelCache, clock: Clock, tree: Tree) -> None:
     """The files that nothing needs are named, escaped, and go."""
     tree.add_blob(b"orphan")
