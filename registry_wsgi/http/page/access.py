@@ -15,7 +15,7 @@ from ..authorization import trusted_hosts
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["check_form", "check_path", "here_alone", "secure"]
+__all__ = ["check_form", "check_path", "here_alone", "is_own_link", "secure"]
 
 _PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/")
 
@@ -69,6 +69,27 @@ def check_form(environ: WSGIEnvironment) -> None:
             f"not a form of this page: it is of {escape(origin or '')}, and the request came for"
             f" {escape(host)}"
         )
+
+
+def is_own_link(environ: WSGIEnvironment, path: str) -> bool:
+    """
+    Tell whether the page at *path* has led the browser here: then its URL may say what was done.
+
+    No page of another site, no bookmark and nothing else of this site can make a browser say so. A
+    page that asks for its own URL once more, as after the question for a token, does not count.
+    """
+    if environ.get("HTTP_SEC_FETCH_SITE", "same-origin") != "same-origin":
+        return False
+    try:
+        referer = urlsplit(environ.get("HTTP_REFERER", ""))
+    except ValueError:
+        return False
+    folder = f"{referer.path.rpartition('/')[0]}/"
+    return (
+        referer.netloc == environ.get("HTTP_HOST", "") != ""
+        and folder.endswith(path)  # a proxy may have taken away what comes before
+        and referer.query != environ.get("QUERY_STRING", "")
+    )
 
 
 def secure(response: Response) -> Response:

@@ -494,8 +494,12 @@ def _groups(report: PruneReport) -> Markup:
     groups = []
     for reason, label in _REASONS.items():
         items = [item for item in report.items if item.reason == reason]
-        if items:
-            groups.append(_group(label, items))
+        models = [item for item in items if item.model]
+        files = [item for item in items if not item.model]
+        if models:
+            groups.append(_group(label, models))
+        if files:
+            groups.append(_group("Their files" if reason == "expired" else label, files))
     if report.left_out:
         text = Markup('<p class="dim">and {:,} more, which are smaller.</p>')
         groups.append(text.format(report.left_out))
@@ -572,17 +576,30 @@ def message(text: str | Markup, *, bad: bool = False) -> Markup:
     )
 
 
-def confirmation(names: Sequence[str], view: str) -> Markup:
-    """Ask before a delete that cannot be undone."""
-    items = _list(Markup("<li>{}</li>").format(_name(name)) for name in names)
-    fields = _list(
-        Markup('<input type="hidden" name="model" value="{}">').format(name) for name in names
+def confirmation(
+    names: Sequence[str], models: Mapping[str, str], view: str, *, changed: bool
+) -> Markup:
+    """
+    Ask before a delete that cannot be undone.
+
+    Args:
+        names: The models that are to be deleted.
+        models: Those that can be, each with what tells it from another one of its name.
+        view: The query of the page that follows.
+        changed: Whether this was asked before, about other models of these names.
+    """
+    items = _list(Markup("<li>{}</li>").format(_name(name)) for name in models)
+    field = Markup('<input type="hidden" name="{}" value="{}">')
+    fields = _list(field.format("model", name) for name in names)
+    fields += _list(field.format("sure", model) for model in models.values())
+    again = Markup(
+        '<p role="alert">Nothing was deleted: a model has come under such a name since you were'
+        " asked.</p>"
     )
     return Markup(
-        '<section id="plan" class="plan" tabindex="-1"><h2>Delete for good?</h2><ul>{}</ul><p>The'
+        '<section id="plan" class="plan" tabindex="-1"><h2>Delete for good?</h2>{}<ul>{}</ul><p>The'
         " retention is 0, so this cannot be undone.</p>"
         '<div class="row"><form method="post" action="do">{}<input type="hidden" name="view"'
-        ' value="{}"><input type="hidden" name="sure" value="1"><button name="delete" value=""'
-        ' class="danger">Delete for good</button></form><a class="button" href="./?{}">Cancel</a>'
-        "</div></section>"
-    ).format(items, fields, view, view)
+        ' value="{}"><button name="delete" value="" class="danger">Delete for good</button></form>'
+        '<a class="button" href="./?{}">Cancel</a></div></section>'
+    ).format(again if changed else "", items, fields, view, view)

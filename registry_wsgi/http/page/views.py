@@ -30,7 +30,7 @@ from ...names import Name
 from ..answers import blocked, refused
 from ..maintenance import claim, read_time, stream_prune
 from ..request import Endpoint, Request
-from .access import check_form, check_path, here_alone, secure
+from .access import check_form, check_path, here_alone, is_own_link, secure
 from .assets import Asset, assets, frame
 from .parts import (
     View,
@@ -123,6 +123,7 @@ class StoragePage:
             if not callable(getattr(cache, method, None)):
                 raise ConfigurationError(f"page: {cache!r} has no method {method}()")
         self._cache = cast("ModelCache", cache)
+        self._path = path
         self._unlink = unlink
         self._clean_up = clean_up
         self._acts: dict[str, _Act] = {
@@ -218,6 +219,8 @@ class StoragePage:
         if _may(request, "space"):
             with refused():
                 space = space_part(self._cache.space())
+        if said is None and not is_own_link(request.environ, self._path):
+            said = Markup()
         if said is None:
             said = self._said(_query(request), trash or [], view)
         below = Markup()
@@ -241,7 +244,11 @@ class StoragePage:
         number = {key: _number(query, key) for key in ("deleted", "restored", "models", "blobs")}
         if number["deleted"]:
             models = counted(number["deleted"], "model")
-            return message(f"Deleted {models}. They are in the trash below.")
+            if not self._cache.retention:
+                # What a download may use is in the trash until the next prune.
+                return message(f"Deleted {models}{'' if trash else ' for good'}.")
+            here = "It is" if number["deleted"] == 1 else "They are"
+            return message(f"Deleted {models}.{f' {here} in the trash below.' if trash else ''}")
         if number["restored"]:
             return message(f"Restored {counted(number['restored'], 'model')}.")
         if "bytes" not in query:
@@ -331,9 +338,12 @@ class StoragePage:
         if len(names) > 1:
             request.model_name = None
         view = _view_of(form)
-        if not self._cache.retention and "sure" not in form:
-            main = confirmation(names, view.query())
-            return Response(_framed(main, socket.gethostname()), content_type=_HTML)
+        if not self._cache.retention:
+            sure = set(form.getlist("sure"))
+            found = self._as_they_are(names)
+            if not sure.issuperset(found.values()):
+                main = confirmation(names, found, view.query(), changed=bool(sure))
+                return Response(_framed(main, socket.gethostname()), content_type=_HTML)
         done: list[str] = []
         problems: list[HTTPException] = []
         for name in names:
@@ -356,6 +366,37 @@ class StoragePage:
         said = undo_part(self._deletes_of(request, done), len(done), view.query(), f"{failure}.")
         request.permit("models", _EVERYTHING)
         return self._page(request, view, said=said, status=problems[0].code or 500)
+
+    def _as_they_are(self, names: Sequence[str]) -> dict[str, str]:
+        """
+        Describe the models that a delete of *names* would remove.
+
+        Returns:
+            For each name a text, which is another one if it is another model by then. There is none
+            where no model is, or a protected one.
+        """
+        full = {name: str(Name.parse(name)) for name in names}
+        with refused():
+            models = self._cache.models()
+        listed = {model.name.lower(): model for model in models}
+        exact = {model.name: model for model in models}
+        found: dict[str, str] = {}
+        unlisted = []
+        for name, key in full.items():
+            model = exact.get(key) or listed.get(key.lower())
+            if model is None:
+                unlisted.append(name)
+            elif not model.protected:
+                found[name] = f"{model.digest} {key}"
+        if unlisted:  # one whose manifest cannot be read can be deleted, too
+            with refused():
+                unreadable = {name.lower() for name in self._cache.space().unreadable}
+            found |= {
+                name: f"unreadable {full[name]}"
+                for name in unlisted
+                if full[name].lower() in unreadable
+            }
+        return found
 
     def _sum(self, request: Request, form: MultiDict[str, str]) -> Response:
         names = form.getlist("model")

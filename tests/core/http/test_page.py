@@ -88,7 +88,8 @@ def press(page: TestApp[Any], shown: TestResponse, name: str, **ticked: list[str
     answer = shown.goto(
         form["action"], method="post", params=query, headers={**OURS, **kind}, status="*"
     )
-    return answer.follow() if answer.status_code == 303 else answer
+    referer = {"Referer": shown.request.url}  # as browsers do
+    return answer.follow(headers=referer) if answer.status_code == 303 else answer
 
 
 def post(page: TestApp[Any], body: str, **headers: str) -> TestResponse:
@@ -182,8 +183,44 @@ def test_without_a_retention_a_delete_asks_first(tree: Tree, cache: ModelCache) 
     shown = press(page, show(page), "delete=smol")
     assert "smol:latest" in text(shown, "#plan")
     assert names(cache) == ["other:latest", "smol:latest"]
+    shown = press(page, shown, "Delete for good")
+    assert names(cache) == ["other:latest"]
+    assert text(shown, "#notice p") == "Deleted 1 model for good."
+
+
+def test_a_final_delete_is_of_the_model_that_was_named(tree: Tree, cache: ModelCache) -> None:
+    """One that comes under the name meanwhile is asked about, too; what cannot go is not."""
+    cache.retention = 0
+    page = browser(LocalRegistry(None, cache, page="/registry/"))
+    shown = press(page, show(page), "delete=smol")
+    tree.add("smol", b"new")
+    shown = press(page, shown, "Delete for good")
+    assert names(cache) == ["other:latest", "smol:latest"]
+    assert text(shown, "#plan [role=alert]").startswith("Nothing was deleted")
+    cache.protect("other")
     press(page, shown, "Delete for good")
     assert names(cache) == ["other:latest"]
+    assert post(page, "delete=smol", **OURS).status_code == 404
+    assert post(page, "delete=other", **OURS).status_code == 403
+    tree.write("bad", b"{")
+    assert "bad" in text(post(page, "delete=bad", **OURS), "#plan")
+
+
+def test_a_link_cannot_say_that_something_was_done(page: TestApp[Any]) -> None:
+    """Only the page itself leads to what was done."""
+    url = "/registry/?models=999&bytes=999999"
+    here = "http://localhost/registry/"
+    for headers in (
+        {},
+        {"Referer": "http://evil.example/registry/"},
+        {"Referer": "http://localhost/chat/1"},
+        {"Referer": "http://["},
+        {"Referer": f"http://localhost{url}"},
+        {"Referer": here, "Sec-Fetch-Site": "cross-site"},
+    ):
+        assert text(show(page, url, headers=headers), "#notice") == ""
+    shown = show(page, url, headers={"Referer": here, "Sec-Fetch-Site": "same-origin"})
+    assert text(shown, "#notice").startswith("Removed 999 models")
 
 
 def test_a_prune_takes_what_was_shown_and_nothing_else(
@@ -195,6 +232,8 @@ def test_a_prune_takes_what_was_shown_and_nothing_else(
     shown = press(page, show(page), "what=trash")
     assert "smol:latest" in text(shown, "#plan")
     assert "removes 1 deleted model and 1 blob for good" in text(shown, "#verdict")
+    groups = [group.get_text() for group in soup(shown).select("#plan summary")]
+    assert groups == ["Deleted models 1", "Their files 1"]
     cache.unlink("other")
     clock.move(seconds=5)
     shown = press(page, shown, "Remove for good")
