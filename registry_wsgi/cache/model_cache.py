@@ -445,6 +445,23 @@ class ModelCache:
         entries = entries_of(self.store, names, at, since)
         return self._forget(entries, quiet_store=quiet_store, dry_run=dry_run, progress=progress)
 
+    def foretell_removal(self, names: Iterable[str]) -> PruneReport:
+        """
+        Report what it would free to delete the models *names*, and to `forget` them at once.
+
+        Nothing is touched. The report is that of a dry run of `forget`: if a pull under way may use
+        a blob of theirs, no model goes, and the blob counts as held. A name that no model has
+        counts nothing.
+
+        Raises:
+            InvalidNameError: One of *names* is no valid name.
+            InvalidManifestError: As for `prune`.
+            StoreError: The storage failed.
+        """
+        keys = {key for key in map(self._find, names) if key is not None}
+        limits = Limits(self._clock(), 0, self.in_flight, self.hold)
+        return collect(self.store, limits, only=[], as_deleted=keys, dry_run=True)
+
     def evict(
         self,
         *,

@@ -51,6 +51,7 @@ from .terminal import (
     echo_young,
     fail_for,
     format_time,
+    removal_outcome,
     short_name,
     show_progress,
 )
@@ -92,9 +93,16 @@ def rm(
     models = resolve(cache, names)
     _refuse_protected(cache, models)
     usage = cache.usage(models)
-    outcome = delete_outcome(cache, usage, now=now)
+    outcome = ""
+    stays = not now
+    if not now:
+        outcome = delete_outcome(cache, usage)
+    elif dry_run or asks:
+        plan = cache.foretell_removal(models)
+        outcome, stays = removal_outcome(plan, usage), plan.models < len(models)
     if dry_run and as_json:
-        echo_json({"models": models, "dry_run": True, **dataclasses.asdict(usage)})
+        told = {"models": models, "dry_run": True, "restorable": stays}
+        echo_json({**told, **dataclasses.asdict(usage)})
         return
     if dry_run:
         echo_names(f"Would delete {counted(len(models), 'model')}:", models)
@@ -119,12 +127,13 @@ def rm(
         if as_json:
             echo_json({"models": gone, "dry_run": False, "restorable": bool(gone) and not freed})
         elif gone and not freed:
-            heading = f"Deleted {counted(len(gone), 'model')}"
+            where = ", which can be restored" if now else ""
+            heading = f"Deleted {counted(len(gone), 'model')}{where}"
             if asks:  # the question has shown the names and the outcome already
                 click.echo(heading)
             else:
                 echo_names(f"{heading}:", gone)
-                if len(gone) == len(models):
+                if len(gone) == len(models) and not now:
                     click.echo(outcome)
             since = ["--since", begun.isoformat(), "*"]
             undo = [short_name(name) for name in gone] if len(gone) <= LISTED else since

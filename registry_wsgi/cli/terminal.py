@@ -51,6 +51,7 @@ __all__ = [
     "fail_for",
     "format_size",
     "format_time",
+    "removal_outcome",
     "restorable_until",
     "short_file",
     "short_name",
@@ -193,17 +194,33 @@ def _echo_list(
         click.echo(f"  and {more:,} more", err=err)
 
 
-def delete_outcome(cache: ModelCache, usage: Usage, *, now: bool = False) -> str:
+def delete_outcome(cache: ModelCache, usage: Usage) -> str:
     """Say how much a delete frees and when, and how much stays because other models use it."""
     freed = format_size(usage.size - usage.shared)
-    if now:
-        when = "now"
-    elif cache.retention:
+    if cache.retention:
         when = f"the first prune after {format_time(moment(time.time() + cache.retention))}"
     else:
         when = "the next prune, as the retention is 0"
-    stays = f"\n{format_size(usage.shared)} stay, as other models use them." if usage.shared else ""
-    return f"{freed} will be freed{' ' if now else ', by '}{when}.{stays}"
+    return f"{freed} will be freed, by {when}.{_shared(usage)}"
+
+
+def removal_outcome(plan: PruneReport, usage: Usage) -> str:
+    """Say what a delete for good frees, by its dry run, and what has to wait for pulls."""
+    if plan.unsettled:
+        return "Nothing will be freed: models come and go all the while. They stay in the trash."
+    if not plan.models and plan.held_blobs:
+        return (
+            f"Nothing will be freed now: a download is under way, which may use {_held(plan)}."
+            " So they will stay in the trash."
+        )
+    later = ""
+    if plan.held_blobs:
+        later = f"\n{_held(plan)}, wait for a later prune, as a pull may need them."
+    return f"{format_size(plan.bytes)} will be freed now.{later}{_shared(usage)}"
+
+
+def _shared(usage: Usage) -> str:
+    return f"\n{format_size(usage.shared)} stay, as other models use them." if usage.shared else ""
 
 
 _REASONS = {
@@ -236,7 +253,7 @@ def echo_freed(report: PruneReport, names: Sequence[str]) -> None:
     elif not report.models and report.held_blobs:
         click.echo(
             f"{verb} nothing: a download is under way, which may use {_held(report)}."
-            " Try again when it has ended; or with --quiet-store, if there is none."
+            ' Try "forget" once it has ended; or with --quiet-store, if there is none.'
         )
         return
     elif report.models:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ...errors import InvalidManifestError, StoreError
@@ -80,6 +80,13 @@ class Expired:
     deleted: dict[str, float] = field(default_factory=dict)
     only: bool = False
 
+    def add_in_place(self, key: str, when: float, manifest: Manifest, blobs: Iterable[str]) -> None:
+        """Add the model in place at *key*, as if it was deleted at *when* and had to go."""
+        entry = Deleted(when, "", key)
+        self.held[entry] = {}
+        self.sizes[entry] = size_of(manifest)
+        self.deleted.update(dict.fromkeys(blobs, when))
+
 
 @dataclass
 class Census:
@@ -113,10 +120,13 @@ def take_census(
     expired: list[Deleted],
     *,
     every_model: bool,
+    as_deleted: Collection[str] = (),
     progress: Progress | None,
 ) -> Census:
     """
     List the blobs, then read the trash, the manifests and the trash.
+
+    The models at the keys *as_deleted* count as deleted just now.
 
     Raises:
         InvalidManifestError: A manifest cannot be read.
@@ -133,6 +143,8 @@ def take_census(
     patterns = list(store.protected()) if every_model else []
 
     def is_old(key: str, manifest: Manifest) -> bool:
+        if key in as_deleted:
+            return True
         if not every_model or name_of(key) is None:
             return False
         kept = bool(patterns) and census.old.keeps(key, patterns)
@@ -140,7 +152,10 @@ def take_census(
         return old and not (kept and census.old.protects(key, patterns))
 
     for key, manifest, blobs in reader.read(is_old):
-        census.old.add(key, manifest, blobs)
+        if key in as_deleted:
+            census.expired.add_in_place(key, limits.time, manifest, blobs)
+        else:
+            census.old.add(key, manifest, blobs)
     census.old.keep_what_is_led_to(store)
     reader.mark_trash(but=expired)
     return census

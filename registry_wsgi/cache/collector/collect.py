@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 from ...durations import moment
 from ...stores.base import Deleted, Store
@@ -26,6 +27,7 @@ def collect(
     every_model: bool = False,
     deleted_only: bool = False,
     only: list[Deleted] | None = None,
+    as_deleted: Collection[str] = (),
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> PruneReport:
@@ -34,13 +36,22 @@ def collect(
 
     Args:
         only: Deleted models. They go now, with the blobs that they alone needed, and nothing else.
+        as_deleted: For a dry run: the keys of models in place, which count as if they were deleted
+            and among *only*.
     """
     expired = find_expired(store, limits)[: limits.most] if only is None else only
     deleted_only = deleted_only or only is not None
-    if deleted_only and not (expired or _is_left_in_a_hurry(store, limits)):
+    if deleted_only and not (expired or as_deleted or _is_left_in_a_hurry(store, limits)):
         return PruneReport(dry_run=dry_run, begun=moment(limits.now))
     watch = in_time(progress, limits.deadline)
-    census = take_census(store, limits, expired, every_model=every_model, progress=watch)
+    census = take_census(
+        store,
+        limits,
+        expired,
+        every_model=every_model,
+        as_deleted=as_deleted if dry_run else (),
+        progress=watch,
+    )
     census.expired.only = only is not None
     plan = judge(store, limits, census, deleted_only=deleted_only, progress=watch)
     if plan.doomed and store.sets_aside:

@@ -122,6 +122,34 @@ def test_forget_says_what_waits_and_how_it_would_not(
     assert partial.exists()
 
 
+def test_rm_now_says_what_a_download_holds_back(models: Tree, run: Run) -> None:
+    """The dry run as the run, and the model is in the trash."""
+    partial = models.blobs / f"sha256-{'0' * 64}-partial"
+    partial.write_bytes(b"half")
+    when = time.time() + 48 * HOUR
+    os.utime(partial, (when, when))
+    out = run("rm", "-n", "--now", "smol")[1]
+    assert "Nothing will be freed now: a download is under way, which may use 1 blob, 7.0" in out
+    assert json.loads(run("rm", "-n", "--now", "smol", "--json")[1])["restorable"]
+    out = run("rm", "--now", "-y", "smol")[1]
+    assert out.startswith("Removed nothing: a download is under way, which may use 1 blob, 7.0 kB.")
+    assert "will be freed" not in out
+    assert run("restore", "smol")[0] == 0
+
+
+def test_rm_now_foretells_what_waits_in_a_store_in_use(models: Tree, run: Run) -> None:
+    """A blob came of late, and a pull may have begun that does not show."""
+    models.add("third", b"third")
+    when = time.time() + 48 * HOUR
+    os.utime(models.blobs, (when, when))
+    out = run("rm", "-n", "--now", "smol")[1]
+    assert "0 bytes will be freed now.\n1 blob, 7.0 kB, wait for a later prune" in out
+    assert not json.loads(run("rm", "-n", "--now", "smol", "--json")[1])["restorable"]
+    out = run("rm", "--now", "-y", "smol")[1]
+    assert "0 bytes are free now.\nHolds 1 blob, 7.0 kB" in out
+    assert run("restore", "smol")[0] == 1
+
+
 def test_rm_now_leaves_no_way_back(models: Tree, cache: ModelCache, run: Run) -> None:
     """But to earlier deletes of that name."""
     ModelCache(cache.store).unlink("smol")
