@@ -14,7 +14,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.wrappers import Response
 
-from kit.pages import served
+from kit.pages import make_sample, served
 from kit.requirements import require_command
 from kit.servers import Nginx
 from registry_wsgi import LocalRegistry, ModelCache
@@ -144,6 +144,76 @@ def test_a_deleted_model_is_restored_or_removed(page: Page, cache: ModelCache) -
     page.get_by_text("Remove for good").click()
     see(page.locator("#notice"), "18.4 GB are free.")
     assert cache.deleted() == []
+
+
+def test_the_row_after_the_deleted_one_may_be_gone(page: Page, cache: ModelCache) -> None:
+    """As another tab has deleted it: the undo is there all the same."""
+    rows = page.locator("#t button[name=delete]")
+    here, after = (rows.nth(row).get_attribute("value") or "" for row in (0, 1))
+    cache.unlink(after)
+    rows.nth(0).click()
+    see(page.locator("#notice"), f"Deleted {here}.")
+    page.keyboard.press("Control+z")
+    see(page.locator("#notice"), "Restored 1 model.")
+    assert here in names(cache)
+
+
+def test_a_delete_that_is_final_is_confirmed(open_page: OpenPage, tmp_path: Path) -> None:
+    """Where the retention is 0; the question has the focus."""
+    cache = make_sample(tmp_path / "final", retention=0)
+    page = open_page(LocalRegistry(None, cache, page="/registry/"))
+    page.locator("#t button[name=delete]").nth(0).click()
+    see(page.locator("#plan"), "Delete for good?")
+    assert page.evaluate("document.activeElement.id") == "plan"
+    before = names(cache)
+    page.get_by_role("button", name="Delete for good").click()
+    see(page.locator("#notice"), "Deleted 1 model.")
+    assert len(names(cache)) == len(before) - 1
+
+
+def test_a_double_click_deletes_one_model(page: Page, cache: ModelCache) -> None:
+    """The second click would meet the next row, which has moved up; nor does Enter, held down."""
+    before = names(cache)
+    box = page.locator("#t button[name=delete]").nth(0).bounding_box()
+    assert box is not None
+    spot = box["x"] + 10, box["y"] + 10
+    page.clock.install(time=0)
+    page.clock.pause_at(1)
+    page.mouse.click(*spot)
+    see(page.locator("#notice"), "Deleted ")
+    page.mouse.click(*spot)
+    page.keyboard.press("Enter")
+    page.get_by_text("Dismiss").click()
+    assert len(before - names(cache)) == 1
+    page.clock.run_for(800)
+    page.mouse.click(*spot)
+    see(page.locator("#notice"), "Deleted ")
+    assert len(before - names(cache)) == 2
+
+
+def test_each_delete_can_be_undone(page: Page, cache: ModelCache) -> None:
+    """The latest first, by Ctrl+Z again or by the button."""
+    before = names(cache)
+    for name in ("gemma2:27b", "mixtral:8x22b", "qwen2.5:72b"):
+        page.get_by_label(f"Delete {name}").click()
+        see(page.locator("#notice"), f"Deleted {name}.")
+    page.get_by_label("Restore mixtral:8x22b").click()
+    see(page.locator("#notice"), "Restored 1 model.")
+    page.keyboard.press("Control+z")
+    see(page.locator("#t"), "qwen2.5:72b")
+    page.get_by_role("button", name="Undo the delete of gemma2:27b").click()
+    see(page.locator("#t"), "gemma2:27b")
+    assert page.get_by_role("button", name="Undo").count() == 0
+    assert names(cache) == before
+
+
+def test_many_ticks_ask_for_one_sum(page: Page) -> None:
+    """Once the ticking pauses."""
+    sums: list[str] = []
+    page.on("request", lambda request: sums.append(request.post_data or ""))
+    page.evaluate("document.querySelectorAll('#t input').forEach(box => box.click())")
+    see(page.locator("#sum"), "selected, ")
+    assert len([body for body in sums if "sum=" in body]) == 1
 
 
 def test_two_tabs(page: Page, open_page: OpenPage, cache: ModelCache) -> None:

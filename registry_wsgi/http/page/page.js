@@ -7,6 +7,10 @@ const KEY = "registry-wsgi token";
 let token = "";
 try { token = sessionStorage.getItem(KEY) || ""; } catch { /* it is kept until the next load */ }
 let looking = null;  // the search that is under way
+let adding = null;  // the sum that is under way
+let still = 0;  // the timer for as long as nothing is taken that may be a click on what was there before
+let undos = [];  // the deletes of this tab, the latest last: of each what the form sends to undo it
+const sent = new WeakSet();  // the forms that wait for their answer
 
 // Asking the server
 
@@ -61,23 +65,48 @@ function show(fresh, focus) {
   for (const box of $$("#t input")) box.checked = picked.has(box.value);
   document.title = $("h1").textContent = fresh.title;
   scrollTo(0, y);
+  settle();
   dress();
-  const to = focus ? labelled(focus) || $(focus) : labelled(label) || (id && $("#" + id));
-  (to || $("#models") || $("#main")).focus({ preventScroll: !focus });
+  const to = focus ? labelled(focus) || (focus[0] === "#" && $(focus)) : labelled(label) || (id && $("#" + id));
+  (to || $("#models") || $("#plan") || $("#main")).focus({ preventScroll: !focus });
+}
+
+function settle() {  // a second click of a double click would meet another model's button
+  clearTimeout(still);
+  $("#main").classList.add("still");
+  still = setTimeout(() => $("#main").classList.remove("still"), 700);
+}
+
+function earlier(notice) {  // offer to undo the delete before, too
+  const last = undos.at(-1), form = document.createElement("form"), button = document.createElement("button");
+  if (!last) return;
+  form.method = "post";
+  form.action = "do";
+  for (const [name, value] of [["view", $("#list [name=view]")?.value || ""], ...last.map(one => ["deleted", one])]) {
+    const field = document.createElement("input");
+    Object.assign(field, { type: "hidden", name, value });
+    form.append(field);
+  }
+  button.name = "restore";
+  button.textContent = "Undo the delete of " + (last.length > 1 ? last.length + " models" : last[0].slice(last[0].indexOf(" ") + 1));
+  form.append(button);
+  notice.append(form);
 }
 
 function dress() {
   const notice = $("#notice");
   if (notice) {
+    const made = $$("[name=deleted]", notice).map(field => field.value);
+    made.length ? undos.push(made) : earlier(notice);
     const away = document.createElement("button");
     away.type = "button";
     away.className = "link";
     away.textContent = "Dismiss";
-    away.addEventListener("click", () => { notice.remove(); $("#models")?.focus({ preventScroll: true }); });
+    away.addEventListener("click", () => { undos = []; notice.remove(); $("#models")?.focus({ preventScroll: true }); });
     notice.append(away);
-    say($("p", notice).textContent + ($("[name=restore]", notice) ? " To undo, press Control and Z." : ""));
+    say($("p", notice).textContent + ($("[name=restore]", notice) ? ` To undo${made.length ? "" : " the delete before"}, press Control and Z.` : ""));
   }
-  count();
+  count().catch(() => { /* the number that is selected stands there */ });
 }
 
 function tell(text) {
@@ -93,7 +122,14 @@ function tell(text) {
 
 async function load(url, options, focus) {
   $("#main").setAttribute("aria-busy", "true");
-  try { show(await read(await ask(url, options)), focus); } finally { $("#main").removeAttribute("aria-busy"); }
+  try {
+    const answer = await ask(url, options), body = options?.body;
+    if (body?.has("restore")) {
+      const back = [body.get("restore"), ...body.getAll("deleted")];
+      undos = undos.map(made => made.filter(one => !back.includes(one))).filter(made => made.length);
+    }
+    show(await read(answer), focus);
+  } finally { $("#main").removeAttribute("aria-busy"); }
 }
 
 function guard(promise) {
@@ -112,20 +148,25 @@ async function find() {
   for (const part of ["#count", "#list form[method=post]"]) $(part).replaceWith($(part, fresh));
   history.replaceState(null, "", "./?" + query);
   say($("#count").textContent + " models");
-  count();
+  settle();
+  await count();
 }
 
 const picks = () => $$("#t input:checked");
 
 async function count() {
+  adding?.abort();
+  const mine = adding = new AbortController();
   const names = picks().map(box => box.value), sum = $("#sum");
   if (!sum) return;
   $("#pick").classList.toggle("off", !names.length);
   sum.textContent = `${names.length} selected`;
   if (!names.length) return;
+  await new Promise(done => setTimeout(done, 200));  // who ticks many boxes wants one sum
+  if (mine !== adding || mine.signal.aborted) return;
   const body = new URLSearchParams(names.map(name => ["model", name]));
   body.append("sum", "");
-  const text = $("#notice p", await read(await ask("do", { method: "POST", body }))).textContent;
+  const text = $("#notice p", await read(await ask("do", { method: "POST", body, signal: mine.signal }))).textContent;
   if (picks().map(box => box.value).join() === names.join()) sum.textContent = text;
 }
 
@@ -178,9 +219,13 @@ document.addEventListener("submit", event => {
   if (from?.name) body.append(from.name, from.value);
   if (form.id === "find") return guard(find());
   if (form.method === "get") return guard(load("prune?" + body + view("&view="), {}, "#plan"));
-  if (body.has("prune")) return guard(prune(body));
+  if (sent.has(form) || ($("#main.still") && !from?.closest("#notice"))) return;
+  sent.add(form);
+  adding?.abort();
+  const free = () => sent.delete(form);
+  if (body.has("prune")) return guard(prune(body).finally(free));
   const focus = body.has("delete") ? next(from) || "#models" : body.has("forget") ? "#prune-h" : undefined;
-  guard(load("do", { method: "POST", body }, focus));
+  guard(load("do", { method: "POST", body }, focus).finally(free));
 });
 
 document.addEventListener("click", event => {
