@@ -13,8 +13,10 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TypeVar
 
+from ..durations import moment
 from ..errors import ConfigurationError, ModelProtectedError
 from ..figures import counted
 from ..stores.base import Deleted, Store, SurveyedStore, WatchedStore
@@ -54,6 +56,7 @@ class EvictReport:
         stopped: Why the run ended before its time. None: it did not.
         failures: What could not be moved or removed, each with why.
         dry_run: True if nothing was touched.
+        begun: When this began, by the clock of the cache (UTC).
     """
 
     ok: bool
@@ -66,6 +69,7 @@ class EvictReport:
     stopped: str | None = None
     failures: Sequence[str] = ()
     dry_run: bool = False
+    begun: datetime | None = field(default=None, compare=False)
 
 
 class Eviction:
@@ -81,6 +85,7 @@ class Eviction:
         forget: Removes deleted models for good; with *dry_run*, reports what that would do.
         prune: Removes what is no longer needed; with *dry_run*, reports what that would do.
         why_held: Says why what is removed now would only be set aside; None if it would be free.
+        within: Only steps that this report has, too, are taken. None: any.
 
     Raises:
         ConfigurationError: There is no limit; or one for the disk, and no disk.
@@ -97,6 +102,7 @@ class Eviction:
         forget: Callable[..., PruneReport],
         prune: Callable[..., PruneReport],
         why_held: Callable[[], str | None],
+        within: EvictReport | None = None,
     ) -> None:
         self._store = store
         self._quota = quota
@@ -106,6 +112,8 @@ class Eviction:
         self._forget = forget
         self._prune = prune
         self._why_held = why_held
+        self._within = within
+        self._begun = moment(clock())
         self._residents: Mapping[str, Resident] = {}
         self._taken = self._taken_of_disk()
         self._freed = 0
@@ -119,26 +127,28 @@ class Eviction:
 
     def plan(self) -> EvictReport:
         """Report what a run would do."""
-        plan, held = self._make_plan()
+        plan, less = self._make_plan()
         freed = sum(action.bytes for action in plan.actions)
         return EvictReport(
             *(not plan.short, plan.short, plan.used, plan.free, freed),
-            *(plan.actions, plan.kept, held if plan.short else None),
+            *(plan.actions, plan.kept, less if plan.short else None),
             dry_run=True,
+            begun=self._begun,
         )
 
     def run(self) -> EvictReport:
         """Let go what is to go."""
-        plan, held = self._make_plan()
+        plan, less = self._make_plan()
         self._kept.update(plan.kept)
         stopped = next((why for why in self._steps(plan) if why), None)
         space, short = self._measure()
-        stopped = stopped or (held if short else None)
+        stopped = stopped or (less if short else None)
         if stopped:
             _log.warning("the eviction has ended early: %s", stopped)
         return EvictReport(
             *(not (short or self._failures), short, space.total.taken, space.free, self._freed),
             *(self._done, self._kept, stopped, self._failures),
+            begun=self._begun,
         )
 
     def _measure(self) -> tuple[Space, int]:
@@ -147,12 +157,35 @@ class Eviction:
         return space, self._quota.short(space.total.taken, space.free)
 
     def _make_plan(self) -> tuple[Plan, str | None]:
-        """Plan, and say why what is removed now would only be set aside, if so."""
+        """Plan, and say why less goes than the limits want, if so."""
         now = self._clock()
         stock, self._residents = take_stock(self._store, self._retention, now)
         plan = make_plan(stock, self._quota, now)
         held = self._why_held() if any(action.final for action in plan.actions) else None
-        return (plan, None) if held is None else (self._plan_while(held, plan, stock, now), held)
+        if held is not None:
+            plan = self._plan_while(held, plan, stock, now)
+        if self._within is not None and (fewer := self._as_shown(plan, self._within)) != plan:
+            return fewer, held or "more would have to go than was shown"
+        return plan, held
+
+    def _as_shown(self, plan: Plan, shown: EvictReport) -> Plan:
+        """Take only those steps of *plan* that were *shown*, and none for good that was not."""
+        steps = {(one.kind, one.model, one.entry): one for one in shown.actions}
+        left = []
+        kept = dict(plan.kept)
+        for action in plan.actions:
+            unit = plan.units.get(str(action.model), ()) if action.kind == "evict" else ()
+            before = steps.get((action.kind, action.model, action.entry))
+            if before is None or any(("evict", name, None) not in steps for name in unit):
+                if action.kind == "evict":
+                    kept[str(action.model)] = "was not among what was shown"
+            elif action.final and not before.final:
+                left.append(replace(action, bytes=0, final=False))
+            else:
+                left.append(action)
+        more = sum(one.bytes for one in plan.actions) - sum(one.bytes for one in left)
+        used, free = plan.used + more, None if plan.free is None else plan.free - more
+        return Plan(left, plan.units, kept, used, free, self._quota.short(used, free))
 
     def _plan_while(self, held: str, plan: Plan, stock: Stock, now: float) -> Plan:
         """

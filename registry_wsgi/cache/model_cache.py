@@ -470,6 +470,7 @@ class ModelCache:
         unused: Duration | None = None,
         recent: Duration = timedelta(days=1),
         room: Size = 0,
+        within: EvictReport | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> EvictReport:
@@ -496,6 +497,8 @@ class ModelCache:
             unused: Models that were not read for longer go, whatever room there is.
             recent: What may have been read within this time stays.
             room: How many bytes of *max_used* the models leave to the trash and to the next pull.
+            within: Only what this report of a dry run has goes, too, and nothing for good that was
+                to go into the trash. So nothing goes beyond what somebody was shown.
             dry_run: Touch nothing, and report what would go.
             progress: As for `prune`.
 
@@ -517,6 +520,7 @@ class ModelCache:
         quota = Quota.of(
             max_used=max_used, min_free=min_free, unused=unused, recent=recent, room=room
         )
+        before = None if within is None else within.begun
         eviction = Eviction(
             self.store,
             quota,
@@ -524,8 +528,9 @@ class ModelCache:
             self._clock,
             discard=partial(self._discard, action="evict"),
             forget=partial(self._forget, progress=progress),
-            prune=partial(self.prune, progress=progress),
+            prune=partial(self.prune, before=before, progress=progress),
             why_held=partial(self._why_held, progress),
+            within=within,
         )
         if dry_run:
             return eviction.plan()

@@ -83,7 +83,7 @@ def evict(
         raise click.UsageError("give at least one of --max-used, --min-free and --unused")
     cache = options.cache()
 
-    def run(*, dry_run: bool) -> EvictReport:
+    def run(*, dry_run: bool, within: EvictReport | None = None) -> EvictReport:
         with show_progress(options.color) as progress:
             return cache.evict(
                 max_used=max_used,
@@ -91,16 +91,18 @@ def evict(
                 unused=unused,
                 recent=recent,
                 room=room,
+                within=within,
                 dry_run=dry_run,
                 progress=progress,
             )
 
+    plan = None
     if not (dry_run or yes) and can_ask():
         plan = run(dry_run=True)
         _echo(options, plan, stderr=True)
         if plan.actions:
             confirm("Let them go?")
-    report = run(dry_run=dry_run)
+    report = run(dry_run=dry_run, within=plan)  # nothing goes that was not shown
     if as_json:
         echo_json(report)
     else:

@@ -595,6 +595,42 @@ def test_a_floor_counts_what_the_disk_has(store: Store, monkeypatch: pytest.Monk
     assert store.cache.evict(min_free="1PB").actions == []
 
 
+def test_nothing_goes_beyond_what_was_shown(store: Store) -> None:
+    """Neither a model that was not to go, nor for good what was to go into the trash."""
+    store.deleted("gone", weights("gone"), ago=2 * DAY)
+    limit = taken(store) - WEIGHTS // 2
+    room = limit - 4 * WEIGHTS - WEIGHTS // 2
+    shown = store.cache.evict(max_used=limit, room=room, dry_run=True)
+    assert [(one.kind, one.final) for one in shown.actions] == [("forget", True), ("evict", False)]
+    planned = store.cache.evict(max_used=2 * WEIGHTS + WEIGHTS // 2, within=shown, dry_run=True)
+    report = store.cache.evict(max_used=2 * WEIGHTS + WEIGHTS // 2, within=shown)
+    for one in (planned, report):
+        assert [(each.model, each.final) for each in one.actions] == [
+            *((name_of("gone"), True), (name_of("five"), False))
+        ]
+        assert one.stopped == "more would have to go than was shown"
+        assert not one.ok
+        assert one.kept == dict.fromkeys(
+            map(name_of, ("four", "three")), "was not among what was shown"
+        )
+    assert abs(planned.short - report.short) < WEIGHTS / 4
+    assert store.models() == {*READ} - {"five"}
+    assert store.trash() == {"five"}
+
+
+def test_a_prune_takes_nothing_that_came_after_what_was_shown(store: Store) -> None:
+    """However the clock goes on."""
+    store.blob(weights("nobody's"))
+    shown = store.cache.evict(max_used=taken(store) - WEIGHTS // 2, dry_run=True)
+    assert [action.kind for action in shown.actions] == ["prune"]
+    store.clock.now += HOUR
+    store.blob(weights("later"), age=0)
+    store.clock.now += 9 * DAY
+    assert store.cache.evict(max_used=0, within=shown).freed >= WEIGHTS
+    assert store.weights_of("later").exists()
+    assert not store.weights_of("nobody's").exists()
+
+
 # What is refused
 
 

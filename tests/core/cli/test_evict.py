@@ -112,6 +112,29 @@ def test_one_at_a_time(tree: Tree, run: Run) -> None:
     assert run("--unused", "30d")[0] == 0
 
 
+def test_after_the_question_goes_what_was_shown(
+    tree: Tree, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that nobody had asked about stays, and the limit is not kept."""
+
+    def read_and_say_yes(question: str) -> None:
+        with (tree.blobs / blob(b"old".ljust(WEIGHTS))).open("rb"):
+            pass
+        now = time.time() + 100 * DAY
+        os.utime(tree.blobs / blob(b"old".ljust(WEIGHTS)), (now, now - 50 * DAY))
+
+    monkeypatch.setattr("registry_wsgi.cli.evict.can_ask", lambda: True)
+    monkeypatch.setattr("registry_wsgi.cli.evict.confirm", read_and_say_yes)
+    code, out, err = run("--max-used", "600kB")
+    assert code == 1
+    assert "old:latest" in err
+    assert "new:latest  was not among what was shown" in out.splitlines()
+    assert "old:latest  may have been read within 24 hours" in out.splitlines()
+    assert err.endswith(" are still wanting\n")
+    assert tree.path("old").exists()
+    assert tree.path("new").exists()
+
+
 @pytest.mark.parametrize(
     "argv",
     [
