@@ -184,6 +184,11 @@ def after_delete_at_most(monkeypatch: pytest.MonkeyPatch, models: int) -> None:
     monkeypatch.setattr("registry_wsgi.cache.model_cache._MOST_AFTER_DELETE", models)
 
 
+def name_items(monkeypatch: pytest.MonkeyPatch, items: int) -> None:
+    """Have the report of a prune name so many models, and as many files."""
+    monkeypatch.setattr("registry_wsgi.cache.collector.report._MOST_ITEMS", items)
+
+
 def show_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Have the storage page show so many models at once."""
     monkeypatch.setattr("registry_wsgi.http.page.parts.ROWS", rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from markupsafe import Markup
@@ -33,8 +34,10 @@ __all__ = [
     "undo_part",
 ]
 
-#: How many models are shown at once.
+#: How many models, and how many deleted ones, are shown at once.
 ROWS = 200
+
+_Found = TypeVar("_Found", Model, DeletedModel)
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -65,8 +68,6 @@ _REASONS = {
     "partial": "Unfinished downloads and other files",
 }
 
-_LISTED = 200  # how many items of a plan are named
-
 _CHANGES = 10  # how many of the last changes are listed
 
 _NOTHING = Markup("")
@@ -76,6 +77,8 @@ class View:
     """
     Which models are shown: those that *text* is in, in *order*, from the one numbered *start*.
 
+    Of the trash as well: those that *text* is in, from the one numbered *trash*.
+
     Args:
         query: The query of the URL; what is wrong in it counts as left out.
     """
@@ -83,29 +86,41 @@ class View:
     def __init__(self, query: Mapping[str, str]) -> None:
         self.text = query.get("q", "").strip()
         self.order = query.get("sort", "") if query.get("sort") in ORDERS else "frees"
-        start = query.get("from", "")
-        self.start = int(start) if start.isdecimal() and len(start) < 9 else 0
+        self.start, self.trash = (_row_number(query.get(key, "")) for key in ("from", "trash"))
 
-    def query(self, start: int | None = None) -> str:
-        """Write it as the query of a URL, from another *start* perhaps."""
+    def query(self, start: int | None = None, *, trash: int | None = None) -> str:
+        """Write it as the query of a URL, from another *start* perhaps, or of the *trash*."""
         start = self.start if start is None else start
+        trash = self.trash if trash is None else trash
         given = {
             "q": self.text,
             "sort": "" if self.order == "frees" else self.order,
             "from": str(start or ""),
+            "trash": str(trash or ""),
         }
         return urlencode({key: value for key, value in given.items() if value})
 
     def choose(self, models: Iterable[Model]) -> list[Model]:
         """Choose those of *models* that fit, in order."""
+        _, key, reverse = ORDERS[self.order]
+        return sorted(self.find(models), key=key, reverse=reverse)  # type: ignore[arg-type]
+
+    def find(self, models: Iterable[_Found]) -> list[_Found]:
+        """Find those of *models* that the text is in."""
         words = self.text.lower().split()
-        fits = [
+        return [
             model
             for model in models
             if all(word in short_name(model.name).lower() for word in words)
         ]
-        _, key, reverse = ORDERS[self.order]
-        return sorted(fits, key=key, reverse=reverse)  # type: ignore[arg-type]
+
+
+def _row_number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 9 else 0
+
+
+def _count(chosen: int, models: int) -> str:
+    return f"{models:,}" if chosen == models else f"{chosen:,} of {models:,}"
 
 
 def _name(name: str) -> Markup:
@@ -206,9 +221,6 @@ def models_part(models: Sequence[Model], view: View, retention: float) -> Markup
     start = view.start if view.start < len(chosen) else 0
     shown = chosen[start : start + ROWS]
     most = max((model.frees for model in chosen), default=0) or 1
-    count = (
-        f"{len(models):,}" if len(chosen) == len(models) else f"{len(chosen):,} of {len(models):,}"
-    )
     return Markup(
         '<section id="list" aria-labelledby="models"><h2 id="models" tabindex="-1">Models'
         ' <span class="dim" id="count">{count}</span></h2><p class="dim">{rule}</p>'
@@ -221,7 +233,7 @@ def models_part(models: Sequence[Model], view: View, retention: float) -> Markup
         " when the file system says that the largest blob was read, and may be a day behind.</p>"
         "</section>"
     ).format(
-        count=count,
+        count=_count(len(chosen), len(models)),
         rule=_rule(retention),
         q=view.text,
         orders=_list(
@@ -232,7 +244,7 @@ def models_part(models: Sequence[Model], view: View, retention: float) -> Markup
         ),
         view=view.query(),
         table=_table(shown, most) if shown else Markup('<p class="empty">No model is here.</p>'),
-        pages=_pages(view, start, len(chosen)),
+        pages=_pages(start, len(chosen), lambda other: f"{view.query(other)}#models"),
     )
 
 
@@ -309,14 +321,12 @@ def _row(model: Model, most: int) -> Markup:
     )
 
 
-def _pages(view: View, start: int, count: int) -> Markup:
-    """Lead to the models before and after those that are shown."""
+def _pages(start: int, count: int, link: Callable[[int], str]) -> Markup:
+    """Lead to the models before and after those shown, by what *link* makes of a number."""
     if count <= ROWS:
         return _NOTHING
     links = [
-        Markup('<a class="button" href="./?{}#models">{}</a> ').format(
-            view.query(max(other, 0)), label
-        )
+        Markup('<a class="button" href="./?{}">{}</a> ').format(link(max(other, 0)), label)
         for other, label in ((start - ROWS, "Before"), (start + ROWS, "After"))
         if 0 <= other < count or (other < 0 < start)
     ]
@@ -330,27 +340,28 @@ def deletes(models: Iterable[DeletedModel]) -> list[str]:
     return [f"{model.id} {short_name(model.name)}" for model in models]
 
 
-def trash_part(models: Sequence[DeletedModel]) -> Markup:
-    """List the deleted models, the latest first."""
-    shown = models[:ROWS]
+def trash_part(models: Sequence[DeletedModel], view: View) -> Markup:
+    """List the deleted models of *view*, the latest first."""
+    chosen = view.find(models)
+    start = view.trash if view.trash < len(chosen) else 0
     table = Markup(
-        '<form method="post" action="do"><table role="table">{}<tbody role="rowgroup">{}</tbody>'
-        "</table></form>"
+        '<form method="post" action="do"><input type="hidden" name="view" value="{}">'
+        '<table role="table">{}<tbody role="rowgroup">{}</tbody></table></form>{}'
     ).format(
+        view.query(),
         _head(
             *(("", "Name"), ("s", "Size"), ("a", "Deleted"), ("u", "Restorable until"), ("d", "")),
         ),
-        _list(map(_deleted_row, shown)),
+        _list(map(_deleted_row, chosen[start : start + ROWS])),
+        _pages(start, len(chosen), lambda other: f"{view.query(trash=other)}#trash-h"),
     )
-    more = Markup('<p class="dim">and {:,} more, which were deleted before.</p>')
+    empty = Markup('<p class="dim">{}</p>').format(
+        "Nothing in it fits the search." if models else "It is empty."
+    )
     return Markup(
         '<section id="trash" aria-labelledby="trash-h"><h2 id="trash-h" tabindex="-1">Trash'
-        ' <span class="dim">{:,}</span></h2>{}{}</section>'
-    ).format(
-        len(models),
-        table if models else Markup('<p class="dim">It is empty.</p>'),
-        more.format(len(models) - len(shown)) if len(models) > len(shown) else "",
-    )
+        ' <span class="dim">{}</span></h2>{}</section>'
+    ).format(_count(len(chosen), len(models)), table if chosen else empty)
 
 
 def _deleted_row(model: DeletedModel) -> Markup:
@@ -501,7 +512,10 @@ def _groups(report: PruneReport) -> Markup:
         if files:
             groups.append(_group("Their files" if reason == "expired" else label, files))
     if report.left_out:
-        text = Markup('<p class="dim">and {:,} more, which are smaller.</p>')
+        text = Markup(
+            '<p class="warn"><b>{:,} more are not named here</b>: only the thousand largest models'
+            " and the thousand largest files are. The numbers below count all of them.</p>"
+        )
         groups.append(text.format(report.left_out))
     return _list(groups)
 
@@ -513,7 +527,6 @@ def sum_part(count: int, usage: Usage) -> Markup:
 
 
 def _group(label: str, items: Sequence[Item]) -> Markup:
-    shown = items[:_LISTED]
     lines = [
         Markup('<li>{} <span class="dim">since {}</span> <b>{}{}</b></li>').format(
             _name(item.model) if item.model else _file(item.file or ""),
@@ -521,10 +534,8 @@ def _group(label: str, items: Sequence[Item]) -> Markup:
             format_size(item.bytes),
             " waits" if item.held else "",
         )
-        for item in shown
+        for item in items
     ]
-    if len(items) > len(shown):
-        lines.append(Markup("<li>and {:,} more</li>").format(len(items) - len(shown)))
     return Markup(
         '<details open><summary>{} <span class="dim">{:,}</span></summary><ul>{}</ul></details>'
     ).format(label, len(items), _list(lines))

@@ -225,7 +225,7 @@ class StoragePage:
             said = self._said(_query(request), trash or [], view)
         below = Markup()
         if trash is not None:
-            below = trash_part(trash)
+            below = trash_part(trash, view)
         below += prune_part(self._cache.retention, bool(trash), plan or Markup())
         if callable(getattr(self._cache, "history", None)) and _may(request, "history"):
             with refused():

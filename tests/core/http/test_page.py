@@ -14,7 +14,7 @@ from werkzeug.utils import redirect
 
 from kit.asking import Shelf, hello
 from kit.clocks import Clock
-from kit.inside import show_rows
+from kit.inside import name_items, show_rows
 from kit.trees import HOST, Tree, blob
 from registry_wsgi import DiskStore, LocalRegistry, ModelCache, create_app
 from registry_wsgi.errors import ConfigurationError
@@ -354,6 +354,41 @@ def test_the_list_is_searched_sorted_and_paged(tree: Tree, monkeypatch: pytest.M
     assert text(shown, "#count") == "1 of 9"
     assert soup(shown).select_one("#trash") is None
     assert show(page, "/registry/?from=%D9%A3&sort=x&from=-1&q=%ff").status_code == 200
+
+
+def test_all_of_the_trash_can_be_seen(
+    cache: ModelCache, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In parts, and by the search; a restore stays on its part."""
+    show_rows(monkeypatch, 5)
+    for number in range(8):
+        tree.add(f"model-{number}", b"x")
+        cache.unlink(f"model-{number}")
+    page = browser(LocalRegistry(None, cache, page="/registry/"))
+    shown = show(page)
+    assert len(soup(shown).select("#trash bdi")) == 5
+    (after,) = soup(shown).select("#trash p > a.button")
+    shown = shown.goto(after["href"])
+    assert len(soup(shown).select("#trash bdi")) == 3
+    assert "6 to 8 of 8" in text(shown, "#trash")
+    shown = show(page, "/registry/?q=model-3&trash=5")
+    assert text(shown, "#trash h2") == "Trash 1 of 8"
+    shown = press(page, shown, "restore=")
+    assert "q=model-3" in shown.request.url
+    assert text(shown, "#trash p") == "Nothing in it fits the search."
+
+
+def test_a_long_plan_says_what_it_does_not_name(
+    page: TestApp[Any], tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names all that the report does, and counts the rest."""
+    for number in range(205):
+        tree.add_blob(f"orphan {number}".encode())
+    assert len(soup(show(page, "/registry/prune?what=due")).select("#plan li")) == 205
+    name_items(monkeypatch, 200)
+    shown = show(page, "/registry/prune?what=due")
+    assert len(soup(shown).select("#plan li")) == 200
+    assert text(shown, "#plan .warn").startswith("5 more are not named here")
 
 
 # Who may use it
