@@ -42,7 +42,7 @@ from .patterns import is_pattern, matches, normalize
 from .protocol import follows_delete
 from .reading import name_of
 from .results import DeletedModel, Model, Usage
-from .space import Orphan, Space, list_orphans, measure
+from .space import Orphan, Space, hold_back, list_orphans, measure
 from .trash import entries_of, list_deleted, restore
 from .verifier import Verifier, VerifyReport
 
@@ -269,12 +269,17 @@ class ModelCache:
 
         Each content counts once, in the blocks of the disk that it takes. Of a bucket only the
         blobs are known, and no disk. While a manifest cannot be read or be reached, no command
-        frees anything, and the result says why.
+        frees anything, and the result says why. What a prune would only set aside, as a download
+        shows, under way or of late, is free later.
 
         Raises:
             StoreError: The storage failed.
         """
-        return measure(self.store, self.retention, self._clock())
+        space = measure(self.store, self.retention, self._clock())
+        if not (space.frees["prune"].now or space.frees["forget *"].now):
+            return space
+        held = self._look_for_hold(None)
+        return space if held is None else hold_back(space, *held)
 
     def orphans(self) -> list[Orphan]:
         """
@@ -544,17 +549,20 @@ class ModelCache:
 
     def _why_held(self, progress: Progress | None) -> str | None:
         """Say why what is removed now would only be set aside; None if it would be free."""
+        held = self._look_for_hold(progress)
+        return None if held is None else held[0]
+
+    def _look_for_hold(self, progress: Progress | None) -> tuple[str, float] | None:
+        """Say why what is removed now would only be set aside, and until when at the latest."""
         limits = Limits(self._clock(), 0, self.in_flight, self.hold, pause=self.pause)
         activity = look_for_hold(self.store, limits, progress)
         if activity is None:
             return None
         if activity.pull:
-            return "a download is under way, and may use what would go"
-        until = moment(activity.used + self.in_flight)
-        return (
-            "the store was in use of late: what would go is held until"
-            f" {until:%Y-%m-%d %H:%M:%S} UTC"
-        )
+            return "a download is under way, and may use what would go", limits.time + self.hold
+        until = activity.used + self.in_flight
+        why = "the store was in use of late: what would go is held until"
+        return f"{why} {moment(until):%Y-%m-%d %H:%M:%S} UTC", until
 
     def _forget(
         self,

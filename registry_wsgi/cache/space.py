@@ -13,7 +13,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ __all__ = [
     "Orphan",
     "Space",
     "files_of",
+    "hold_back",
     "list_orphans",
     "measure",
     "read_needs",
@@ -110,6 +111,8 @@ class Space:
             deleted or put right.
         out_of_reach: Why nobody knows which models there are, so that nothing is free: a disk is
             not mounted, say. None: all manifests are within reach.
+        held: Why ``prune`` and ``forget *`` free nothing now but later, at the latest from the time
+            on that *frees* has: a download is under way or was of late. None: they do.
     """
 
     disk: int | None
@@ -128,6 +131,7 @@ class Space:
     frees: Mapping[str, Freed]
     unreadable: tuple[str, ...] = ()
     out_of_reach: str | None = None
+    held: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,22 @@ def measure(store: Store, retention: float, now: float) -> Space:
         ledger.add(file)
     disk = store.disk() if isinstance(store, SurveyedStore) else None
     return ledger.space(disk)
+
+
+def hold_back(space: Space, why: str, until: float) -> Space:
+    """Make of what is free now something that is free later, *until* seconds after the epoch."""
+    frees = dict(space.frees)
+    for command in ("prune", "forget *"):
+        freed, when = frees[command], moment(until)
+        if freed.now:
+            frees[command] = Freed(
+                0,
+                freed.now + freed.later,
+                min(freed.first or when, when),
+                max(freed.last or when, when),
+                freed.size,
+            )
+    return replace(space, frees=frees, held=why)
 
 
 def list_orphans(store: Store, retention: float) -> list[Orphan]:
@@ -461,6 +481,7 @@ class Ledger:
             },
             unreadable=tuple(self._needs.unreadable),
             out_of_reach=out_of_reach,
+            held=None,
             **parts,
         )
 

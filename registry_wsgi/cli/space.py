@@ -48,7 +48,7 @@ def df(options: Options, *, as_json: bool) -> None:
     Show what takes the space, and what each command would free.
 
     Each content counts once. ON DISK is as "du" counts it, and so are FREES NOW and LATER; SIZE is
-    that of the files. What a download under way may use goes when that has ended.
+    that of the files. While a download is under way, or was of late, prune and forget free later.
     """
     space = options.cache().space()
     if as_json:
@@ -77,6 +77,8 @@ def df(options: Options, *, as_json: bool) -> None:
         for command, freed in space.frees.items()
     ]
     echo_table(options.color, ["COMMAND", "SIZE", "FREES NOW", "LATER", "FROM"], commands)
+    if space.held is not None:
+        click.echo(f"Later, as {space.held}.")
     if space.out_of_reach is not None:
         click.echo(f"Nothing can be freed: {one_line(space.out_of_reach)}")
     elif space.unreadable:

@@ -212,6 +212,27 @@ def test_df_shows_what_takes_the_space_and_what_frees_it(
     assert "not a manifest" in err
 
 
+def test_df_says_that_a_download_holds_something_back(
+    models: Tree, cache: ModelCache, run: Run
+) -> None:
+    """As the prune does; and not that of a store at rest."""
+    cache.unlink("smol")
+    space = cache.space()
+    assert space.held is None
+    assert space.frees["forget *"].now > 7_000
+    assert "Later, as" not in run("df")[1]
+    partial = models.blobs / f"sha256-{'0' * 64}-partial"
+    partial.write_bytes(b"half")
+    when = time.time() + 48 * HOUR
+    os.utime(partial, (when, when))
+    assert run("df")[1].splitlines()[-1].startswith("Later, as a download is under way, and may")
+    frees = json.loads(run("df", "--json")[1])["frees"]
+    assert [frees[command]["now"] for command in ("prune", "forget *")] == [0, 0]
+    assert frees["forget *"]["later"] == space.frees["forget *"].now
+    assert frees["prune --age 0"]["now"] > 7_000
+    assert run("forget", "-y", "smol")[1].startswith("Removed nothing")
+
+
 def test_orphans_are_listed(models: Tree, run: Run) -> None:
     """With their age, what left them, and when they go."""
     assert run("orphans") == (0, "", "")
