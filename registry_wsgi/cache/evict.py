@@ -88,7 +88,8 @@ class Eviction:
         within: Only steps that this report has, too, are taken. None: any.
 
     Raises:
-        ConfigurationError: There is no limit; or one for the disk, and no disk.
+        ConfigurationError: There is no limit; or one for the disk, and no disk; or more *room*
+            than there may be.
     """
 
     def __init__(
@@ -120,8 +121,7 @@ class Eviction:
         self._done: list[Action] = []
         self._kept: dict[str, str] = {}
         self._failures: list[str] = []
-        if not quota.is_limit:
-            raise ConfigurationError("evict: give at least one of max_used, min_free and unused")
+        quota.check()
         if quota.min_free is not None and self._taken is None:
             raise ConfigurationError("evict: min_free is of a disk, and this store has none")
 

@@ -31,6 +31,7 @@ from functools import cached_property
 from typing import Any
 
 from ..durations import Duration, to_seconds
+from ..errors import ConfigurationError
 from ..figures import counted
 from ..sizes import Size, to_bytes
 
@@ -150,10 +151,20 @@ class Quota:
             to_bytes(room),
         )
 
-    @property
-    def is_limit(self) -> bool:
-        """Whether anything is wanted at all."""
-        return not (self.max_used is self.min_free is self.unused is None)
+    def check(self) -> None:
+        """
+        Check that it can be kept.
+
+        Raises:
+            ConfigurationError: There is no limit; or there is *room*, and no *max_used* that is
+                as large.
+        """
+        if self.max_used is self.min_free is self.unused is None:
+            raise ConfigurationError("evict: give at least one of max_used, min_free and unused")
+        if self.room and self.max_used is None:
+            raise ConfigurationError("evict: room is a part of max_used: give that, too")
+        if self.max_used is not None and self.room > self.max_used:
+            raise ConfigurationError("evict: room is larger than max_used, of which it is a part")
 
     def tighter_than(self, other: Quota) -> str | None:
         """Name what here may let go more than *other* would; None if there is nothing."""

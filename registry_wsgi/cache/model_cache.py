@@ -516,7 +516,8 @@ class ModelCache:
         Raises:
             BusyError: Another one has the store (`claim`), to evict or to prune. Two at once would
                 each look like a user of the models to the other.
-            ConfigurationError: There is no limit; or there is *min_free*, and no disk.
+            ConfigurationError: There is no limit; or there is *min_free*, and no disk; or *room*,
+                and no *max_used* that is as large.
             InvalidDurationError: One of the durations is invalid.
             InvalidSizeError: One of the sizes is invalid.
             InvalidManifestError: As for `prune`.

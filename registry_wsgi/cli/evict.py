@@ -81,6 +81,8 @@ def evict(
     """
     if max_used is None and min_free is None and unused is None:
         raise click.UsageError("give at least one of --max-used, --min-free and --unused")
+    if to_bytes(room) > to_bytes(max_used or "0"):
+        raise click.UsageError("--room is a part of --max-used, and cannot be larger")
     cache = options.cache()
 
     def run(*, dry_run: bool, within: EvictReport | None = None) -> EvictReport:
@@ -135,10 +137,8 @@ def _echo(options: Options, report: EvictReport, *, stderr: bool = False) -> Non
     free = "" if report.free is None else f", {format_size(report.free)} of the disk are free"
     used = f"the store takes {format_size(report.used)}{free}"
     click.echo(f"{verb} {format_size(report.freed)}; then {used}.", err=stderr)
-    if report.stopped:
-        click.echo(f"Ended early: {report.stopped}.", err=stderr)
-    for failure in report.failures:
-        click.echo(f"Left where it is: {escape(failure)}", err=stderr)
+    if report.stopped and report.dry_run:  # else the log has said so, and what has failed
+        click.echo(f"Would end early: {report.stopped}.", err=stderr)
     if report.kept and (options.verbose or report.short):
         stays = [(short_name(name), escape(why)) for name, why in report.kept.items()]
         shown = stays if options.verbose else stays[:LISTED]

@@ -42,8 +42,7 @@ class Evictions:
             self._quota = Quota.of(**limits)
         except (TypeError, InvalidDurationError, InvalidSizeError) as error:
             raise ConfigurationError(f"evict: {error}") from error
-        if not self._quota.is_limit:
-            raise ConfigurationError("evict: give at least one of max_used, min_free and unused")
+        self._quota.check()
 
     def __call__(self, request: Request) -> Response:
         """Let models go, and answer with the report."""

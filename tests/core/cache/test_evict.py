@@ -638,6 +638,10 @@ def test_a_limit_is_needed_and_has_to_be_valid(store: Store) -> None:
     """Nothing happens without one."""
     with pytest.raises(ConfigurationError, match="at least one of"):
         store.cache.evict()
+    with pytest.raises(ConfigurationError, match="room is a part of max_used"):
+        store.cache.evict(unused=0, room=1)
+    with pytest.raises(ConfigurationError, match="room is larger than max_used"):
+        store.cache.evict(max_used=1, room=2)
     with pytest.raises(InvalidSizeError, match='invalid size "many"'):
         store.cache.evict(max_used="many")
     with pytest.raises(InvalidSizeError):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 
 from kit.clocks import DAY
 from kit.requirements import require
 from kit.trees import Tree, blob
-from registry_wsgi import open_cache
+from registry_wsgi import DiskStore, open_cache
 from registry_wsgi.durations import moment
+from registry_wsgi.errors import UntouchableError
 
 require("click", "rich")
 
@@ -100,6 +102,36 @@ def test_a_limit_that_is_not_kept_is_1(tree: Tree, run: Run) -> None:
     assert [*report["kept"]] == ["registry.ollama.ai/library/new:latest"]
 
 
+def test_why_it_ends_early_is_said_once(
+    tree: Tree, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run says it in the log, as it does of each file that cannot be touched."""
+    real = DiskStore.condemn
+
+    def condemn(self: DiskStore, names: Iterable[str], when: float) -> Iterator[Any]:
+        for name in names:
+            raise UntouchableError(f"{name}: operation not permitted")
+        yield from real(self, (), when)
+
+    monkeypatch.setattr(DiskStore, "condemn", condemn)
+    code, out, err = run("--max-used", "10kB")
+    assert code == 1
+    assert (out + err).count("1 file could not be moved or removed\n") == 1
+    assert (out + err).count("operation not permitted") == 1
+    assert "still wanting; 1 file could not be moved or removed; the rest is done" in err
+
+
+def test_a_dry_run_says_why_less_would_go(tree: Tree, run: Run) -> None:
+    """As a download is under way, which may use what would go."""
+    partial = tree.blobs / f"{blob(b'x')}-partial"
+    partial.write_bytes(b"x")
+    os.utime(partial, (time.time() + 100 * DAY,) * 2)
+    code, out, err = run("--max-used", "10kB", "-n")
+    assert code == 1
+    assert out.count("Would end early: a download is under way, and may use what would go.") == 1
+    assert "still wanting" in err
+
+
 def test_one_at_a_time(tree: Tree, run: Run) -> None:
     """A dry run waits for nobody."""
     release = open_cache(tree.root).claim()
@@ -139,6 +171,7 @@ def test_after_the_question_goes_what_was_shown(
     "argv",
     [
         *((), ("--max-used", "many"), ("--unused", "1y"), ("--unused", "1d", "--room", "-1")),
+        *(("--unused", "1d", "--room", "1"), ("--max-used", "1MB", "--room", "2MB")),
         *(("--recent", "1d"), ("--unused", "1d", "--recent", "x"), ("--min-free", "1G")),
     ],
 )

@@ -137,7 +137,15 @@ def test_without_limits_there_is_no_such_path(cache: ModelCache) -> None:
 
 
 @pytest.mark.parametrize(
-    "limits", [{}, {"recent": "1d"}, {"max_used": "many"}, {"unused": "1y"}, {"maxused": "1GB"}]
+    "limits",
+    [
+        {},
+        {"recent": "1d"},
+        {"max_used": "many"},
+        {"unused": "1y"},
+        {"maxused": "1GB"},
+        {"unused": "1d", "room": 1},
+    ],
 )
 def test_limits_that_cannot_be_used_are_refused_at_the_start(
     cache: ModelCache, limits: dict[str, str]
