@@ -122,7 +122,7 @@ class Eviction:
         self._kept: dict[str, str] = {}
         self._failures: list[str] = []
         quota.check()
-        if quota.min_free is not None and self._taken is None:
+        if quota.min_free and self._taken is None:
             raise ConfigurationError("evict: min_free is of a disk, and this store has none")
 
     def plan(self) -> EvictReport:

@@ -414,7 +414,7 @@ def _drop(count: Counter[Hashable], blobs: Iterable[Hashable]) -> list[Hashable]
 
 
 def _negative(number: int | None) -> int | None:
-    return None if number is None else -number
+    return -number if number else None  # nothing free is wanted by 0, as without it
 
 
 def span(seconds: float) -> str:

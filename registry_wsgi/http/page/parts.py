@@ -145,8 +145,14 @@ def _list(items: Iterable[Markup]) -> Markup:
     return _NOTHING.join(items)
 
 
-def space_part(space: Space) -> Markup:
-    """Show what takes the space of the disk, or of the store where there is no disk."""
+def space_part(space: Space, view: str = "") -> Markup:
+    """
+    Show what takes the space of the disk, or of the store where there is no disk.
+
+    Args:
+        space: What takes it.
+        view: The query of the page that follows a delete of what cannot be read.
+    """
     amounts = {
         part: getattr(space, part) if part in ("other", "free") else getattr(space, part).taken
         for part in _PARTS
@@ -177,7 +183,9 @@ def space_part(space: Space) -> Markup:
         '<p class="big">{}</p><svg class="bar" viewBox="0 0 1000 20" preserveAspectRatio="none"'
         ' role="img" aria-label="A bar of what the list below says in numbers.">{}</svg>'
         '<ul class="legend">{}</ul>{}{}</section>'
-    ).format(_free(space), _list(bars), _list(rows), _unreadable(space), _could_be_freed(space))
+    ).format(
+        _free(space), _list(bars), _list(rows), _unreadable(space, view), _could_be_freed(space)
+    )
 
 
 def _free(space: Space) -> Markup:
@@ -188,7 +196,7 @@ def _free(space: Space) -> Markup:
     return text.format(format_size(space.free), format_size(space.disk), low)
 
 
-def _unreadable(space: Space) -> Markup:
+def _unreadable(space: Space, view: str) -> Markup:
     if space.out_of_reach is not None and not space.unreadable:
         return Markup(
             '<p class="warn">Nothing can be freed, as manifests are out of reach:'
@@ -196,10 +204,14 @@ def _unreadable(space: Space) -> Markup:
         )
     if not space.unreadable:
         return _NOTHING
-    names = Markup(", ").join(map(_name, space.unreadable))
+    names = Markup(", ").join(
+        Markup("{} {}").format(_name(name), _DELETE.format(short_name(name)))
+        for name in space.unreadable
+    )
     return Markup(
-        '<p class="warn">No blob is removed until these are deleted or put right: {}</p>'
-    ).format(names)
+        '<form method="post" action="do"><input type="hidden" name="view" value="{}">'
+        '<p class="warn">No blob is removed until these are deleted or put right: {}</p></form>'
+    ).format(view, names)
 
 
 def _could_be_freed(space: Space) -> Markup:
@@ -562,18 +574,31 @@ def undo_part(models: Sequence[DeletedModel], deleted: int, view: str, failure: 
         return message(failure, bad=True) if failure else _NOTHING
     if not models:
         return message(f"Deleted {counted(deleted, 'model')}. {failure}", bad=bool(failure))
+    what = _name(models[0].name) if len(models) == 1 else counted(len(models), "model")
+    until = _NOTHING
+    whole = [model for model in models if model.restorable]
+    lost = len(models) - len(whole)
+    if lost and len(models) > 1:
+        until = Markup(" {} of them cannot be restored.").format(lost)
+    elif lost:
+        why = "as blobs of it are gone" if models[0].missing else "as its manifest cannot be read"
+        until = Markup(" It cannot be restored, {}.").format(why)
+    elif len(models) == 1:
+        until = Markup(" It can be restored until {}.").format(restorable_until(models[0]))
+    if not whole:
+        text = Markup("Deleted {}.{} {}").format(what, until, failure)
+        return message(text, bad=bool(failure))
     fields = _list(
         Markup('<input type="hidden" name="deleted" value="{}">').format(delete)
-        for delete in deletes(models)
+        for delete in deletes(whole)
     )
-    until = Markup(" It can be restored until {}.").format(restorable_until(models[0]))
     return Markup(
         '<form method="post" action="do" id="notice" class="notice"><p role="status">Deleted {}.'
         '{} {}</p><input type="hidden" name="view" value="{}">{}<button name="restore" value="">'
         "Undo <kbd>Ctrl Z</kbd></button></form>"
     ).format(
-        _name(models[0].name) if len(models) == 1 else counted(len(models), "model"),
-        until if len(models) == 1 else "",
+        what,
+        until,
         failure,
         view,
         fields,

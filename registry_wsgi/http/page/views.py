@@ -218,7 +218,7 @@ class StoragePage:
                 trash = self._cache.deleted()
         if _may(request, "space"):
             with refused():
-                space = space_part(self._cache.space())
+                space = space_part(self._cache.space(), view.query())
         if said is None and not is_own_link(request.environ, self._path):
             said = Markup()
         if said is None:

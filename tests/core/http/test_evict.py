@@ -77,6 +77,10 @@ def test_a_client_may_loosen(cache: ModelCache, tree: Tree) -> None:
     assert answer.status_code == 200
     assert answer.json is not None
     assert answer.json["actions"] == []
+    answer = client(cache, {"max_used": "1GB"}).post("/api/evict", json={"min_free": "0"})
+    assert (answer.status_code, answer.json and answer.json["actions"]) == (200, [])
+    bucket = client(ModelCache(MemoryStore()), {"max_used": "1GB"})
+    assert bucket.post("/api/evict", json={"min_free": "0"}).status_code == 200
     limits = {"min_free": 5, "unused": "30d"}
     answer = client(cache, limits).post("/api/evict", json={"min_free": "4", "unused": None})
     assert answer.json is not None

@@ -571,6 +571,18 @@ def test_hostile_names_are_text(tree: Tree, clock: Clock) -> None:
     assert "<img src=x" in text(shown[2], "#plan")
 
 
+def test_what_cannot_be_read_can_be_deleted(
+    page: TestApp[Any], cache: ModelCache, tree: Tree
+) -> None:
+    """Though it is not in the list; no undo is offered where there is none."""
+    tree.write("bad", b"{")
+    here = {"Referer": "http://localhost/registry/"}
+    shown = post(page, "delete=&model=bad&model=smol", **OURS).follow(headers=here)
+    assert "Deleted 2 models. 1 of them cannot be restored." in text(shown, "#notice")
+    assert "Restored 1 model." in text(press(page, shown, "restore="), "#notice")
+    assert names(cache) == ["other:latest", "smol:latest"]
+
+
 def test_a_fault_says_nothing_of_its_cause(
     cache: ModelCache, tree: Tree, caplog: pytest.LogCaptureFixture
 ) -> None:
