@@ -30,6 +30,9 @@ _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # What some file systems say when a directory is to be synced, as they cannot, or need not.
 _NOT_SYNCED = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS)
 
+# How often to try where another may be making, or renaming, the same file.
+_TRIES = 8
+
 # More levels than anything has that we make.
 _DEEPEST = 16
 
@@ -247,12 +250,12 @@ class Directory:
     def append(self, name: str) -> int:
         """Open the file *name* to write at its end, without following it; make it if need be."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
-        try:
-            return os.open(name, flags, dir_fd=self._file)
-        except FileNotFoundError:
-            with suppress(FileExistsError):  # another has just made it
+        for _ in range(_TRIES):  # others may make it, or rename it, just now
+            with suppress(FileNotFoundError):
+                return os.open(name, flags, dir_fd=self._file)
+            with suppress(FileExistsError):
                 os.close(self.create(name))
-            return os.open(name, flags, dir_fd=self._file)
+        return os.open(name, flags, dir_fd=self._file)
 
     def symlink(self, target: str, name: str) -> None:
         """Make the symbolic link *name*, which must not be there."""
