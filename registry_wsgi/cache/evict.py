@@ -22,7 +22,7 @@ from ..figures import counted
 from ..stores.base import Deleted, Store, SurveyedStore, WatchedStore
 from .collector import PruneReport
 from .evict_plan import Action, Plan, Quota, Stock, make_plan, span
-from .space import Space, measure
+from .space import measure_own
 from .stock import Resident, last_reads, look_at, protection, take_stock
 
 __all__ = ["EvictReport", "Eviction"]
@@ -46,7 +46,8 @@ class EvictReport:
     Attributes:
         ok: Whether all limits are kept in the end, and nothing has failed.
         short: How many bytes are still wanting.
-        used: How many bytes of the disk the store takes in the end, with its trash.
+        used: How many bytes of the disk the store takes in the end, with its trash, but for content
+            that has another name outside of it: to let that go frees nothing.
         free: How many bytes of the disk are free in the end. None: there is no disk.
         freed: How many bytes all steps together free. What could not be removed, was put back or is
             only set aside counts nothing.
@@ -141,20 +142,20 @@ class Eviction:
         plan, less = self._make_plan()
         self._kept.update(plan.kept)
         stopped = next((why for why in self._steps(plan) if why), None)
-        space, short = self._measure()
+        used, free, short = self._measure()
         stopped = stopped or (less if short else None)
         if stopped:
             _log.warning("the eviction has ended early: %s", stopped)
         return EvictReport(
-            *(not (short or self._failures), short, space.total.taken, space.free, self._freed),
+            *(not (short or self._failures), short, used, free, self._freed),
             *(self._done, self._kept, stopped, self._failures),
             begun=self._begun,
         )
 
-    def _measure(self) -> tuple[Space, int]:
-        """Measure the space as it is now, and how many bytes are still wanting."""
-        space = measure(self._store, self._retention, self._clock())
-        return space, self._quota.short(space.total.taken, space.free)
+    def _measure(self) -> tuple[int, int | None, int]:
+        """Measure what is taken and what is free now, and how many bytes are still wanting."""
+        used, free = measure_own(self._store, self._retention, self._clock())
+        return used, free, self._quota.short(used, free)
 
     def _make_plan(self) -> tuple[Plan, str | None]:
         """Plan, and say why less goes than the limits want, if so."""
@@ -310,7 +311,7 @@ class Eviction:
         """
         if not steps:
             return ""
-        if not self._measure()[1]:
+        if not self._measure()[2]:
             self._leave(steps)
             return ""
         entries = [entry for _, entry in steps]

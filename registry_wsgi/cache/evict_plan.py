@@ -96,7 +96,7 @@ class Stock:
         models: The models in place.
         trash: Those in the trash.
         due: The bytes that nothing needs, and that a prune removes anyhow.
-        rest: The bytes of all else in the store, which an eviction cannot free.
+        rest: The bytes of all else that the store alone has, which an eviction cannot free.
         free: How many bytes of the disk are free. None: there is no disk.
     """
 
@@ -113,7 +113,8 @@ class Quota:
     What is wanted.
 
     Attributes:
-        max_used: How many bytes the store may take: models, trash and all else. None: any number.
+        max_used: How many bytes the store may take: models, trash and all else, but for content
+            that has another name outside of it. None: any number.
         min_free: How many bytes of the disk are to be free. None: any number.
         unused: After how many seconds without being read a model goes. None: never.
         recent: What may have been read within so many seconds stays.

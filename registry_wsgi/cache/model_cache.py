@@ -496,7 +496,9 @@ class ModelCache:
         On failure each model is in its place, or in the trash, or gone for good as it was to go.
 
         Args:
-            max_used: How many bytes the store may take, with its trash.
+            max_used: How many bytes the store may take, with its trash. Content that has another
+                name outside of the store, as a backup by hard links, does not count: to let it go
+                frees nothing.
             min_free: How many bytes of the disk are to be free. If others fill the disk so that no
                 eviction can free as much, no model goes for it.
             unused: Models that were not read for longer go, whatever room there is.

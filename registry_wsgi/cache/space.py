@@ -36,6 +36,7 @@ __all__ = [
     "hold_back",
     "list_orphans",
     "measure",
+    "measure_own",
     "read_needs",
 ]
 
@@ -163,12 +164,28 @@ class Orphan:
 
 def measure(store: Store, retention: float, now: float) -> Space:
     """Measure the space of *store*; *retention* and *now* are in seconds."""
-    needs = read_needs(store, retention)
-    ledger = Ledger(needs, now)
+    return _read_ledger(store, retention, now).space(_disk_of(store))
+
+
+def measure_own(store: Store, retention: float, now: float) -> tuple[int, int | None]:
+    """
+    Measure what *store* alone takes (`Ledger.outside` is left out), and what is free of its disk.
+
+    Both are in bytes. Where there is no disk, None is free.
+    """
+    ledger, disk = _read_ledger(store, retention, now), _disk_of(store)
+    return ledger.space(disk).total.taken - ledger.outside, disk and disk.free
+
+
+def _read_ledger(store: Store, retention: float, now: float) -> Ledger:
+    ledger = Ledger(read_needs(store, retention), now)
     for file in files_of(store):
         ledger.add(file)
-    disk = store.disk() if isinstance(store, SurveyedStore) else None
-    return ledger.space(disk)
+    return ledger
+
+
+def _disk_of(store: Store) -> Disk | None:
+    return store.disk() if isinstance(store, SurveyedStore) else None
 
 
 def hold_back(space: Space, why: str, until: float) -> Space:
@@ -450,6 +467,11 @@ class Ledger:
             self._downloads[place.group].add(file, place)
         else:
             self._count(place, not file.folder, file.size, file.taken)
+
+    @property
+    def outside(self) -> int:
+        """How many bytes that content takes which has another name outside of the store."""
+        return sum(file.taken for file, _, seen in self._linked.values() if seen < file.links)
 
     def space(self, disk: Disk | None) -> Space:
         """Sum it up."""

@@ -215,7 +215,8 @@ def _take_stock(store: Store, retention: float, now: float) -> tuple[Stock, dict
     # What only expired models need is among what a prune removes: it is not counted twice.
     expired = sum(size for content, size in counted.items() if content not in lasting)
     due = max(space.frees["prune"].now - expired, 0)
-    rest = max(space.total.taken - sum(counted.values()) - due, 0)
+    # With another name outside of the store, the space stays whatever goes: it does not count.
+    rest = max(space.total.taken - ledger.outside - sum(counted.values()) - due, 0)
     return Stock(in_place, in_trash, due, rest, space.free), residents
 
 

@@ -183,12 +183,29 @@ def test_space_is_counted_by_content(store: Store) -> None:
 
 
 def test_another_name_outside_of_the_store_keeps_the_space(store: Store, tmp_path: Path) -> None:
-    """A hard link of somebody's, say: a model with that frees nothing, and stays."""
+    """A hard link of somebody's, say: that counts nothing, in the plan and in the end."""
     os.link(store.weights_of("five"), tmp_path / "mine")
-    report = store.cache.evict(max_used=4 * WEIGHTS, dry_run=True)
+    assert store.evict(max_used=4 * WEIGHTS + WEIGHTS // 2).actions == []
+    report = store.evict(max_used=3 * WEIGHTS + WEIGHTS // 2)
+    assert report.ok
+    assert report.used == taken(store) - WEIGHTS
+    assert [action.model for action in report.actions if action.final] == [name_of("four")]
+    assert store.models() >= {"one", "two", "three"}
+
+
+def test_a_model_with_little_of_its_own_frees_that(store: Store, tmp_path: Path) -> None:
+    """The oldest goes for its few blocks, and only one more for the rest that the limit wants."""
+    store.model("six", weights("six"), b"s" * 9000, age=100 * DAY)
+    store.read("six", days=60)
+    store.use(age=30 * DAY)
+    os.link(store.weights_of("six"), tmp_path / "mine")
+    report = store.evict(max_used=4 * WEIGHTS + WEIGHTS // 2)
+    assert report.ok
     freed = {action.model: action.bytes for action in report.actions}
-    assert freed.get(name_of("five"), 0) < WEIGHTS
-    assert freed[name_of("four")] >= WEIGHTS
+    assert [*freed] == [name_of("six"), name_of("five")]
+    assert freed[name_of("six")] < WEIGHTS / 4 < WEIGHTS <= freed[name_of("five")]
+    assert store.models() == {"one", "two", "three", "four"}
+    assert store.trash() == set()
 
 
 # What stays
