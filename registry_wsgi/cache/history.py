@@ -22,13 +22,17 @@ from ..errors import StoreError
 from ..stores.base import HistoryStore, Store
 from .results import DeletedModel
 
-__all__ = ["Change", "acting", "add_deleters", "note_change", "read_history"]
+__all__ = ["Change", "acting", "add_deleters", "is_prune_noted", "note_change", "read_history"]
 
 _log = logging.getLogger("registry_wsgi")
 
 # How many names a change has at most, and how many characters a text, so that a line stays short.
 _MOST_NAMES = 20
 _MOST_CHARACTERS = 1_000
+
+# How often a prune that removed nothing is noted, in seconds: so that the time of the last prune is
+# known, and a prune of every day is noted every day, whenever exactly it begins.
+_OFTEN = 43_200.0
 
 _actor: ContextVar[tuple[str | None, str | None]] = ContextVar(
     "registry_wsgi_actor", default=(None, None)
@@ -112,6 +116,20 @@ def note_change(
         append(json.dumps({key: some for key, some in fields.items() if some}))
     except Exception as error:  # noqa: BLE001 - whatever it is, the change stands
         _log.info("not in the history: %s", error)
+
+
+def is_prune_noted(store: Store, now: float) -> bool:
+    """
+    Tell whether a prune is noted within half a day of *now*, so that one more says nothing new.
+
+    A server may prune every few minutes, and most prunes remove nothing.
+    """
+    try:
+        prunes = (change for change in read_history(store) if change.action == "prune")
+        return any(abs(now - change.when.timestamp()) < _OFTEN for change in prunes)
+    except StoreError as error:
+        _log.info("not known when the last prune was: %s", error)
+        return False
 
 
 def read_history(store: Store) -> list[Change]:

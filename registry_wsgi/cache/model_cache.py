@@ -34,7 +34,7 @@ from .collector import (
 )
 from .evict import Eviction, EvictReport
 from .evict_plan import Quota
-from .history import Change, add_deleters, note_change, read_history
+from .history import Change, add_deleters, is_prune_noted, note_change, read_history
 from .listing import list_models, total, usage
 from .manifest import mentioned_sizes
 from .observer import Observer, tell
@@ -604,7 +604,8 @@ class ModelCache:
         if not dry_run:
             seconds = time.monotonic() - begun
             trash_only = deleted_only or only is not None
-            if report.models or report.blobs or not trash_only:
+            removed = report.models or report.blobs
+            if removed or not (trash_only or self._is_prune_noted()):
                 action = "forget" if only is not None else "expire" if deleted_only else "prune"
                 names = [item.model for item in report.items if item.model]
                 self._note(action, *names, models=report.models, size=report.bytes)
@@ -720,6 +721,7 @@ class ModelCache:
         Who made them is known of those over HTTP (``REMOTE_USER`` and the address), on the command
         line, and within `registry_wsgi.cache.history.acting`. A change that could not be noted, as
         the disk was full, say, is not there. A store without a history has none.
+        Of prunes that removed nothing one is noted in half a day.
 
         Raises:
             StoreError: The storage failed.
@@ -733,6 +735,9 @@ class ModelCache:
             note_change(
                 self.store, self._clock(), action, names, models=models, size=size, entry=entry
             )
+
+    def _is_prune_noted(self) -> bool:
+        return self.recording and is_prune_noted(self.store, self._clock())
 
     def _protected_by_link(self, key: str, patterns: Iterable[str]) -> str | None:
         """Find the name among *patterns* that is a link to the manifest at *key*."""

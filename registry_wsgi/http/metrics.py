@@ -36,7 +36,8 @@ gauge                                               what it shows
 ``registry_wsgi_models``                            models, by ``state``: ``in_place``, ``deleted``
 ``registry_wsgi_last_prune_timestamp_seconds``      when the last prune of the whole store was, by
                                                     any process, if the history knows; in seconds
-                                                    since the epoch
+                                                    since the epoch. Of prunes that removed nothing
+                                                    it has one in half a day
 ``registry_wsgi_measured_timestamp_seconds``        when these gauges were measured
 =================================================== ================================================
 

@@ -81,6 +81,18 @@ def test_what_has_expired_is_noted_apart_from_a_prune(scene: Scene) -> None:
     ]
 
 
+def test_prunes_that_remove_nothing_do_not_fill_the_history(scene: Scene) -> None:
+    """One in half a day says when the last was; one that removed something is always there."""
+    cache, begun = scene.cache, scene.clock()
+    for hour in range(24):
+        with scene.clock.ago(-hour * 3_600):
+            cache.prune()
+    assert [one.when.timestamp() - begun for one in cache.history()] == [12 * 3_600, 0]
+    cache.unlink("smol")
+    cache.prune(age=0)
+    assert told(cache)[0][:3] == ("prune", (NAME,), 1)
+
+
 def test_a_repair_is_noted(tree: Tree) -> None:
     """With the models that are whole again."""
     tree.add("smol", b"weights")
