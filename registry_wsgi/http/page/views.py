@@ -247,8 +247,10 @@ class StoragePage:
             if not self._cache.retention:
                 # What a download may use is in the trash until the next prune.
                 return message(f"Deleted {models}{'' if trash else ' for good'}.")
-            here = "It is" if number["deleted"] == 1 else "They are"
-            return message(f"Deleted {models}.{f' {here} in the trash below.' if trash else ''}")
+            # Fewer would be named above if the trash listed them: a link that leads nowhere is in
+            # the trash, too, and in no list.
+            listed = trash and number["deleted"] > _MOST_UNDOS
+            return message(f"Deleted {models}.{' They are in the trash below.' if listed else ''}")
         if number["restored"]:
             return message(f"Restored {counted(number['restored'], 'model')}.")
         if "bytes" not in query:

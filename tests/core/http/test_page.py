@@ -583,6 +583,18 @@ def test_what_cannot_be_read_can_be_deleted(
     assert names(cache) == ["other:latest", "smol:latest"]
 
 
+def test_a_deleted_link_that_leads_nowhere_is_not_said_to_be_listed(
+    page: TestApp[Any], cache: ModelCache, tree: Tree
+) -> None:
+    """It is in the trash, which lists no such link."""
+    cache.unlink("other")
+    tree.path("bad").parent.mkdir(parents=True)
+    tree.path("bad").symlink_to(tree.root / "nowhere")
+    shown = press(page, show(page), "delete=bad:latest")
+    assert text(shown, "#notice") == "Deleted 1 model."
+    assert not soup(shown).select("#notice button, #space .warn")
+
+
 def test_a_fault_says_nothing_of_its_cause(
     cache: ModelCache, tree: Tree, caplog: pytest.LogCaptureFixture
 ) -> None:
