@@ -39,6 +39,8 @@ __all__ = ["DAY", "Action", "InPlace", "InTrash", "Plan", "Quota", "Stock", "mak
 
 DAY = 86_400.0
 
+_FREES_NOTHING = "frees nothing, as others need all that it has"
+
 #: The bytes that a model needs, by their content.
 Blobs = Mapping[Any, int]
 
@@ -314,14 +316,24 @@ class _Planner:
                     continue
                 blobs = {blob: size for model in unit.models for blob, size in model.blobs.items()}
                 if not any(size for blob, size in blobs.items() if blob not in staying):
-                    why = "frees nothing, as others need all that it has"
-                    self.kept.update(dict.fromkeys(unit.names, why))
+                    self.kept.update(dict.fromkeys(unit.names, _FREES_NOTHING))
                     continue
-            evicted.append(unit)
+            evicted.append((unit, old))
             for model in unit.models:
                 self.held.update(model.blobs.keys())
                 self.living -= self._sum(_drop(self.live, model.blobs))
-        return evicted
+        return [unit for unit, old in evicted if old or not self._stays(unit)]
+
+    def _stays(self, unit: _Unit) -> bool:
+        """Put *unit* back if it frees nothing, as models that stay after all need what it has."""
+        sizes = [one for model in unit.models for one in model.blobs.items()]
+        if any(size and blob not in self.live for blob, size in sizes):
+            return False
+        for model in unit.models:
+            _drop(self.held, model.blobs)
+            self.live.update(model.blobs.keys())
+        self.kept.update(dict.fromkeys(unit.names, _FREES_NOTHING))
+        return True
 
     def prune(self) -> Iterator[Action]:
         """Remove what a prune removes anyhow, if room is wanted."""

@@ -139,6 +139,13 @@ def least(stock: Stock, quota: Quota) -> list[str]:
         gains = {blob for model in unit for blob in model.blobs} - fixed
         if old or (is_tight(gone, floor=floor) and gains):
             gone.append(unit)
+
+    def is_useful(unit: list[InPlace]) -> bool:
+        needed = {blob for model in left(gone).models for blob in model.blobs}
+        old = quota.unused is not None and NOW - max(m.used for m in unit) > quota.unused
+        return old or any(blob not in needed for model in unit for blob in model.blobs)
+
+    gone = [*filter(is_useful, gone)]
     return [model.name for unit in gone for model in sorted(unit, key=lambda model: model.name)]
 
 
@@ -301,6 +308,21 @@ def test_a_model_that_would_free_nothing_stays() -> None:
         "adapter": "frees nothing, as others need all that it has",
     }
     assert evicted(make_plan(stock, Quota(unused=7 * DAY), 0)) == ["adapter"]
+
+
+def test_a_model_that_frees_nothing_in_the_end_stays() -> None:
+    """What it has is needed by one that may go, too, and does not have to."""
+    stock = Stock(
+        [
+            InPlace("tuned", {"adapter": 1}, -9 * DAY, "", "tuned"),
+            model("old", 50, 8),
+            InPlace("new", {"new": 50, "adapter": 1}, -7 * DAY, "", "new"),
+        ]
+    )
+    plan = make_plan(stock, Quota(max_used=60), 0)
+    assert evicted(plan) == ["old"]
+    assert plan.kept == {"tuned": "frees nothing, as others need all that it has"}
+    assert (plan.used, plan.short) == (51, 0)
 
 
 def test_models_with_the_same_weights_are_one() -> None:
