@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..cache.history import acting
+from ..errors import RegistryError
 from .who import who
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ class Pruner:
                 self._prune_if_due()
             except _StoppedError:
                 return
+            except RegistryError as error:  # its message says all: a manifest is damaged, say
+                _log.error("the prune of every %g seconds has failed: %s", self._every, error)
+                self._put_off(self._every)
             except Exception:  # noqa: BLE001 - the next one may well succeed
                 _log.exception("the prune of every %g seconds has failed", self._every)
                 self._put_off(self._every)

@@ -12,16 +12,19 @@ line begins with the end of the line before: a broken one spoils no other.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from contextlib import suppress
 
-from ...errors import StoreError
+from ...errors import StoreError, quote
 from .directory import Directory
 from .places import Part
 from .system import Reported, open_regular
 
 __all__ = ["History"]
+
+_log = logging.getLogger("registry_wsgi")
 
 _NAME = "history.jsonl"
 _OLD = "history.old.jsonl"
@@ -48,6 +51,8 @@ class History(Part):
             with Reported(path):
                 opened = open_regular(path, os.O_NOFOLLOW)
                 if opened is None:
+                    if os.path.lexists(path):  # a link, say, which may lead to anything
+                        _log.warning("%s: not a file, so no change in it is known", quote(path))
                     continue
                 file, status = opened
                 with os.fdopen(file, "rb") as stream:

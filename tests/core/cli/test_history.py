@@ -57,6 +57,23 @@ def test_it_lists_the_latest_first(run: Run) -> None:
     assert all(line.endswith(f"  {ME}") for line in lines[1:])
 
 
+@pytest.mark.parametrize("kind", ["link", "directory"])
+def test_what_is_no_file_is_said(
+    tree: Tree, run: Run, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing would look as if nothing had ever changed."""
+    file = tree.root / "history.jsonl"
+    if kind == "link":
+        file.symlink_to(tree.root / "elsewhere")
+    else:
+        file.mkdir()
+    assert main(["history"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"{file}" in err
+    assert "not a file" in err
+
+
 def test_names_and_a_number_choose(run: Run) -> None:
     """Names, patterns, and those that a protection was given."""
     run("rm", "-y", "smol", "other")

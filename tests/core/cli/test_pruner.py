@@ -78,6 +78,23 @@ def test_it_prunes_again_and_again_also_after_an_error(
     assert "the disk is gone" in caplog.text
 
 
+def test_what_is_wrong_with_the_store_is_one_line(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of each run; what nobody has foreseen has a traceback."""
+
+    def fail(progress: object) -> None:
+        raise StoreError("a manifest is damaged") if cache.prunes == 1 else OSError("strange")
+
+    cache = Cache(fail)
+    start(cache)
+    wait_for(lambda: cache.prunes >= 3, "a prune")
+    damaged, strange = caplog.records[:2]
+    assert damaged.getMessage().endswith("has failed: a manifest is damaged")
+    assert damaged.exc_info is None
+    assert strange.exc_info is not None
+
+
 def test_of_several_workers_one_prunes(start: Start) -> None:
     """And none of the others follows at once."""
     go_on = threading.Event()
