@@ -787,7 +787,7 @@ def test_a_unit_keeps_the_limit(tree: Tree) -> None:
     unit = (EXAMPLES / "registry-wsgi-evict.service").read_text()
     (service,) = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)
     assert main(shlex.split(service)[1:]) == 0
-    assert main(shlex.split(service.replace("200GB", "1"))[1:]) == 1
+    assert main(shlex.split(service.replace("200GB --room 20GB", "1"))[1:]) == 1
     assert tree.path("smol").exists()
 
 
