@@ -37,6 +37,9 @@ _PATIENCE = 40.0
 # Less than this tells nothing, as other programs write, too: in bytes.
 _NOTICEABLE = 16 << 20
 
+# So much more than its bytes a few small files take of the disk: in bytes.
+_ROUNDED_UP = 64 << 10
+
 
 @dataclass(frozen=True, slots=True)
 class EvictReport:
@@ -380,7 +383,11 @@ def _as_freed(
     was *foretold*, and that is not far less than planned. Else no more counts than was reported.
     """
     planned = sum(action.bytes for action in actions)
-    less = report.held_blobs or report.bytes < foretold.bytes or 2 * report.bytes < planned
+    less = (
+        report.held_blobs
+        or report.bytes < foretold.bytes
+        or 2 * (report.bytes + _ROUNDED_UP) < planned
+    )
     left = report.bytes if less else planned
     for action in actions:
         freed = min(action.bytes, left)

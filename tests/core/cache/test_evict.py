@@ -601,6 +601,21 @@ def test_what_is_put_back_is_not_counted(store: Store, monkeypatch: pytest.Monke
     assert len(store.models()) == 4
 
 
+def test_small_files_count_the_blocks_that_they_take(store: Store) -> None:
+    """In the plan and in the end, also where one goes by itself."""
+    store.model("small", b"small", age=100 * DAY)
+    path = store.tree.blobs / blob(b"small")
+    when = store.clock.now - 60 * DAY
+    os.utime(path, (when, when - DAY))
+    store.use(age=30 * DAY)
+    taken_by_it = path.stat().st_blocks * 512
+    report = store.cache.evict(max_used=taken(store) - 1)
+    assert [(action.model, action.bytes) for action in report.actions] == [
+        (name_of("small"), taken_by_it)
+    ]
+    assert report.freed == taken_by_it
+
+
 def test_a_floor_counts_what_the_disk_has(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many models go as it takes, and none if they cannot help."""
     Full(store, monkeypatch, 1)
