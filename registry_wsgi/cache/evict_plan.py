@@ -11,8 +11,8 @@ So these hold (*the trash* includes the models of step 1, as its youngest):
 
 - Nothing that may not go does, nor what may have been read within ``recent``.
 - A model is removed for good only after all that was in the trash before.
-- Nothing is removed for good that frees nothing, or less than a hundredth of its size, as models in
-  place need the rest.
+- Nothing is removed for good that frees nothing, as models in place need all that it has. What
+  frees less than a hundredth of its size goes only where the limits are kept by that.
 - A model that goes into the trash can be restored if the limits leave room for it.
 - If no limit wants anything, nothing goes.
 - If the models and the trash still take too much, nothing is left that may go and would free
@@ -238,7 +238,16 @@ class Plan:
 
 def make_plan(stock: Stock, quota: Quota, now: float) -> Plan:
     """Plan what to let go of *stock*, at the time *now* in seconds since the epoch."""
-    planner = _Planner(stock, quota, now)
+    plan = _plan(stock, quota, now, share=100)
+    if plan.short:
+        larger = _plan(stock, quota, now)
+        return plan if larger.short else larger
+    return plan
+
+
+def _plan(stock: Stock, quota: Quota, now: float, share: int | None = None) -> Plan:
+    """Plan without what frees less than one part in *share* of its size; None: without nothing."""
+    planner = _Planner(stock, quota, now, share)
     evicted = planner.evict()
     actions = [*planner.prune(), *planner.forget(evicted)]
     return Plan(
@@ -283,10 +292,11 @@ class _Unit:
 class _Planner:
     """The bookkeeping: who needs which content, and what is free when nobody does."""
 
-    def __init__(self, stock: Stock, quota: Quota, now: float) -> None:
+    def __init__(self, stock: Stock, quota: Quota, now: float, share: int | None) -> None:
         self.stock = stock
         self.quota = quota
         self.now = now
+        self.share = share
         self.kept: dict[str, str] = {}
         self.free = stock.free
         self.size: dict[Hashable, int] = {}
@@ -397,10 +407,10 @@ class _Planner:
         return self.free + self.total - least < quota.min_free
 
     def _could_free(self, blobs: Iterable[Hashable]) -> bool:
-        """Tell whether a hundredth of *blobs* at least is space that no model in place needs."""
+        """Tell whether enough of *blobs* is space that no model in place needs."""
         sizes = {blob: self.size.get(blob, 0) for blob in blobs}
         freed = sum(size for blob, size in sizes.items() if blob not in self.live)
-        return freed > 0 and freed * 100 >= sum(sizes.values())
+        return freed > 0 and (self.share is None or freed * self.share >= sum(sizes.values()))
 
     def _remove(self, blobs: Iterable[Hashable], more: int = 0) -> int:
         """Remove those of *blobs* that nobody needs any more, and tell what that frees."""
