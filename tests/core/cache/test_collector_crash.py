@@ -260,7 +260,7 @@ def test_any_call_that_reads_may_fail(collections: Collections, effort: Effort) 
         with Seam(scene.tree.root, failing_at(number, code)):
             failed += fails(collections, scene, code)
         collections.check(scene)
-    assert failed > len(moments) / 5
+    assert failed > len(moments) / 5 or len(moments) < 20  # a part of a shard may have but two
 
 
 @pytest.mark.parametrize(
