@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .cache import Cache
+from .cache.evict_plan import Quota
 from .cache.opening import cache_from
 from .errors import ConfigurationError
 from .http.authorization import Authorize, all_of, bearer_token, trusted_hosts
@@ -17,7 +18,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["authorization", "build_app", "check_origins", "check_page", "create_app"]
+__all__ = ["build_app", "check_settings", "create_app"]
 
 
 def create_app() -> LocalRegistry:
@@ -52,9 +53,8 @@ def build_app(
     Raises:
         ConfigurationError: A setting cannot be used; the message names it.
     """
-    check_origins(settings)
-    check_page(settings)
-    checks = [check for check in (authorization(settings), authorize) if check is not None]
+    _check_what_is_served(settings)
+    checks = [check for check in (_authorization(settings), authorize) if check is not None]
     return LocalRegistry(
         app,
         cache_from(settings) if cache is None else cache,
@@ -67,32 +67,33 @@ def build_app(
     )
 
 
-def check_page(settings: Settings) -> None:
+def check_settings(settings: Settings) -> None:
     """
-    Make sure that the storage page can have its path.
+    Make sure that `build_app` can use *settings*, but for the models themselves.
+
+    What would be a traceback in each worker of a server is one line then, before it starts.
 
     Raises:
-        ConfigurationError: It cannot; the message names the setting.
+        ConfigurationError: One of them cannot be used; the message names it.
     """
+    _authorization(settings)
+    _check_what_is_served(settings)
+
+
+def _check_what_is_served(settings: Settings) -> None:
+    with _named(settings, "origins"):
+        Origins(settings.origins)
     if settings.page is not None:
         from .http.page.access import check_path  # noqa: PLC0415 - most have no use for it
 
         with _named(settings, "page"):
             check_path(settings.page)
+    limits = settings.evict()
+    if settings.maintenance and limits is not None:
+        Quota.of(**limits).check()
 
 
-def check_origins(settings: Settings) -> None:
-    """
-    Make sure that the origins can be used.
-
-    Raises:
-        ConfigurationError: One of them is not an origin; the message names the setting.
-    """
-    with _named(settings, "origins"):
-        Origins(settings.origins)
-
-
-def authorization(settings: Settings) -> Authorize | None:
+def _authorization(settings: Settings) -> Authorize | None:
     """
     Make the check of who may delete; None: the settings do not say, so anyone may.
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
 
-from .app import authorization, build_app, check_origins, check_page
+from .app import build_app
+from .app import check_settings as check
 from .cache.opening import cache_from
 from .errors import ConfigurationError
 from .http.authorization import Authorize
@@ -49,8 +50,11 @@ def wrap(app: WSGIApplication, *, authorize: Authorize | None = None) -> LocalRe
     Raises:
         ConfigurationError: A setting cannot be used; the message names it.
     """
-    settings = Settings.read(None, name_in_settings, **given_settings())
-    return build_app(settings, app, authorize=authorize)
+    return build_app(_settings(), app, authorize=authorize)
+
+
+def _settings() -> Settings:
+    return Settings.read(None, name_in_settings, **given_settings())
 
 
 def given_settings() -> dict[str, Any]:
@@ -90,10 +94,8 @@ def check_settings(app_configs: Sequence[Any] | None = None, **options: Any) -> 
     """
     del app_configs, options
     try:
-        settings = Settings.read(None, name_in_settings, **given_settings())
-        authorization(settings)
-        check_origins(settings)
-        check_page(settings)
+        settings = _settings()
+        check(settings)
     except ConfigurationError as error:
         return [Error(str(error), id="registry_wsgi.E001")]
     if "://" not in settings.location:

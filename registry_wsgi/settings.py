@@ -212,7 +212,7 @@ class Settings(CacheSettings):
     trusted_hosts: tuple[str, ...] = _variable("REGISTRY_WSGI_TRUSTED_HOSTS", _list, ())
     origins: tuple[str, ...] = _variable("REGISTRY_WSGI_ORIGINS", _list, ())
 
-    def evict(self) -> Mapping[str, float] | None:
+    def evict(self) -> Mapping[str, Any] | None:
         """Tell the limits of evictions; None if there is no limit."""
         names = ("max_used", "min_free", "unused", "recent", "room")
         given = {name: getattr(self, name) for name in names}

@@ -167,12 +167,10 @@ def _settings(
 
 def _check(options: Options, settings: Settings, app: str | None) -> None:
     """Raise now, for one line on stderr, what would be a traceback in each worker."""
-    from ..app import authorization, check_origins, check_page  # noqa: PLC0415
+    from ..app import check_settings  # noqa: PLC0415
     from ..cache.opening import cache_from  # noqa: PLC0415
 
-    authorization(settings)
-    check_origins(settings)
-    check_page(settings)
+    check_settings(settings)
     with options.blamed():
         cache_from(settings)
     if app is None:

@@ -53,6 +53,7 @@ def found() -> list[tuple[str, str]]:
         ({"PRUNE": 2}, "REGISTRY_WSGI['PRUNE']: \"2\" is neither 1 nor 0"),
         ({"ORIGINS": ["chat.example"]}, "REGISTRY_WSGI['ORIGINS']: "),
         ({"TOKEN_FILE": "/nonexistent"}, "REGISTRY_WSGI['TOKEN_FILE']: "),
+        ({"MAINTENANCE": True, "MAX_USED": "1GB", "ROOM": "2GB"}, "evict: room is larger"),
         (
             {"TOKENS": "a", "TOKEN_FILE": "b"},
             "REGISTRY_WSGI['TOKEN_FILE']: REGISTRY_WSGI['TOKENS']",

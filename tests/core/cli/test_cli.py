@@ -1041,6 +1041,18 @@ def test_the_parent_of_a_models_directory_is_recognised(sample: Path, run: Run) 
     assert f"{sample.parent}: has no models, but {sample} does: give that" in err
 
 
+def test_limits_of_evictions_that_cannot_be_kept_are_refused_before_a_worker_starts(
+    sample: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be a traceback in each worker."""
+    require("gunicorn")
+    for name, value in (("MAINTENANCE", "1"), ("EVICT_MAX_USED", "1GB"), ("EVICT_ROOM", "2GB")):
+        monkeypatch.setenv(f"REGISTRY_WSGI_{name}", value)
+    code, _, err = run("serve", "--port", "0")
+    assert code == 1
+    assert err.startswith("registry-wsgi: evict: room is larger than max_used")
+
+
 @pytest.mark.parametrize("text", ["", " \n ", "\udcff"], ids=["empty", "blank", "not UTF-8"])
 def test_a_token_file_without_a_token_is_refused(
     sample: Path, run: Run, tmp_path: Path, text: str
