@@ -29,6 +29,7 @@ from ..errors import (
     ModelNotFoundError,
     ModelProtectedError,
     OutOfReachError,
+    StoreError,
 )
 from ..figures import short_name
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = [
+    "UNREACHED",
     "Blocked",
     "blocked",
     "blocked_by",
@@ -54,6 +56,10 @@ class _Protected(Forbidden):
     error_code = "protected"
 
 
+#: What a client is told where part of the manifests is out of reach: no path of this machine.
+UNREACHED = "a part of the manifests cannot be read; the log says which"
+
+
 class Blocked(Conflict):
     """
     Nothing is removed until somebody mends the store.
@@ -66,7 +72,7 @@ class Blocked(Conflict):
 
     def __init__(self, error: InvalidManifestError | OutOfReachError) -> None:
         if error.model is None:
-            what = "a part of the manifests cannot be read; the log says which"
+            what = UNREACHED
         else:
             what = f"{short_name(error.model)}: its manifest cannot be read"
         super().__init__(
@@ -139,7 +145,7 @@ def refused() -> Iterator[None]:
         raise kind(str(error)) from error
 
 
-def blocked_by(error: BaseException | None) -> Blocked | None:
+def blocked_by(error: BaseException) -> Blocked | None:
     """Make the answer to *error* if it says that nothing is removed; None for any other error."""
     return Blocked(error) if isinstance(error, InvalidManifestError | OutOfReachError) else None
 
@@ -149,8 +155,11 @@ def blocked() -> Iterator[None]:
     """Turn the exceptions by which a cache says that nothing is removed into a 409."""
     try:
         yield
-    except (InvalidManifestError, OutOfReachError) as error:
-        raise Blocked(error) from error
+    except StoreError as error:
+        problem = blocked_by(error)
+        if problem is None:
+            raise
+        raise problem from error
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from werkzeug.exceptions import BadRequest, Forbidden
@@ -13,11 +13,11 @@ from ..cache.evict_plan import Quota
 from ..errors import ConfigurationError, InvalidDurationError, InvalidSizeError
 from .answers import blocked, json_response, refused
 from .maintenance import read_options
-from .request import Request
+from .request import EVERYTHING, Request
 
 __all__ = ["Evictions"]
 
-_OPTIONS = dict.fromkeys(("max_used", "min_free", "unused", "recent", "room"), "string")
+_OPTIONS = dict.fromkeys((field.name for field in fields(Quota)), "string")
 
 
 class Evictions:
@@ -47,7 +47,7 @@ class Evictions:
     def __call__(self, request: Request) -> Response:
         """Let models go, and answer with the report."""
         options = read_options(request.body(), {**_OPTIONS, "dry_run": "boolean"})
-        request.permit("evict", "*")
+        request.permit("evict", EVERYTHING)
         dry_run = options.pop("dry_run", False)
         asked = self._limits | options
         try:

@@ -98,6 +98,7 @@ from ..errors import (
     quote,
 )
 from .answers import (
+    UNREACHED,
     blocked,
     blocked_by,
     describe,
@@ -107,7 +108,7 @@ from .answers import (
     refused,
     to_json,
 )
-from .request import Endpoint, Request
+from .request import EVERYTHING, Endpoint, Request
 
 __all__ = [
     "MaintainedCache",
@@ -121,8 +122,6 @@ __all__ = [
 
 # How many changes are listed if a query does not say, and at most.
 _CHANGES, _MOST_CHANGES = 100, 1_000
-
-_EVERYTHING = "*"  # in the place of a name, for actions that are about all models
 
 _BOTH = {"dry_run": "boolean", "quiet_store": "boolean"}
 _PRUNE_OPTIONS = {"age": "string", "before": "string", "all": "boolean", **_BOTH}
@@ -212,19 +211,17 @@ class Maintenance:
         return endpoints
 
     def _look(self, what: str, request: Request) -> Response:
-        request.permit("models" if what == "models" else "space", _EVERYTHING)
+        request.permit("models" if what == "models" else "space", EVERYTHING)
         with blocked(), no_answer():
             found = getattr(self._cache, what)()
         if what == "space" and getattr(found, "out_of_reach", None):
             _log.warning("nothing can be freed: %s", found.out_of_reach)
-            # The client is told no path of this machine.
-            told = "a part of the manifests cannot be read; the log says which"
-            found = replace(found, out_of_reach=told)
+            found = replace(found, out_of_reach=UNREACHED)
         return json_response(found if what == "space" else {what: found})
 
     def _usage(self, request: Request) -> Response:
         options = read_options(request.body(), {"models": "list"})
-        request.permit("models", _EVERYTHING)
+        request.permit("models", EVERYTHING)
         models = options.get("models")
         if not (models and all(isinstance(model, str) for model in models)):
             raise BadRequest("models must be a list of names")
@@ -236,12 +233,12 @@ class Maintenance:
             return json_response(cache.usage(models))
 
     def _deleted(self, request: Request) -> Response:
-        request.permit("deleted", _EVERYTHING)
+        request.permit("deleted", EVERYTHING)
         with no_answer():
             return json_response({"models": self._cache.deleted()})
 
     def _history(self, request: Request) -> Response:
-        request.permit("history", _EVERYTHING)
+        request.permit("history", EVERYTHING)
         last = _read_last(request.environ.get("QUERY_STRING", ""))
         with no_answer():
             changes: Sequence[Any] = getattr(self._cache, "history")()  # noqa: B009
@@ -262,7 +259,7 @@ class Maintenance:
 
     def _prune(self, request: Request) -> Response:
         options = read_options(request.body(), _PRUNE_OPTIONS)
-        request.permit("prune_all" if options.get("all") else "prune", _EVERYTHING)
+        request.permit("prune_all" if options.get("all") else "prune", EVERYTHING)
         stream = options.pop("stream", False)
         # A dry run changes nothing: it need not wait, and nobody need wait for it.
         release = _no_claim if options.get("dry_run") else claim(self._cache)

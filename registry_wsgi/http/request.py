@@ -17,7 +17,10 @@ from .body import read_body, read_model
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Endpoint", "Request"]
+__all__ = ["EVERYTHING", "Endpoint", "Request"]
+
+#: In the place of a name, for actions that are about all models.
+EVERYTHING = "*"
 
 # The actions that ``authorize`` is asked about, as an error calls them.
 _IN_WORDS = {

@@ -29,7 +29,7 @@ from ...figures import counted, format_size
 from ...names import Name
 from ..answers import blocked, refused
 from ..maintenance import claim, read_time, stream_prune
-from ..request import Endpoint, Request
+from ..request import EVERYTHING, Endpoint, Request
 from .access import check_form, check_path, here_alone, is_own_link, secure
 from .assets import Asset, assets, frame
 from .parts import (
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from ...cache.model_cache import ModelCache
 
 __all__ = ["StoragePage"]
-
-_EVERYTHING = "*"  # in the place of a name, for actions that are about all models
 
 # What a cache needs for the page: the methods of `registry_wsgi.ModelCache`.
 _METHODS = ("models", "usage", "space", "deleted", "restore_each", "prune", "forget", "claim")
@@ -181,7 +179,7 @@ class StoragePage:
 
     def _show(self, request: Request) -> Response:
         query = _query(request)
-        request.permit("models", _EVERYTHING)
+        request.permit("models", EVERYTHING)
         view = _view_of(query) if "view" in query else View(query)
         return self._page(request, view, part=query.get("part", ""))
 
@@ -230,7 +228,6 @@ class StoragePage:
         if callable(getattr(self._cache, "history", None)) and _may(request, "history"):
             with refused():
                 below += history_part(self._cache.history())
-        request.action = "models"
         return said + space + models + below
 
     def _said(
@@ -285,7 +282,7 @@ class StoragePage:
         return _Removal(run, {"forget": text}, f"What would go: {name}", quiet=quiet)
 
     def _pruning(self, request: Request, what: str, *, quiet: bool) -> _Removal:
-        request.permit("prune", _EVERYTHING)
+        request.permit("prune", EVERYTHING)
         run = partial(self._cache.prune, **_kind(what), quiet_store=quiet)
         return _Removal(run, {"prune": what}, "What would go", quiet=quiet)
 
@@ -299,16 +296,16 @@ class StoragePage:
         status: int = 200,
     ) -> Response:
         """Show what *removal* would take, with a form that is bound to just that."""
-        action, model = request.action, request.model_name
+        action = request.action
         report = _report_of(removal.run, dry_run=True)
         fields = {**removal.fields, "shown": _digest(report)}
         forgets = "forget" in fields
         if not forgets and report.begun is not None:
             fields["before"] = report.begun.isoformat()
         plan = plan_part(report, fields, removal.title, quiet=removal.quiet, forgets=forgets)
-        request.permit("models", _EVERYTHING)
+        request.permit("models", EVERYTHING)
         response = self._page(request, view, said=said, plan=plan, status=status)
-        request.action, request.model_name = action, model
+        request.action = action
         return response
 
     def _shown_anew(
@@ -366,7 +363,7 @@ class StoragePage:
         if len(problems) > _MOST_PROBLEMS:
             failure += f". And {len(problems) - _MOST_PROBLEMS:,} more"
         said = undo_part(self._deletes_of(request, done), len(done), view.query(), f"{failure}.")
-        request.permit("models", _EVERYTHING)
+        request.permit("models", EVERYTHING)
         return self._page(request, view, said=said, status=problems[0].code or 500)
 
     def _as_they_are(self, names: Sequence[str]) -> dict[str, str]:
@@ -402,7 +399,7 @@ class StoragePage:
 
     def _sum(self, request: Request, form: MultiDict[str, str]) -> Response:
         names = form.getlist("model")
-        request.permit("models", _EVERYTHING)
+        request.permit("models", EVERYTHING)
         with refused():
             said = sum_part(len(names), self._cache.usage(names))
         said += Markup('<p><a href="./?{}">Back to the page</a></p>').format(_view_of(form).query())
@@ -416,10 +413,7 @@ class StoragePage:
 
     def _deletes_of(self, request: Request, names: Sequence[str]) -> list[DeletedModel]:
         """Find in the trash the latest deletes of *names*, if the client may look there."""
-        action, model = request.action, request.model_name
-        may = _may(request, "deleted")
-        request.action, request.model_name = action, model
-        if not may:
+        if not _may(request, "deleted"):
             return []
         latest: dict[str, DeletedModel] = {}
         with refused():
@@ -500,10 +494,14 @@ def _is_as_shown(run: partial[PruneReport], form: Mapping[str, str]) -> bool:
 
 
 def _may(request: Request, action: str) -> bool:
+    """Ask whether a part may be shown. The log has what the request is for, and not this."""
+    asked = request.action
     try:
-        request.permit(action, _EVERYTHING)
+        request.permit(action, EVERYTHING)
     except HTTPException:
         return False
+    finally:
+        request.action = asked
     return True
 
 
