@@ -21,7 +21,7 @@ from ..errors import ConfigurationError, escape, quote
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Origins"]
+__all__ = ["Origins", "is_of_host"]
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s,]+")
 _SAFE = ("GET", "HEAD")
@@ -107,7 +107,13 @@ def _is_same_origin(environ: WSGIEnvironment) -> bool:
     if site is not None:
         return site in ("same-origin", "none")
     origin = environ.get("HTTP_ORIGIN")
+    return origin is None or is_of_host(origin, environ)
+
+
+def is_of_host(url: str, environ: WSGIEnvironment) -> bool:
+    """Tell whether *url* is of the host and the port that the request is for."""
+    host: str = environ.get("HTTP_HOST", "")
     try:
-        return origin is None or urlsplit(origin).netloc == environ.get("HTTP_HOST", "")
+        return urlsplit(url).netloc == host != ""
     except ValueError:
         return False

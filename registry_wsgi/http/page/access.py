@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response
 
 from ...errors import ConfigurationError, escape, quote
 from ..authorization import trusted_hosts
+from ..origins import is_of_host
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -59,15 +60,10 @@ def check_form(environ: WSGIEnvironment) -> None:
         if site != "same-origin":
             raise Forbidden("not a form of this page")
         return
-    host = environ.get("HTTP_HOST", "")
-    try:
-        same = urlsplit(origin or "").netloc == host != ""
-    except ValueError:
-        same = False
-    if not same:
+    if not is_of_host(origin or "", environ):
         raise Forbidden(
             f"not a form of this page: it is of {escape(origin or '')}, and the request came for"
-            f" {escape(host)}"
+            f" {escape(environ.get('HTTP_HOST', ''))}"
         )
 
 
@@ -78,16 +74,14 @@ def is_own_link(environ: WSGIEnvironment, path: str) -> bool:
     No page of another site, no bookmark and nothing else of this site can make a browser say so. A
     page that asks for its own URL once more, as after the question for a token, does not count.
     """
-    if environ.get("HTTP_SEC_FETCH_SITE", "same-origin") != "same-origin":
+    link = environ.get("HTTP_REFERER", "")
+    same_site = environ.get("HTTP_SEC_FETCH_SITE", "same-origin") == "same-origin"
+    if not (same_site and is_of_host(link, environ)):
         return False
-    try:
-        referer = urlsplit(environ.get("HTTP_REFERER", ""))
-    except ValueError:
-        return False
+    referer = urlsplit(link)
     folder = f"{referer.path.rpartition('/')[0]}/"
     return (
-        referer.netloc == environ.get("HTTP_HOST", "") != ""
-        and folder.endswith(path)  # a proxy may have taken away what comes before
+        folder.endswith(path)  # a proxy may have taken away what comes before
         and referer.query != environ.get("QUERY_STRING", "")
     )
 

@@ -464,8 +464,8 @@ def plan_part(
         "danger" if gone else "",
         "Remove for good" if gone else "Set aside",
     )
-    look = {key: value for key, value in fields.items() if key in ("prune", "forget")}
-    look = {{"prune": "what", "forget": "only"}.get(key, key): value for key, value in look.items()}
+    asked = {"prune": "what", "forget": "only"}
+    look = {asked[field]: value for field, value in fields.items() if field in asked}
     wait = Markup(
         '<a class="button" href="prune?{}#plan">No download is under way: do not wait</a>'
     ).format(urlencode({**look, "quiet": "1"}))
