@@ -19,10 +19,10 @@ from typing import TypeVar
 from ..durations import moment
 from ..errors import ConfigurationError, ModelProtectedError
 from ..figures import counted
-from ..stores.base import Deleted, Store, SurveyedStore, WatchedStore
+from ..stores.base import Deleted, Store, WatchedStore
 from .collector import PruneReport
 from .evict_plan import Action, Plan, Quota, Stock, make_plan, span
-from .space import measure_own
+from .space import disk_of, measure_own
 from .stock import Resident, last_reads, look_at, protection, take_stock
 
 __all__ = ["EvictReport", "Eviction"]
@@ -369,7 +369,7 @@ class Eviction:
             time.sleep(1)
 
     def _taken_of_disk(self) -> int | None:
-        disk = self._store.disk() if isinstance(self._store, SurveyedStore) else None
+        disk = disk_of(self._store)
         return None if disk is None else disk.used
 
 

@@ -246,7 +246,7 @@ def make_plan(stock: Stock, quota: Quota, now: float) -> Plan:
 
 
 def _plan(stock: Stock, quota: Quota, now: float, share: int | None = None) -> Plan:
-    """Plan without what frees less than one part in *share* of its size; None: without nothing."""
+    """Plan; with *share*, leave in the trash what frees less than one part in that of its size."""
     planner = _Planner(stock, quota, now, share)
     evicted = planner.evict()
     actions = [*planner.prune(), *planner.forget(evicted)]

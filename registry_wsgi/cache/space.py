@@ -32,6 +32,7 @@ __all__ = [
     "Ledger",
     "Orphan",
     "Space",
+    "disk_of",
     "files_of",
     "hold_back",
     "list_orphans",
@@ -164,7 +165,7 @@ class Orphan:
 
 def measure(store: Store, retention: float, now: float) -> Space:
     """Measure the space of *store*; *retention* and *now* are in seconds."""
-    return _read_ledger(store, retention, now).space(_disk_of(store))
+    return _read_ledger(store, retention, now).space(disk_of(store))
 
 
 def measure_own(store: Store, retention: float, now: float) -> tuple[int, int | None]:
@@ -173,7 +174,7 @@ def measure_own(store: Store, retention: float, now: float) -> tuple[int, int | 
 
     Both are in bytes. Where there is no disk, None is free.
     """
-    ledger, disk = _read_ledger(store, retention, now), _disk_of(store)
+    ledger, disk = _read_ledger(store, retention, now), disk_of(store)
     return ledger.space(disk).total.taken - ledger.outside, disk and disk.free
 
 
@@ -184,7 +185,8 @@ def _read_ledger(store: Store, retention: float, now: float) -> Ledger:
     return ledger
 
 
-def _disk_of(store: Store) -> Disk | None:
+def disk_of(store: Store) -> Disk | None:
+    """Look at the disk of *store*; None if there is none."""
     return store.disk() if isinstance(store, SurveyedStore) else None
 
 
@@ -257,7 +259,6 @@ class Needs:
         trash: When the last of the deleted models that need a blob is removed, by blob.
         entries: When an entry of the trash is removed, by its id.
         models: How many models there are.
-        deleted: How many are in the trash.
         unreadable: The names of the models whose manifests cannot be read.
         out_of_reach: Why part of the manifests is out of reach. None: none is known to be.
         empty_hosts: The hosts whose folders have nothing in them.
@@ -269,7 +270,6 @@ class Needs:
     trash: dict[str, float] = field(default_factory=dict)
     entries: dict[str, float] = field(default_factory=dict)
     models: int = 0
-    deleted: int = 0
     unreadable: list[str] = field(default_factory=list)
     out_of_reach: StoreError | None = None
     empty_hosts: list[str] = field(default_factory=list)
@@ -367,7 +367,6 @@ def read_needs(store: Store, retention: float, each: Each = _ignore) -> Needs:
         needs.users.update(set(blobs))
         each(key, manifest, blobs)
     for entry, found in store.read_all_deleted():
-        needs.deleted += 1
         needs.trashed.append(entry)
         expires = entry.expires(retention)
         needs.entries[entry.id] = max(expires, needs.entries.get(entry.id, expires))
@@ -495,7 +494,7 @@ class Ledger:
             free=disk and disk.free,
             other=disk and max(disk.used - total.taken, 0),
             models=self._needs.models,
-            deleted=self._needs.deleted,
+            deleted=len(self._needs.trashed),
             total=total,
             frees={
                 command: Freed() if stopped else some.freed()

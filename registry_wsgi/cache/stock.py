@@ -8,12 +8,12 @@ from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Se
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidManifestError, OutOfReachError, StoreError, escape
-from ..stores.base import Deleted, File, Manifest, Store, SurveyedStore, WatchedStore
+from ..stores.base import Deleted, File, Manifest, Store, WatchedStore
 from .evict_plan import DAY, InPlace, InTrash, Stock
 from .manifest import blob_name
 from .patterns import matches
 from .reading import name_of
-from .space import Ledger, files_of, read_needs
+from .space import Ledger, disk_of, files_of, read_needs
 
 __all__ = ["Look", "Resident", "last_reads", "look_at", "protection", "take_stock"]
 
@@ -175,8 +175,7 @@ def _take_stock(store: Store, retention: float, now: float) -> tuple[Stock, dict
     for file in files_of(store):
         ledger.add(file)
         contents.add(file)
-    disk = store.disk() if isinstance(store, SurveyedStore) else None
-    space = ledger.space(disk)
+    space = ledger.space(disk_of(store))
     if space.out_of_reach is not None:
         raise OutOfReachError(space.out_of_reach)
 
