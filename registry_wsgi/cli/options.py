@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import pwd
 import shlex
 import shutil
 import sys
@@ -20,6 +19,7 @@ from click.shell_completion import CompletionItem
 from ..errors import ConfigurationError, InvalidDurationError, InvalidSizeError, one_line
 from ..settings import CacheSettings
 from .terminal import PROGRAM
+from .who import user_name
 
 if TYPE_CHECKING:
     from ..cache.model_cache import ModelCache
@@ -125,10 +125,7 @@ class Options:
             return ""
         if owner == os.geteuid():
             return ""
-        try:
-            name = pwd.getpwuid(owner).pw_name
-        except KeyError:
-            name = f"#{owner}"
+        name = user_name(owner) or f"#{owner}"
         user = shlex.quote(name)
         return (
             f"; the models are those of the user {name}: run this as that user, with sudo -u {user}"

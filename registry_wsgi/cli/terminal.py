@@ -140,8 +140,8 @@ def echo_table(
         if looks:
             click.echo(empty, err=True)
         return
-    right = [heading in _NUMBERS for heading in headings]
     if not looks:
+        right = [heading in _NUMBERS for heading in headings]
         widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
         for row in (headings, *rows):
             cells = zip(row, widths, right, strict=True)
