@@ -311,47 +311,66 @@ def test_with_flask_login(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
         assert tree.path("tinyllama").exists() == (status != 200)
 
 
-def test_django_authorize(tree: Tree, tmp_path: Path) -> None:
-    """The session of the project decides, and its permissions."""
+def in_a_django_project(example: str, folder: Path, code: str) -> str:
+    """
+    Run *code* in a new Python, in a Django project whose ``application`` is that of *example*.
+
+    ``client_of(user)`` gives a client that is logged in, or is nobody's if *user* is None.
+
+    Returns:
+        What the code prints.
+    """
     require("django")
-    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")}
-    code = f"""\
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / "db")}
+    project = f"""\
 import runpy
 import django
 from django.conf import settings
 settings.configure(
     SECRET_KEY="secret",
+    LOGIN_URL="/login",
     ALLOWED_HOSTS=["*"],
     INSTALLED_APPS=["django.contrib." + app for app in ("auth", "contenttypes", "sessions")],
     DATABASES={{"default": {database}}},
     DEFAULT_AUTO_FIELD="django.db.models.AutoField",
 )
-application = runpy.run_path({str(EXAMPLES / "django_authorize.py")!r})["application"]
+application = runpy.run_path({str(EXAMPLES / example)!r})["application"]
 from django.core.management import call_command
 call_command("migrate", verbosity=0)
 from django.contrib.auth.models import Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.test import Client as Browser
 from werkzeug.test import Client
-kind = ContentType.objects.create(app_label="llm", model="model")
-permission = Permission.objects.create(codename="delete_model", content_type=kind)
-bob, ada, root = (User.objects.create_user(name) for name in ("bob", "ada", "root"))
-ada.user_permissions.add(permission)
-User.objects.filter(username="root").update(is_superuser=True, is_active=False)
-def delete(user):
+def client_of(user):
     client = Client(application)
     if user:
         browser = Browser()
         browser.force_login(user)
         client.set_cookie("sessionid", browser.cookies["sessionid"].value)
-    return client.delete("/api/delete", json={{"model": "tinyllama"}}).status_code
-print(delete(None), delete(bob), delete(root), delete(ada), delete(ada))
+    return client
+"""
+    result = python("-c", project + code)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_django_authorize(tree: Tree, tmp_path: Path) -> None:
+    """The session of the project decides, and its permissions."""
+    code = """\
+kind = ContentType.objects.create(app_label="llm", model="model")
+permission = Permission.objects.create(codename="delete_model", content_type=kind)
+bob, ada, root = (User.objects.create_user(name) for name in ("bob", "ada", "root"))
+ada.user_permissions.add(permission)
+User.objects.filter(username="root").update(is_superuser=True, is_active=False)
+def delete(client):
+    return client.delete("/api/delete", json={"model": "tinyllama"}).status_code
+print(*(delete(client_of(user)) for user in (None, bob, root, ada, ada)))
 client = Client(application)
 client.set_cookie("sessionid", "forged")
-print(client.delete("/api/delete", json={{"model": "tinyllama"}}).status_code)
+print(delete(client))
 """
-    result = python("-c", code)
-    assert (result.returncode, result.stdout) == (0, "403 403 403 200 404\n403\n"), result.stderr
+    said = in_a_django_project("django_authorize.py", tmp_path, code)
+    assert said == "403 403 403 200 404\n403\n"
     assert not tree.path("tinyllama").exists()
 
 
@@ -381,43 +400,19 @@ def test_page_flask_login(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_page_django(tree: Tree, tmp_path: Path) -> None:
     """The same with the users of Django."""
-    require("django")
-    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")}
-    code = f"""\
-import runpy
-import django
-from django.conf import settings
-settings.configure(
-    SECRET_KEY="secret",
-    LOGIN_URL="/login",
-    ALLOWED_HOSTS=["*"],
-    INSTALLED_APPS=["django.contrib." + app for app in ("auth", "contenttypes", "sessions")],
-    DATABASES={{"default": {database}}},
-    DEFAULT_AUTO_FIELD="django.db.models.AutoField",
-)
-application = runpy.run_path({str(EXAMPLES / "page_django.py")!r})["application"]
-from django.core.management import call_command
-call_command("migrate", verbosity=0)
-from django.contrib.auth.models import User
-from django.test import Client as Browser
-from werkzeug.test import Client
+    code = """\
 bob = User.objects.create_user("bob")
 ada = User.objects.create_superuser("ada")
 for user in (None, bob, ada):
-    client = Client(application)
-    if user:
-        browser = Browser()
-        browser.force_login(user)
-        client.set_cookie("sessionid", browser.cookies["sessionid"].value)
+    client = client_of(user)
     shown = client.get("/registry/")
     deleted = client.post(
-        "/registry/do", data={{"delete": "tinyllama"}}, headers={{"Origin": "http://localhost"}}
+        "/registry/do", data={"delete": "tinyllama"}, headers={"Origin": "http://localhost"}
     )
     print(shown.status_code, shown.location, deleted.status_code)
 """
-    result = python("-c", code)
-    said = "302 /login?next=/registry/ 302\n403 None 403\n200 None 303\n"
-    assert (result.returncode, result.stdout) == (0, said), result.stderr
+    said = in_a_django_project("page_django.py", tmp_path, code)
+    assert said == "302 /login?next=/registry/ 302\n403 None 403\n200 None 303\n"
     assert not tree.path("tinyllama").exists()
 
 
