@@ -8,7 +8,7 @@ from wsgiref.validate import validator
 
 import pytest
 from werkzeug.exceptions import Unauthorized
-from werkzeug.test import Client, TestResponse
+from werkzeug.test import Client, EnvironBuilder, TestResponse, run_wsgi_app
 
 from kit.asking import Shelf
 from kit.trees import Tree
@@ -200,3 +200,12 @@ def test_the_environment_can_name_origins(monkeypatch: pytest.MonkeyPatch) -> No
     for origin in (CHAT, "app://obsidian.md"):
         assert delete(create_app(), Origin=origin).status_code == 404
     assert delete(create_app(), Origin=EVIL).status_code == 403
+
+
+def test_where_no_host_is_named_no_page_is_of_it() -> None:
+    """A page of no origin, in a frame say, is not that of a request without ``Host``."""
+    shelf = Shelf()
+    environ = EnvironBuilder("/api/delete", method="DELETE", json={"model": "smol"}).get_environ()
+    del environ["HTTP_HOST"]
+    environ["HTTP_ORIGIN"] = "null"
+    assert run_wsgi_app(LocalRegistry(None, shelf), environ)[1] == "403 FORBIDDEN"

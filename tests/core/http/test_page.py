@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -664,3 +665,21 @@ def test_the_files_ship_and_are_small() -> None:
     sizes = [len(folder.joinpath(f"page.{kind}").read_bytes()) for kind in ("html", "css", "js")]
     assert all(sizes)
     assert sum(sizes) < 30_000
+
+
+def test_the_log_says_what_a_request_is_for(
+    page: TestApp[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not which parts of the page were shown besides."""
+    caplog.set_level(logging.INFO)
+    show(page)
+    show(page, "/registry/prune?what=due")
+    press(page, show(page), "delete=smol")
+    by_path = [(vars(record)["path"], vars(record)["action"]) for record in caplog.records]
+    assert by_path == [
+        ("/registry/", "models"),
+        ("/registry/prune", "prune"),
+        ("/registry/", "models"),
+        ("/registry/do", "delete"),
+        ("/registry/", "models"),
+    ]
