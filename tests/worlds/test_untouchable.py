@@ -250,6 +250,26 @@ def test_a_deleted_model_that_cannot_be_removed_stops_no_other(
 
 
 @HOLDS
+def test_an_eviction_forgets_no_model_whose_blobs_stay(
+    worlds: Worlds, tree: Tree, hold: Callable[[Worlds, Path], None]
+) -> None:
+    """However often it runs; and one that can go goes when its turn comes."""
+    for name in ("held", "z"):
+        tree.add(name, name.encode() * 100_000)
+        later(tree.root).unlink(name)
+    hold(worlds, tree.blobs / blob(b"held" * 100_000))
+    cache = later(tree.root, A_DAY)
+    for _ in range(2):
+        report = cache.evict(max_used=0)
+        assert (report.ok, report.freed) == (False, 0)
+        assert blob(b"held" * 100_000) in report.failures[0]
+        assert [model.restorable for model in cache.deleted()] == [True, True]
+    assert cache.forget("z").models == 1
+    assert cache.restore("held")
+    assert broken(tree.root) == []
+
+
+@HOLDS
 def test_what_a_killed_delete_has_left_and_cannot_be_removed_is_named(
     worlds: Worlds,
     tree: Tree,

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from ...errors import NoRoomError, RegistryError, UntouchableError
-from ...stores.base import Blob, Condemned, Store
+from ...errors import NoRoomError, RegistryError, StoreError, UntouchableError
+from ...stores.base import Blob, Condemned, Deleted, Store
+from ..manifest import blob_name, mentioned_blobs
 from .census import Census
 from .judge import Download, Plan, look_aside, look_for_pulls, look_for_use, youngest
 from .limits import Limits
@@ -96,6 +97,8 @@ class Sweep:
         with self.all_back_if_this_fails(plan.doomed):
             with self.own_change():
                 no_room = bool(plan.doomed) and self.condemn(plan.doomed)
+            if self.census.expired.only and not no_room:
+                self.keep_what_would_free_little(plan.doomed)
             self.forget_expired()
             if not (earlier or plan):
                 return self.tally_with(plan)
@@ -166,6 +169,35 @@ class Sweep:
                     with suppress(RegistryError):
                         self.put_back([blob])
             raise
+
+    def keep_what_would_free_little(self, doomed: Suspects) -> None:
+        """
+        Keep each expired model of whose space not half would come free.
+
+        A blob that could not be set aside stays: it is immutable, say. A model that is forgotten
+        for that would be lost for nothing. The rest of the blobs of a kept model stays with it.
+        """
+        expired = self.census.expired.held
+        sizes = {blob_name(blob.name) or "": look.size for blob, look in doomed}
+        moved = {blob_name(blob.name) for blob, _ in doomed if blob.id}
+        stays = {name for name in sizes.keys() - moved if self.store.blob(name) is not None}
+        needed: dict[Deleted, set[str]] = {}
+        for entry, held in expired.items() if stays else ():
+            sizes.update((name, look.size) for name, look in held.items() if look.links == 1)
+            with suppress(StoreError):
+                manifest = self.store.read_deleted(entry)
+                needed[entry] = mentioned_blobs(manifest.data) if manifest else set()
+
+        def would_free_little(names: set[str]) -> bool:
+            stuck = sum(sizes.get(name, 0) for name in names & stays)
+            return bool(stuck) and 2 * stuck >= sum(sizes.get(name, 0) for name in names)
+
+        while kept := [entry for entry, names in needed.items() if would_free_little(names)]:
+            for entry in kept:  # what one of them has, stays with it, also for the others
+                names = needed.pop(entry)
+                stays |= names
+                self.references.need(names)
+                del expired[entry]
 
     def forget_expired(self) -> None:
         """Remove the expired models, if this run may remove anything."""

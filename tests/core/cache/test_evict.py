@@ -570,6 +570,30 @@ def test_what_cannot_be_removed_is_not_counted(
     assert [action.bytes for action in report.actions] == [0]
     assert [*report.failures] == [f"{blob(weights('five'))}: operation not permitted"]
     assert len(store.models()) == 4
+    assert [model.restorable for model in store.cache.deleted()] == [True]
+
+
+def test_nothing_is_forgotten_for_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of two models goes that share weights, if those of one of them cannot be removed."""
+    shared = weights("shared")
+    store.deleted("stuck", weights("stuck"), weights("stuck more"), shared, ago=2 * DAY)
+    store.deleted("other", b"little", shared, ago=2 * DAY)
+    cannot_set_aside(store, monkeypatch, "stuck", "stuck more")
+    report = store.cache.forget("stuck", "other", quiet_store=True)
+    assert (report.models, report.blobs, report.failed) == (0, 0, 2)
+    assert [model.restorable for model in store.cache.deleted()] == [True, True]
+    for data in (b"little", shared):
+        assert (store.tree.blobs / blob(data)).exists()
+
+
+def test_a_part_that_cannot_be_removed_keeps_no_model(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If more than half of the space comes free, the model goes."""
+    store.deleted("large", weights("large"), weights("larger"), weights("stuck"), ago=2 * DAY)
+    cannot_set_aside(store, monkeypatch, "stuck")
+    report = store.cache.forget("large", quiet_store=True)
+    assert (report.models, report.bytes, report.failed) == (1, 2 * WEIGHTS, 1)
 
 
 def test_a_failure_is_not_ok_even_if_the_limits_are_kept(
