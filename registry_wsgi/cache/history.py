@@ -22,7 +22,15 @@ from ..errors import StoreError
 from ..stores.base import HistoryStore, Store
 from .results import DeletedModel
 
-__all__ = ["Change", "acting", "add_deleters", "is_prune_noted", "note_change", "read_history"]
+__all__ = [
+    "Change",
+    "acting",
+    "actor",
+    "add_deleters",
+    "is_prune_noted",
+    "note_change",
+    "read_history",
+]
 
 _log = logging.getLogger("registry_wsgi")
 
@@ -87,6 +95,11 @@ def acting(user: str | None = None, source: str | None = None) -> Iterator[None]
         _actor.reset(token)
 
 
+def actor() -> tuple[str | None, str | None]:
+    """Tell who makes the changes of this thread, and from where, as `acting` has it."""
+    return _actor.get()
+
+
 def note_change(
     store: Store,
     when: float,
@@ -101,7 +114,7 @@ def note_change(
     append = getattr(store, "append_history", None)  # in a tenth of the time of `isinstance`
     if append is None:
         return
-    user, source = _actor.get()
+    user, source = actor()
     fields = {
         "when": when,
         "action": action,

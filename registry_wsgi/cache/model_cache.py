@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from operator import methodcaller
@@ -44,6 +45,7 @@ from .reading import name_of
 from .results import DeletedModel, Model, Usage
 from .space import Orphan, Space, hold_back, list_orphans, measure
 from .trash import entries_of, list_deleted, restore
+from .under_way import Work, read_work, shown
 from .verifier import Verifier, VerifyReport
 
 __all__ = ["ModelCache"]
@@ -82,7 +84,8 @@ class ModelCache:
         after_delete: How long the prune after a delete (`prune_deleted`) may take to find out what
             is needed, in seconds. At first 0.5, and infinite with a *clock* of the caller's.
         observer: Told of each change (`registry_wsgi.cache.observer.Observer`). None: nobody.
-        recording: Whether changes are noted in the history of the store. At first they are.
+        recording: Whether changes are noted in the history of the store, and removals show to other
+            processes (`under_way`). At first they are.
 
     Durations are `datetime.timedelta`, seconds, or written (``"7d"``).
 
@@ -592,15 +595,19 @@ class ModelCache:
         progress: Progress | None,
     ) -> PruneReport:
         begun = time.monotonic()
-        report = collect(
-            self.store,
-            limits,
-            every_model=every_model,
-            deleted_only=deleted_only,
-            only=only,
-            dry_run=dry_run,
-            progress=progress,
+        showing = (
+            nullcontext(progress) if dry_run or not self.recording else shown(self.store, progress)
         )
+        with showing as hook:
+            report = collect(
+                self.store,
+                limits,
+                every_model=every_model,
+                deleted_only=deleted_only,
+                only=only,
+                dry_run=dry_run,
+                progress=hook,
+            )
         if not dry_run:
             seconds = time.monotonic() - begun
             trash_only = deleted_only or only is not None
@@ -727,6 +734,17 @@ class ModelCache:
             StoreError: The storage failed.
         """
         return read_history(self.store)
+
+    def under_way(self) -> Work | None:
+        """
+        Tell which removal of the store is under way, and how far it is, by whatever process.
+
+        It shows once it has taken a second, on a disk. Of several at once the first one shows.
+
+        Returns:
+            None if there is none, it does not show, or the storage does not tell.
+        """
+        return read_work(self.store)
 
     def _note(
         self, action: str, *names: str, models: int = 1, size: int = 0, entry: str | None = None

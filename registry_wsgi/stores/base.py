@@ -18,6 +18,7 @@ storage fails.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from ..errors import StoreError
@@ -42,6 +43,7 @@ __all__ = [
     "SurveyedStore",
     "TrashStore",
     "WatchedStore",
+    "WorkStore",
 ]
 
 # There may be a million of some of these. So they are tuples, which are made in a quarter of the
@@ -582,4 +584,25 @@ class HistoryStore(Protocol):
         List the lines that were added, the oldest first.
 
         Whoever may write in the storage may have changed them, or added others.
+        """
+
+
+@runtime_checkable
+class WorkStore(Protocol):
+    """What a `Store` may have besides: each process sees the long work of another one."""
+
+    def show_work(self) -> AbstractContextManager[Callable[[str], None]]:
+        """
+        Show for as long as the context lasts that there is work under way.
+
+        Gives what shows a line, a kilobyte of ASCII characters at most, in the place of the one
+        before. It shows nothing while another process does, and raises a `StoreError` if it fails.
+        Leaving the context never raises. The line of a process that was killed does not show.
+        """
+
+    def work(self) -> str | None:
+        """
+        Tell the line that shows now; None if there is none.
+
+        It may be empty or broken, as whoever may write in the storage may have changed it.
         """

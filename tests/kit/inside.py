@@ -192,3 +192,9 @@ def name_items(monkeypatch: pytest.MonkeyPatch, items: int) -> None:
 def show_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Have the storage page show so many models at once."""
     monkeypatch.setattr("registry_wsgi.http.page.parts.ROWS", rows)
+
+
+def show_work_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a removal show from its first step on, at each."""
+    monkeypatch.setattr("registry_wsgi.cache.under_way._SOON", 0)
+    monkeypatch.setattr("registry_wsgi.cache.under_way._OFTEN", 0)

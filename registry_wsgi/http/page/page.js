@@ -8,6 +8,7 @@ let token = "";
 try { token = sessionStorage.getItem(KEY) || ""; } catch { /* it is kept until the next load */ }
 let looking = null;  // the search that is under way
 let adding = null;  // the sum that is under way
+let watching = 0;  // the timer of the next look at a removal that somebody else has begun
 let still = 0;  // the timer for as long as nothing is taken that may be a click on what was there before
 let undos = [];  // the deletes of this tab, the latest last: of each what the form sends to undo it
 const sent = new WeakSet();  // the forms that wait for their answer
@@ -107,6 +108,22 @@ function dress() {
     say($("p", notice).textContent + ($("[name=restore]", notice) ? ` To undo${made.length ? "" : " the delete before"}, press Control and Z.` : ""));
   }
   count().catch(() => { /* the number that is selected stands there */ });
+  watch().catch(() => { /* how far it was stands there */ });
+}
+
+async function watch() {  // how far a removal is that somebody else has begun
+  clearTimeout(watching);
+  if (!$("#work")) return;
+  await new Promise(done => { watching = setTimeout(done, 2000); });
+  if (!document.hidden) {
+    const now = $("#work", await read(await ask("./?part=work")));
+    if (!now) {
+      say($("#work").innerText = "The removal has ended. Refresh the page to see what it did.");
+      return;
+    }
+    $("#work")?.replaceWith(now);
+  }
+  watch().catch(() => { /* the page is refreshed by hand */ });
 }
 
 function tell(text) {

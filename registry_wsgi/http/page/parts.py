@@ -13,6 +13,7 @@ from ...cache.collector import Item, PruneReport
 from ...cache.history import Change
 from ...cache.results import DeletedModel, Model, Usage, restorable_until
 from ...cache.space import Freed, Space
+from ...cache.under_way import Work
 from ...errors import InvalidNameError, escape
 from ...figures import counted, format_size, format_time, made_by, short_name, short_names
 from ...names import Name
@@ -32,6 +33,7 @@ __all__ = [
     "sum_part",
     "trash_part",
     "undo_part",
+    "work_part",
 ]
 
 #: How many models, and how many deleted ones, are shown at once.
@@ -397,6 +399,27 @@ def _deleted_row(model: DeletedModel) -> Markup:
         restorable_until(model),
         act.format(delete, name) if valid and model.restorable else "",
         gone.format(urlencode({"only": delete}), name) if valid else "",
+    )
+
+
+def work_part(work: Work | None) -> Markup:
+    """Show how far a removal is, by whatever process."""
+    if work is None:
+        return _NOTHING
+    by = made_by(work.user, work.source)
+    known = work.what and work.total
+    done = min(work.done, work.total or 0)
+    said = escape(work.what)
+    if known:
+        said += f": {done / (work.total or 1):.0%}"
+    elif work.done:
+        said += f": {work.done:,}"
+    return Markup(
+        '<section id="work" aria-labelledby="work-h"><h2 id="work-h">A removal is under way</h2><p'
+        ' class="dim">{}</p><progress aria-labelledby="work-h"{}></progress></section>'
+    ).format(
+        Markup("<br>").join(filter(None, [by and f"By {by}.", said])),
+        Markup(' max="{}" value="{}"').format(work.total, done) if known else "",
     )
 
 

@@ -44,6 +44,7 @@ from .parts import (
     sum_part,
     trash_part,
     undo_part,
+    work_part,
 )
 
 if TYPE_CHECKING:
@@ -180,6 +181,9 @@ class StoragePage:
     def _show(self, request: Request) -> Response:
         query = _query(request)
         request.permit("models", EVERYTHING)
+        if query.get("part") == "work":
+            work = self._work() if _may(request, "space") else Markup()
+            return Response(_framed(work), content_type=_HTML)
         view = _view_of(query) if "view" in query else View(query)
         return self._page(request, view, part=query.get("part", ""))
 
@@ -216,7 +220,7 @@ class StoragePage:
                 trash = self._cache.deleted()
         if _may(request, "space"):
             with refused():
-                space = space_part(self._cache.space(), view.query())
+                space = self._work() + space_part(self._cache.space(), view.query())
         if said is None and not is_own_link(request.environ, self._path):
             said = Markup()
         if said is None:
@@ -229,6 +233,10 @@ class StoragePage:
             with refused():
                 below += history_part(self._cache.history())
         return said + space + models + below
+
+    def _work(self) -> Markup:
+        tell = getattr(self._cache, "under_way", None)
+        return work_part(tell()) if callable(tell) else Markup()
 
     def _said(
         self, query: MultiDict[str, str], trash: Sequence[DeletedModel], view: View

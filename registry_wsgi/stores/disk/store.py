@@ -15,6 +15,7 @@ A store in a directory, laid out as Ollama lays out its models.
                                                              percent-encoded
         history.jsonl                                        the last changes, one a line
         history.old.jsonl                                    those before
+        under-way.json                                       how far a removal is, while it lasts
 
 Only these are ours but for ``blobs/`` and ``manifests/``, and on a full disk files beside them
 called ``trash-…`` (`registry_wsgi.stores.disk.trash`). Nothing of ours lies under ``blobs/``
@@ -33,8 +34,8 @@ read, so that the blobs it names are kept, but nothing is moved, made or removed
 
 The parts of the store, each a module: ``places`` (paths, and the guards on the way), ``directory``
 (open directories), ``system`` (what the system says, and what that means), and by what they serve
-``manifests``, ``blobs``, ``aside``, ``trash``, ``protection``, ``survey``, ``reads`` and
-``history``.
+``manifests``, ``blobs``, ``aside``, ``trash``, ``protection``, ``survey``, ``reads``, ``history``
+and ``work``.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ from .reads import Reads
 from .survey import Survey
 from .system import Reported, refuse_read_only
 from .trash import Trash
+from .work import Work
 from .workshops import files_of_abandoned, remove_abandoned
 
 __all__ = ["DiskStore"]
@@ -62,7 +64,7 @@ __all__ = ["DiskStore"]
 _log = logging.getLogger("registry_wsgi")
 
 
-class DiskStore(Manifests, Aside, Trash, Protection, Survey, Reads, History):
+class DiskStore(Manifests, Aside, Trash, Protection, Survey, Reads, History, Work):
     """
     A `~registry_wsgi.stores.base.Store` in a directory of the local file system.
 

@@ -340,6 +340,21 @@ def test_a_prune_under_way_is_not_joined(page: TestApp[Any], cache: ModelCache) 
     release()
 
 
+def test_a_removal_by_another_process_is_shown(
+    page: TestApp[Any], cache: ModelCache, tree: Tree
+) -> None:
+    """How far it is and who runs it; what the file says is text."""
+    with DiskStore(tree.root).show_work() as tell:
+        tell('{"what": "removing <i>", "done": 3, "total": 9, "user": "<b>"}')
+        assert text(show(page), "#work .dim") == "By <b>. removing <i>: 33%"
+        assert soup(show(page)).select_one("#work progress")["value"] == "3"
+        tell('{"what": "reading manifests", "done": 1200}')
+        part = show(page, "/registry/?part=work")
+        assert text(part, "#work .dim") == "reading manifests: 1,200"
+        assert "smol" not in part.text
+    assert soup(show(page)).select_one("#work") is None
+
+
 def test_the_list_is_searched_sorted_and_paged(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the server, so that any number of models can be looked through."""
     show_rows(monkeypatch, 5)
