@@ -596,8 +596,9 @@ class WorkStore(Protocol):
         Show for as long as the context lasts that there is work under way.
 
         Gives what shows a line, a kilobyte of ASCII characters at most, in the place of the one
-        before. It shows nothing while another process does, and raises a `StoreError` if it fails.
-        Leaving the context never raises. The line of a process that was killed does not show.
+        before. It shows nothing while another process does, and raises an error if it fails:
+        a `registry_wsgi.errors.StoreError`. Leaving the context never raises. The line of a process
+        that was killed does not show.
         """
 
     def work(self) -> str | None:
