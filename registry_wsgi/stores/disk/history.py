@@ -11,7 +11,6 @@ line begins with the end of the line before: a broken one spoils no other.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import stat
@@ -20,7 +19,7 @@ from contextlib import suppress
 from ...errors import StoreError, quote
 from .directory import Directory
 from .places import Part
-from .system import Reported, open_regular
+from .system import Reported, open_regular, try_lock
 
 __all__ = ["History"]
 
@@ -90,15 +89,8 @@ def _append(top: Directory, data: bytes, limit: int) -> bool:
 
 
 def _rename(top: Directory, file: int, status: os.stat_result) -> None:
-    import fcntl  # noqa: PLC0415 - not everywhere, and not needed for most lines
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:  # another is about to rename it
+    if try_lock(file) is False:  # another is about to rename it
         return
-    except OSError as error:  # some network file systems have no locks
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
-            raise
     with suppress(FileNotFoundError):
         if os.path.samestat(top.stat(_NAME), status):  # else another has renamed it
             top.rename(_NAME, top, _OLD)

@@ -43,7 +43,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 
 from ...errors import StoreError
 from ..base import Blob
@@ -54,7 +53,7 @@ from .places import Places
 from .protection import Protection
 from .reads import Reads
 from .survey import Survey
-from .system import Reported, refuse_read_only
+from .system import Reported, refuse_read_only, unlock
 from .trash import Trash
 from .work import Work
 from .workshops import files_of_abandoned, remove_abandoned
@@ -101,9 +100,7 @@ class DiskStore(Manifests, Aside, Trash, Protection, Survey, Reads, History, Wor
                 _log.debug("%s: cannot be locked: %s", self.root, error.strerror)
 
         def release() -> None:
-            # Closing is not enough: a process that was forked meanwhile has the file, too.
-            with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_UN)
+            unlock(file)
             os.close(file)
 
         return release

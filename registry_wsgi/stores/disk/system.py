@@ -7,7 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ...errors import InvalidManifestError, NoRoomError, StoreError, UntouchableError
 from ..base import Blob, Manifest
@@ -33,12 +33,17 @@ __all__ = [
     "status_of",
     "store_error",
     "tolerated",
+    "try_lock",
+    "unlock",
     "version",
 ]
 
 #: What the system says where hard links are not to be had: another file system, none at all, a file
 #: of another owner (fs.protected_hardlinks), too many links to one file.
 NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+
+# What the system says where files cannot be locked, as on some network file systems.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
 
 #: What the system says when there is no room for more.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -133,6 +138,46 @@ def last_change(path: str) -> float:
     """Tell when what is at *path* last changed in any way; 0 if there is nothing."""
     status = status_of(path)
     return 0.0 if status is None else max(status.st_mtime, status.st_ctime)
+
+
+def try_lock(file: int, *, shared: bool = False) -> bool | None:
+    """
+    Lock the open *file* without waiting, so that no other process can until `unlock`.
+
+    Args:
+        shared: Whether others may have a shared lock at the same time.
+
+    Returns:
+        True: it is locked. False: another process has it locked. None: it cannot be locked here.
+
+    Raises:
+        OSError: The system failed.
+    """
+    try:
+        import fcntl  # noqa: PLC0415 - not everywhere
+
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except ImportError:
+        return None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return None
+    return True
+
+
+def unlock(file: int) -> None:
+    """
+    Give back the lock of the open *file*, if there is one.
+
+    Closing the file is not enough: a process that was forked meanwhile has it open, too.
+    """
+    with suppress(OSError, ImportError):
+        import fcntl  # noqa: PLC0415 - not everywhere
+
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def listed(path: str) -> list[str]:

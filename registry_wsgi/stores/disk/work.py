@@ -7,7 +7,6 @@ any more, and the next one that works takes the file over. Of several at work th
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import time
@@ -16,7 +15,7 @@ from contextlib import contextmanager, suppress
 
 from .directory import Directory
 from .places import Part, Places
-from .system import Reported, open_regular
+from .system import Reported, open_regular, try_lock, unlock
 
 __all__ = ["Work"]
 
@@ -28,9 +27,6 @@ _STALE = 300.0
 
 # No line of ours is longer, in bytes.
 _LONGEST = 4_000
-
-# What the system says where files cannot be locked.
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF}
 
 
 class Work(Part):
@@ -53,7 +49,7 @@ class Work(Part):
             file, status = opened
             with os.fdopen(file, "rb") as stream:
                 # A lock that we get is gone again when the file is closed.
-                if _lock(file, exclusive=False) or abs(time.time() - status.st_mtime) > _STALE:
+                if try_lock(file, shared=True) or abs(time.time() - status.st_mtime) > _STALE:
                     return None
                 return stream.read(_LONGEST).decode("ascii", "replace")
 
@@ -82,11 +78,7 @@ class _Note:
         with suppress(Exception), self._places.open() as top:
             if os.path.samestat(top.stat(_NAME), os.fstat(file)):
                 top.unlink(_NAME)
-        with suppress(OSError, ImportError):
-            import fcntl  # noqa: PLC0415 - not everywhere
-
-            # Closing is not enough: a process that was forked meanwhile has the file, too.
-            fcntl.flock(file, fcntl.LOCK_UN)
+        unlock(file)
         with suppress(OSError):
             os.close(file)
 
@@ -99,27 +91,10 @@ def _open(top: Directory) -> int | None:
         # With a second name it may be a file of somebody else. Another one may have removed it
         # before it was locked here: then there is a new one, or none.
         ours = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
-        if ours and _lock(file) is not False and os.path.samestat(top.stat(_NAME), status):
+        if ours and try_lock(file) is not False and os.path.samestat(top.stat(_NAME), status):
             return file
     except BaseException:
         os.close(file)
         raise
     os.close(file)
     return None
-
-
-def _lock(file: int, *, exclusive: bool = True) -> bool | None:
-    """Lock *file*, and tell whether nobody else has it locked; None where that cannot be told."""
-    try:
-        import fcntl  # noqa: PLC0415 - not everywhere
-
-        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except ImportError:
-        return None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        return None
-    return True
