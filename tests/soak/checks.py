@@ -104,7 +104,7 @@ class Checks:
             cache.prune(age=self.settings.age)
         except OutOfReachError:
             # Without a model a prune stops, as it should: a disk may be missing.
-            if any(True for _ in views.keys(cache.store)):
+            if views.keys(cache.store):
                 raise
 
         hold, in_flight = self.place.limits(self.settings.hold, self.settings.in_flight)

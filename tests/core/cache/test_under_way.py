@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -120,6 +121,18 @@ def test_what_is_not_ours_stays(cache: ModelCache, tree: Tree, file: Path, what:
     assert set(seen_during(cache, tree)) == {None}
     assert mine.read_text() == "mine"
     assert os.path.lexists(file)
+
+
+def test_no_link_is_read(cache: ModelCache, tree: Tree, file: Path) -> None:
+    """The file that it leads to may be of somebody else, who has it locked."""
+    theirs = tree.root.parent / "theirs"
+    with theirs.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        file.symlink_to(theirs)
+        assert cache.under_way() is None
+        file.unlink()
+        theirs.rename(file)
+        assert cache.under_way() == Work()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
